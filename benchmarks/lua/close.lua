@@ -1,0 +1,2 @@
+-- A connection a request: with TLS, a full handshake each.
+wrk.headers["Connection"] = "close"

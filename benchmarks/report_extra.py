@@ -1,0 +1,102 @@
+"""The report's sections on memory, slow clients and chaos, from their own results files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+HEADGATE = "headgate"
+_MEGABYTE = 1024 * 1024
+_Row = tuple[str, str, str, str, bool | None]
+
+
+def memory_verdicts(memory: Mapping[str, Any] | None) -> list[_Row]:
+    """N4's rows of the table of claims: number, what, claim, found, met."""
+    cases: Mapping[str, Any] = (memory or {}).get("peers", {}).get(HEADGATE, {})
+    full = next((name for name in cases if "connections" in name and "routes" in name), "")
+    growth = [found.get("growth_bytes") for found in cases.values() if "moved_bytes" in found]
+    worst = max((value for value in growth if value is not None), default=None)
+    return [
+        _under("idle worker", "under 100 MB", cases.get("idle", {}).get("rss_bytes"), 100),
+        _under(
+            "10,000 idle connections and 10,000 routes",
+            "under 512 MB",
+            cases.get(full, {}).get("rss_bytes"),
+            512,
+        ),
+        _under("1 GB passes, up or down, fast or slowly", "growth under 50 MB", worst, 50),
+    ]
+
+
+def _under(what: str, says: str, found_bytes: int | None, limit_mb: float) -> _Row:
+    if found_bytes is None:
+        return ("N4", what, says, "not measured", None)
+    found_mb = found_bytes / _MEGABYTE
+    return ("N4", what, says, f"{found_mb:.1f} MB", found_mb < limit_mb)
+
+
+def memory_section(memory: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    """One table: resident memory, and growth while a body passes."""
+    peers: Mapping[str, Mapping[str, Any]] = memory["peers"]
+    cases = list(next(iter(peers.values()), {}))
+    lines = [
+        "## Memory",
+        "",
+        "Resident memory of the processes that carry traffic (for Headgate one worker), in MB. For "
+        "bodies: by how much the peak rose above what there was before.",
+        "",
+        "![Resident memory](images/bench-memory.svg)",
+        "",
+        "| | " + " | ".join(titles[peer] for peer in peers) + " |",
+        "|---|" + "---:|" * len(peers),
+    ]
+    for case in cases:
+        cells = [_memory_cell(found.get(case, {}), memory["connections"]) for found in peers.values()]
+        lines.append(f"| {case} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _memory_cell(found: Mapping[str, Any], connections: int) -> str:
+    if "growth_bytes" in found:
+        return f"+{found['growth_bytes'] / _MEGABYTE:.1f}"
+    if "rss_bytes" not in found:
+        return "failed"
+    text = f"{found['rss_bytes'] / _MEGABYTE:.1f}"
+    still_open = found.get("still_open", connections)
+    return text if still_open == connections else f"{text} ({still_open:,} stayed open)"
+
+
+def slow_section(found: Mapping[str, Any] | None) -> str:
+    """Latency of a normal client before and beside the slow ones."""
+    if not found:
+        return ""
+    lines = [
+        "## A thousand slow clients",
+        "",
+        f"{found['clients']:,} clients that send a head, or a body, a byte at a time, or never read "
+        f"the answer, beside a normal client at {found['rate']:,.0f} requests/s.",
+        "",
+        "| | p50 ms | p95 ms | p99 ms | max ms | errors |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for phase, run in found["phases"].items():
+        cells = [f"{run[key]:.2f}" for key in ("p50", "p95", "p99", "max")]
+        lines.append(f"| {phase} | " + " | ".join(cells) + f" | {run['errors']} |")
+    ended = ", ".join(f"{count:,} {what}" for what, count in found["ended"].items())
+    return "\n".join([*lines, "", f"What became of the slow ones within the run: {ended}."])
+
+
+def chaos_section(found: Mapping[str, Any] | None) -> str:
+    """Reloads and kills under load."""
+    if not found:
+        return ""
+    verdict = "none was lost otherwise" if found["is_clean"] else "**others were lost as well**"
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in found["failures"].items() if count)
+    return f"""\
+## Reloads and killed workers under load
+
+{found["seconds"]:.0f} s of load on {found["workers"]} workers, a reload every \
+{found["reload_every"]:g} s ({found["reloads"]} in all), a worker killed every \
+{found["kill_every"]:g} s ({found["kills"]} in all): {found["requests"]:,} requests of the watching \
+client, failed: {causes or "none"}. Requests in flight in a killed worker are lost with it; \
+{verdict}."""

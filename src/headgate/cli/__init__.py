@@ -1,0 +1,1 @@
+"""The `headgate` program: one file a command, assembled in `app.py`."""

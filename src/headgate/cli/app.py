@@ -1,0 +1,108 @@
+"""The `headgate` program, put together from one file a command.
+
+Theory of operation
+-------------------
+`COMMANDS` is the whole table: the command `run` is the function `run` in `headgate.cli.run`. Only
+the module of the command that was called is imported; the others are listed with the line from
+the table. So `headgate --help` is quick, and a command that cannot be loaded breaks no other one.
+
+To add a command: write `cli/<name>.py` with a function `<name>` (typer reads its signature and its
+docstring), and add a line here.
+
+Exit codes, for scripts: 0 done, 1 refused or failed (the reason is on standard error), 2 a wrong
+command line. An error that Headgate raises on purpose is one line, never a stack trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from headgate import __version__
+from headgate.errors import HeadgateError
+
+COMMANDS: dict[str, str] = {
+    "run": "Run the gateway that a file describes.",
+    "check": "Check a file and report every fault in it.",
+    "explain": "Show which route a request takes, and why.",
+    "reload": "Make a running gateway read its file again.",
+    "drain": "Finish what is under way, then stop.",
+    "upgrade": "Restart the workers one by one, on the code now installed.",
+    "status": "Show what a running gateway is doing.",
+    "schema": "Print the JSON Schema of the file, for editors.",
+    "echo": "Run a service that answers with what it received.",
+    "demo": "Run the gateway before two echo services, and say what to try.",
+    "version": "Print the version.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    called = next((word for word in words if not word.startswith("-")), None)
+    try:
+        assemble(called)(args=words, prog_name="headgate")
+    except HeadgateError as error:
+        print(f"headgate: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def assemble(called: str | None) -> typer.Typer:
+    """The program with the called command loaded and the others as lines of its help.
+
+    The completion of a shell asks for the options of any command, so it gets them all, short of
+    those that cannot be loaded.
+    """
+    app = typer.Typer(
+        help="Headgate: an API gateway in one process tree, one file in.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # its frames show the values of variables: secrets too
+        rich_markup_mode=None,
+    )
+    app.callback()(_program)
+    is_completing = "_HEADGATE_COMPLETE" in os.environ
+    for name, summary in COMMANDS.items():
+        function = _listed_only
+        if name == called:
+            function = load(name)
+        elif is_completing:
+            with contextlib.suppress(HeadgateError):
+                function = load(name)
+        app.command(name, short_help=summary)(function)
+    return app
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function behind one command."""
+    try:
+        module = importlib.import_module(f"headgate.cli.{name}")
+        function: Callable[..., Any] = getattr(module, name)
+    except (ImportError, AttributeError) as error:
+        raise HeadgateError(f'the command "{name}" cannot be loaded: {error}') from error
+    return function
+
+
+def _listed_only() -> None:
+    """Stand in for a command that was not called."""
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"headgate {__version__}")
+        raise typer.Exit
+
+
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Headgate: an API gateway in one process tree, one file in."""

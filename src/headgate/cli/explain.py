@@ -1,0 +1,102 @@
+"""`headgate explain`: which route takes a request, and why the others do not."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headgate.cli._instance import (
+    DEFAULT_FILE,
+    StateDirOption,
+    UrlOption,
+    find,
+    print_faults,
+)
+from headgate.config import load
+from headgate.control.explaining import explain as explain_request
+from headgate.errors import ConfigInvalid
+
+__all__ = ["explain"]
+
+_METHOD = re.compile(r"[A-Z][A-Z-]*|[a-z]{3,8}")
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+def explain(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="METHOD URL [FILE]",
+            help="The request, and the file if it is not headgate.yaml. FILE may come first.",
+            show_default=False,
+        ),
+    ],
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="A header of it, as 'name: value'.")
+    ] = None,
+    client_ip: Annotated[
+        str, typer.Option("--client-ip", help="Where it comes from.")
+    ] = "127.0.0.1",
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the running gateway instead of the file.")
+    ] = False,
+    state_dir: StateDirOption = None,
+    url: UrlOption = None,
+    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+) -> None:
+    """Show which route a request takes, and why.
+
+    The file is read as it is now; with --live the running gateway answers, which may still
+    serve an earlier one.
+    """
+    method, target, file = _sorted_out(words)
+    headers = [_header(line) for line in header or []]
+    if live or url is not None:
+        client = find(file, state_dir, url)
+        asked = {"method": method, "url": target, "headers": headers, "client_ip": client_ip}
+        explained: dict[str, Any] = client.ask("POST", "/api/explain", asked).content
+    else:
+        try:
+            config = load((file or DEFAULT_FILE).absolute()).config
+            plan = importlib.import_module("headgate.plan.build").build(config)
+        except ConfigInvalid as error:
+            print_faults(error.faults)
+            raise typer.Exit(1) from None
+        explained = explain_request(plan, method, target, headers, client_ip)
+    text = explained.pop("text")
+    if form is Format.json:
+        print(json.dumps(explained, indent=2))
+    else:
+        print(text.rstrip("\n"))
+
+
+def _sorted_out(words: list[str]) -> tuple[str, str, Path | None]:
+    """METHOD URL, with a FILE after them or before: other commands take the file first."""
+    if len(words) not in {2, 3}:
+        raise typer.BadParameter("expected METHOD URL [FILE], as in GET http://shop.example/cart")
+    if len(words) == 2:
+        return words[0].upper(), words[1], None
+    if _METHOD.fullmatch(words[0]) and _is_url(words[1]):
+        return words[0].upper(), words[1], Path(words[2])
+    return words[1].upper(), words[2], Path(words[0])
+
+
+def _is_url(word: str) -> bool:
+    return word.startswith(("/", "http://", "https://"))
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise typer.BadParameter(f"expected 'name: value', got {line!r}", param_hint="--header")
+    return name.strip(), value.strip()

@@ -1,0 +1,68 @@
+"""`headgate run`: check the file, then become the supervisor of the gateway it describes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.cli._instance import DEFAULT_FILE, print_faults
+from headgate.config import load
+from headgate.control.launch import Launch, Outline, exec_supervisor
+from headgate.errors import ConfigInvalid, HeadgateError
+
+__all__ = ["run"]
+
+
+def run(
+    file: Annotated[
+        Path, typer.Argument(help="The configuration: a file, or a directory of *.yaml.")
+    ] = DEFAULT_FILE,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=1, max=1024, help="Worker processes, over the file's."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", help="Where token, lock and sockets are kept.")
+    ] = None,
+    watch: Annotated[
+        bool | None,
+        typer.Option("--watch/--no-watch", help="Reload when a file of the configuration changes."),
+    ] = None,
+) -> None:
+    """Run the gateway that a file describes.
+
+    SIGHUP reloads, SIGTERM drains and ends (twice: at once), SIGUSR1 reopens logs, SIGUSR2
+    upgrades in place.
+    """
+    path = file.absolute()
+    try:
+        loaded = load(path)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("headgate.plan.build").build(loaded.config)
+    except ConfigInvalid as error:
+        print_faults(error.faults)
+        raise typer.Exit(1) from None
+    print_faults(loaded.warnings)
+    home = state_dir or Path(loaded.config.state_dir or path.parent / ".headgate")
+    launch = Launch(
+        config_file=str(path),
+        state_dir=str(home.absolute()),
+        outline=Outline.of(loaded, workers),
+        document=loaded_document(loaded.document),
+        workers=workers,
+        watch=watch,
+    )
+    try:
+        exec_supervisor(launch)
+    except OSError as error:
+        raise HeadgateError(f"the supervisor cannot be started: {error}") from error
+
+
+def loaded_document(document: dict[str, object]) -> bytes:
+    import json
+
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,349 @@
+"""Files to ``Config``: reading, including, merging, and one report of everything wrong.
+
+Theory of operation
+-------------------
+    files -> nodes -> one merged tree -> document -> Config -> checks
+                        (lines kept)     (plain data)
+
+Each step notes its faults and the next goes on with what is left, so that a file with a wrong
+number, a misspelt key and a route to nowhere hears of all three. Only text that is not YAML at
+all stops its own file. When the models refuse parts of the document, the parts they accept are
+still checked against each other: a refused route or service is left out, but its name stays
+known, so that no fault is the mere echo of another.
+
+Files are merged before they are understood: lists are joined (the including file's own entries
+first, then those of its files in the order named), mappings are merged key by key, and anything
+said twice is a fault that names both places. A service is one thing: two files may not each say
+a part of it.
+
+The document is what workers are sent. It is plain data with every reference resolved and every
+file name absolute, so a worker needs neither the files nor the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from headgate.config.checks import check
+from headgate.config.document import Builder, TooMuchError
+from headgate.config.faults import Faults, Loc, Place, clip, path_text
+from headgate.config.fields import PathMark
+from headgate.config.files import Files
+from headgate.config.model import Config
+from headgate.config.nodes import Mapping as MappingNode
+from headgate.config.nodes import Node, Scalar, find
+from headgate.config.problems import Problem
+from headgate.config.references import References
+from headgate.config.refusals import problems_of
+from headgate.config.walk import ANY, marked_paths
+from headgate.errors import ConfigInvalid, Fault
+
+__all__ = ["Loaded", "from_document", "load"]
+
+_USER_INFO: Final = re.compile(r"//[^/@\s]*@")
+_SECRET_WORDS: Final = ("authorization", "cookie", "credential", "key", "passw", "secret", "token")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that was read and found good."""
+
+    config: Config
+    document: dict[str, Any]
+    """Plain data, references resolved: what ``from_document`` takes. It may hold secrets."""
+    files: tuple[Path, ...]
+    """Every file that was read, for watching: included ones and those of ``${file:}`` too."""
+    warnings: tuple[Fault, ...] = ()
+    _root: Node | None = field(default=None, repr=False, compare=False)
+
+    def fault(self, loc: Loc, message: str, hint: str = "") -> Fault:
+        """A fault at a path of the document, with its line, for those who find more later:
+        loading plugins, opening certificates.
+        """
+        view = _FileView(self._root, Place(str(self.files[0]) if self.files else ""))
+        return Fault(*view.place(loc, at_key=False), path_text(view.where(loc)), message, hint)
+
+
+def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Loaded:
+    """Read a file, or every ``*.yaml`` of a directory, and all that it includes.
+
+    Raises ConfigInvalid with every fault at once, and nothing else.
+    """
+    faults = Faults()
+    name = os.fspath(path)
+    references = References(os.environ if env is None else env, faults)
+    builder = Builder(references, faults)
+    files = Files(faults, references, builder)
+    document: dict[str, Any] = {}
+    root: MappingNode | None = None
+    try:
+        root = files.read_all(name)
+        document = builder.build(root)
+    except TooMuchError:
+        faults.add(
+            Place(name),
+            "holds far too much once its aliases are followed",
+            "anchors within anchors multiply",
+        )
+    if root is None or not document:
+        if not faults.errors:
+            faults.add(Place(name, 1, 1), "is empty", "a gateway needs listeners, services, routes")
+        raise ConfigInvalid(faults.sorted())
+    view = _FileView(root, Place(name, 1, 1))
+    _place_files(document, root, view, faults)
+    base = name if os.path.isdir(name) else os.path.dirname(name)  # noqa: PTH112, PTH120
+    if document.get("state_dir") is None:
+        document["state_dir"] = os.path.abspath(os.path.join(base, ".headgate"))  # noqa: PTH100, PTH118
+    config = _validate(document, view, faults, is_complete=files.is_complete)
+    if config is None or faults.errors:
+        raise ConfigInvalid(faults.sorted("error") + faults.sorted("warning"))
+    return Loaded(
+        config, document, (*files.read, *references.files), faults.sorted("warning"), root
+    )
+
+
+def from_document(document: Mapping[str, Any], *, show_values: bool = False) -> Config:
+    """The same ``Config`` that ``load`` made, from its plain document.
+
+    Raises ConfigInvalid. Values are not quoted in messages unless asked for, since nobody can
+    tell any more which of them came from a reference.
+    """
+    faults = Faults()
+    config = _validate(document, _PlainView(document, show_values=show_values), faults)
+    if config is None or faults.errors:
+        raise ConfigInvalid(faults.sorted("error"))
+    return config
+
+
+# -- from paths to places -----------------------------------------------------------------
+
+
+class _FileView:
+    """Where in the files a path of the document stands, and what is written there."""
+
+    def __init__(self, root: Node | None, nowhere: Place) -> None:
+        self._root = root
+        self._nowhere = nowhere
+
+    def place(self, loc: Loc, *, at_key: bool) -> Place:
+        node, key, depth = find(self._root, loc)
+        if node is None or not loc:
+            return self._nowhere
+        if key is not None and (at_key or not isinstance(node, Scalar)):
+            return key.place
+        return node.place if depth else self._nowhere
+
+    def read_at(self, loc: Loc, *, at_key: bool) -> Place:
+        """Where the value itself was read."""
+        node, key, _ = find(self._root, loc)
+        if at_key and key is not None:
+            return key.place
+        return node.place if node is not None else self._nowhere
+
+    def where(self, loc: Loc) -> Loc:
+        """The path as far as it is written: a short form has no parts."""
+        node, _, depth = find(self._root, loc)
+        return loc[:depth] if isinstance(node, Scalar) else loc
+
+    def shown(self, loc: Loc, *, at_key: bool) -> str:
+        """The value in quotes, as it stands in the file and so with its references unresolved."""
+        node, key, _ = find(self._root, loc)
+        if at_key and key is not None:
+            return f'"{clip(key.text)}"'
+        if not isinstance(node, Scalar):
+            return "this"
+        return _quoted(node.text, loc)
+
+
+class _PlainView:
+    """The same for a document that has no file."""
+
+    def __init__(self, document: Mapping[str, Any], *, show_values: bool) -> None:
+        self._document = document
+        self._show_values = show_values
+
+    def place(self, loc: Loc, *, at_key: bool) -> Place:
+        return Place("")
+
+    read_at = place
+
+    def where(self, loc: Loc) -> Loc:
+        return loc
+
+    def shown(self, loc: Loc, *, at_key: bool) -> str:
+        if at_key:
+            return f'"{clip(str(loc[-1]))}"' if loc else "this"
+        if not self._show_values:
+            return "the value"
+        value: Any = self._document
+        for part in loc:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                break  # a short form: the rest of the path is not written
+        return _quoted(str(value), loc) if isinstance(value, (str, int, float)) else "this"
+
+
+def _quoted(text: str, loc: Loc) -> str:
+    name = str(loc[-1]).lower() if loc else ""
+    if any(word in name for word in _SECRET_WORDS) and not name.endswith("_file"):
+        return "the value"
+    return f'"{clip(_USER_INFO.sub("//***@", text))}"'
+
+
+_View = _FileView | _PlainView
+
+
+def _report(problem: Problem, view: _View, faults: Faults) -> None:
+    if view.read_at(problem.loc, at_key=problem.at_key) in faults.unresolved:
+        return
+    place = view.place(problem.loc, at_key=problem.at_key)
+    message = problem.message
+    if "{value}" in message:
+        shown = view.shown(problem.loc, at_key=problem.at_key)
+        message = message.replace("{value}", shown, 1)
+    if problem.see is not None:
+        other = view.place(problem.see, at_key=False)
+        line = f" ({other.file}:{other.line})" if other.line else ""
+        message = f"{message}: {path_text(view.where(problem.see))}{line}"
+    faults.add(
+        place,
+        message,
+        problem.hint,
+        where=path_text(view.where(problem.loc)),
+        warning=problem.warning,
+    )
+
+
+# -- validation ---------------------------------------------------------------------------
+
+
+def _validate(
+    document: Mapping[str, Any], view: _View, faults: Faults, *, is_complete: bool = True
+) -> Config | None:
+    """Models, then checks, on as much of the document as holds.
+
+    An incomplete document, one of whose files is not YAML, is not checked across its parts.
+    """
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        problems = list(problems_of(error, Config))
+        for problem in problems:
+            _report(problem, view, faults)
+        if is_complete:
+            _check_rest(document, problems, view, faults)
+        return None
+    for problem in check(config) if is_complete else ():
+        _report(problem, view, faults)
+    return config
+
+
+def _check_rest(
+    document: Mapping[str, Any], problems: list[Problem], view: _View, faults: Faults
+) -> None:
+    """Check what the models did not refuse, so that all faults are told at once."""
+    broken: dict[str, set[str | int]] = {}
+    for problem in problems:
+        if not problem.loc:
+            return
+        section = str(problem.loc[0])
+        broken.setdefault(section, set())
+        if len(problem.loc) > 1:
+            broken[section].add(problem.loc[1])
+    rest = dict(document)
+    kept: dict[str, list[int]] = {}
+    also_known: set[str] = set()
+    for section, items in broken.items():
+        content = rest.get(section)
+        if section in ("listeners", "routes") and items and isinstance(content, list):
+            kept[section] = [index for index in range(len(content)) if index not in items]
+            rest[section] = [content[index] for index in kept[section]]
+        elif section == "services" and items and isinstance(content, dict):
+            also_known = {str(item) for item in items}
+            rest[section] = {key: value for key, value in content.items() if key not in items}
+        else:
+            rest.pop(section, None)
+    if "services" in broken and not also_known:
+        rest.pop("routes", None)  # no service is known: each route would be a fault
+        broken["routes"] = set()
+    try:
+        config = Config.model_validate(rest)
+    except ValidationError:
+        return
+    for problem in check(config, also_known=also_known):
+        section = str(problem.loc[0]) if problem.loc else ""
+        if len(problem.loc) == 1 and section in broken:
+            continue  # "nothing to listen on", when what there was is refused
+        if problem.warning and "routes" in broken:
+            continue  # a service may be used by the route that is left out
+        _report(_back(problem, kept), view, faults)
+
+
+def _back(problem: Problem, kept: dict[str, list[int]]) -> Problem:
+    """The problem with the list positions that the whole document has."""
+
+    def original(loc: Loc) -> Loc:
+        if len(loc) > 1 and loc[0] in kept and isinstance(loc[1], int):
+            return (loc[0], kept[str(loc[0])][loc[1]], *loc[2:])
+        return loc
+
+    see = original(problem.see) if problem.see is not None else None
+    return replace(problem, loc=original(problem.loc), see=see)
+
+
+# -- names of files -----------------------------------------------------------------------
+
+
+def _place_files(
+    document: dict[str, Any], root: MappingNode, view: _FileView, faults: Faults
+) -> None:
+    """Make the names of files absolute, beside the file that names them, and look for them."""
+
+    def visit(value: Any, loc: Loc, pattern: tuple[str, ...], mark: PathMark) -> None:
+        step, rest = pattern[0], pattern[1:]
+        keys: list[Any] = []
+        if isinstance(value, dict):
+            keys = list(value) if step == ANY else [step] if step in value else []
+        elif isinstance(value, list) and step == ANY:
+            keys = list(range(len(value)))
+        for key in keys:
+            here = (*loc, key)
+            if rest:
+                visit(value[key], here, rest, mark)
+            elif isinstance(value[key], str) and value[key] and "\0" not in value[key]:
+                value[key] = absolute(value[key], here, mark)
+
+    def absolute(name: str, loc: Loc, mark: PathMark) -> str:
+        if name in mark.words:
+            return name
+        node, _, _ = find(root, loc)
+        directory = node.source.directory if node is not None else Path()
+        path = os.path.abspath(directory / name)  # noqa: PTH100 - keeps symbolic links
+        if mark.must_exist and (fault := _unreadable(path)):
+            shown = view.shown(loc, at_key=False)
+            faults.add(
+                view.place(loc, at_key=False),
+                f"{shown} {fault}",
+                "" if os.path.isabs(name) else "names are relative to this file",  # noqa: PTH117
+                where=path_text(loc),
+            )
+        return path
+
+    for pattern, mark in marked_paths(Config):
+        visit(document, (), pattern, mark)
+
+
+def _unreadable(path: str) -> str:
+    if not os.path.exists(path):  # noqa: PTH110 - str in, str out
+        return "does not exist"
+    if not os.path.isfile(path):  # noqa: PTH113
+        return "is not a file"
+    return "" if os.access(path, os.R_OK) else "may not be read by this user"

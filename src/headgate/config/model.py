@@ -1,0 +1,419 @@
+"""The whole file as one frozen value: ``Config``.
+
+The models are the manual: each docstring is printed by ``headgate schema`` and in the
+reference, so it is written for the operator. Names, defaults and the short forms that the file
+allows are all said here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from headgate.config.fields import (
+    Duration,
+    FilePath,
+    Flag,
+    HeaderName,
+    HeaderValue,
+    Network,
+    OneOrMore,
+    PathMark,
+    Spec,
+    Text,
+    Wait,
+    Words,
+    refuse,
+    text_of,
+)
+from headgate.config.listeners import (
+    Bind,
+    CertificateSpec,
+    Http2Spec,
+    LimitsSpec,
+    Listener,
+    ListenerSpec,
+    ListenerTlsSpec,
+    parse_bind,
+)
+from headgate.config.policies import (
+    CompressLevels,
+    CompressSpec,
+    HeaderEdits,
+    HeadersSpec,
+    PluginSpec,
+    PolicyFields,
+    TimeoutSpec,
+)
+from headgate.config.routes import (
+    MatchSpec,
+    RedirectSpec,
+    RespondSpec,
+    RewriteSpec,
+    RouteSpec,
+    ValueMatchSpec,
+    default_name,
+)
+from headgate.config.services import (
+    Endpoint,
+    InstanceSpec,
+    PoolSpec,
+    Service,
+    ServiceSpec,
+    UpstreamTlsSpec,
+    parse_url,
+)
+
+__all__ = [
+    "AccessLogSpec",
+    "AdminSpec",
+    "Bind",
+    "CertificateSpec",
+    "CompressLevels",
+    "CompressSpec",
+    "Config",
+    "DnsSpec",
+    "Endpoint",
+    "ErrorPageSpec",
+    "ForwardedSpec",
+    "HeaderEdits",
+    "HeadersSpec",
+    "Http2Spec",
+    "InstanceSpec",
+    "LimitsSpec",
+    "ListenerSpec",
+    "ListenerTlsSpec",
+    "MatchSpec",
+    "PluginSpec",
+    "PolicyFields",
+    "PoolSpec",
+    "RedirectSpec",
+    "RequestIdSpec",
+    "RespondSpec",
+    "RewriteSpec",
+    "RouteSpec",
+    "ServiceSpec",
+    "Spec",
+    "TimeoutSpec",
+    "UpstreamTlsSpec",
+    "ValueMatchSpec",
+    "parse_bind",
+    "parse_url",
+]
+
+
+def _admin_bind(value: object) -> str:
+    if value is False or value == "off":
+        return "off"
+    text = text_of(value).strip()
+    try:
+        parse_bind(text)
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    return text
+
+
+class AdminSpec(Spec):
+    """The admin listener: metrics, health, statistics and commands such as reload."""
+
+    bind: Annotated[
+        str,
+        PlainValidator(_admin_bind),
+        Words("address or `off`"),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": r"^(off|unix:/.+|.+:[0-9]{1,5})$",
+                "examples": ["127.0.0.1:9900", "unix:/run/headgate/admin.sock", "off"],
+            }
+        ),
+    ] = "127.0.0.1:9900"
+    """`host:port`, `unix:/path` or `off`. On loopback by default, because whoever reaches it with
+    the token commands the gateway."""
+
+    token: Text | None = None
+    """Asked for as `Authorization: Bearer ...`. By default one is made at the first start and
+    kept in `admin-token` in the state directory, readable by its owner only. Write it as
+    `${env:NAME}` or `${file:PATH}` and not as it is."""
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
+
+
+def _via(value: object) -> str | None:
+    if value is False or value in ("off", "false", "no"):
+        return None
+    text = text_of(value)
+    if not _TOKEN.fullmatch(text):
+        raise refuse("is not a name for Via: letters, digits and -._ only")
+    return text
+
+
+class ForwardedSpec(Spec):
+    """What services are told about the client."""
+
+    x_forwarded: Flag = True
+    """Send `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`. What the client sent under these
+    names is kept only when it comes from `trusted_proxies`."""
+
+    forwarded: Flag = False
+    """Send `Forwarded` (RFC 7239). Off because few frameworks read it."""
+
+    via: Annotated[
+        str | None,
+        PlainValidator(_via),
+        Words("name or `false`"),
+        WithJsonSchema({"type": ["string", "boolean"]}),
+    ] = "headgate"
+    """The name to give in `Via` (RFC 9110 section 7.6.3), both ways; `false` sends none."""
+
+
+class RequestIdSpec(Spec):
+    """The id that follows a request through logs and services."""
+
+    header: HeaderName = "x-request-id"
+    """The header that carries it, to the service and back to the client. An id that comes in is
+    kept only from `trusted_proxies`; otherwise a new one is made."""
+
+
+LOG_FORMATS = Literal["json", "combined", "off"]
+REDACTED: Final = (
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "x-api-key",
+    "token",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "api_key",
+    "apikey",
+    "password",
+    "passwd",
+    "secret",
+    "client_secret",
+    "signature",
+    "code",
+)
+
+
+def _log_format(value: object) -> str:
+    return "off" if value is False else text_of(value)
+
+
+class AccessLogSpec(Spec):
+    """One line a request."""
+
+    format: Annotated[LOG_FORMATS, BeforeValidator(_log_format)] = "json"
+    """`json`, `combined` (as Apache and nginx write it) or `off`."""
+
+    path: Annotated[
+        str,
+        PlainValidator(text_of),
+        PathMark(words=("stdout", "stderr")),
+        Words("`stdout`, `stderr` or a file"),
+        WithJsonSchema({"type": "string", "examples": ["stdout", "stderr", "logs/access.log"]}),
+    ] = "stdout"
+    """`stdout`, `stderr` or a file, which is opened again on SIGUSR1 so that it can be
+    rotated."""
+
+    fields: Annotated[tuple[Text, ...], OneOrMore] | None = None
+    """Which fields a JSON line has, in this order. By default all of them."""
+
+    redact: Annotated[tuple[Text, ...], OneOrMore] = REDACTED
+    """Headers and query parameters whose values are not written, in any case of letters."""
+
+
+class DnsSpec(Spec):
+    """How names of instances are looked up."""
+
+    servers: Annotated[tuple[Text, ...], OneOrMore] | None = None
+    """Name servers, as `address` or `address:port`. By default those of the system."""
+
+    min_ttl: Duration = 1.0
+    """An answer is kept at least this long, whatever it says."""
+
+    max_ttl: Duration = 300.0
+    """An answer is kept at most this long."""
+
+    negative_ttl: Duration = 1.0
+    """How long a failed look-up is remembered."""
+
+    timeout: Wait = 2.0
+    """How long one look-up may take."""
+
+
+class ErrorPageSpec(Spec):
+    """What the client sees instead of problem+json: `file` or `body`, not both."""
+
+    file: FilePath | None = None
+    """A file, read when the configuration is loaded."""
+
+    body: Text | None = None
+    """The text itself. `{status}`, `{reason}` and `{request_id}` are filled in."""
+
+    type: HeaderValue = "text/html; charset=utf-8"
+    """Its content type."""
+
+
+_STATUS: Final = re.compile(r"[45]([0-9]{2}|xx)")
+
+
+def _status_key(value: object) -> int | str:
+    text = text_of(value).lower()
+    if not _STATUS.fullmatch(text):
+        raise refuse("is not an error status; write 404, 4xx or 5xx")
+    return text if text.endswith("xx") else int(text)
+
+
+StatusKey = Annotated[
+    int | str,
+    PlainValidator(_status_key),
+    Words("status"),
+    WithJsonSchema({"type": "string", "pattern": "^[45]([0-9]{2}|xx)$"}),
+]
+
+
+def _workers(value: object) -> int | str:
+    text = text_of(value).strip()
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 1024:
+        raise refuse("is not a number of workers; write auto or 1 to 1024")
+    return int(text)
+
+
+def _state(value: object) -> str:
+    text = text_of(value)
+    if text != "memory":
+        raise refuse("is not a home for shared state; only memory is known to this version")
+    return text
+
+
+def _name_routes(routes: tuple[RouteSpec, ...]) -> tuple[RouteSpec, ...]:
+    """Give a name to those that have none. Explicit names are never changed: a second one is a
+    fault that ``checks`` reports.
+    """
+    taken = {route.name for route in routes if route.name}
+    seen: dict[str, int] = {}
+    named = []
+    for route in routes:
+        if route.name:
+            named.append(route)
+            continue
+        base = default_name(route)
+        name = base
+        while name in taken:
+            seen[base] = seen.get(base, 1) + 1
+            name = f"{base} #{seen[base]}"
+        taken.add(name)
+        named.append(route.model_copy(update={"name": name}))
+    return tuple(named)
+
+
+_SERVICE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def _service_name(value: object) -> str:
+    name = text_of(value)
+    if not _SERVICE.fullmatch(name):
+        raise refuse("is not a service name: letters, digits, - . _ and at most 100 of them")
+    return name
+
+
+ServiceName = Annotated[
+    str,
+    PlainValidator(_service_name),
+    Words("name"),
+    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$"}),
+]
+
+
+class Config(PolicyFields):
+    """The file: where clients come in, the services behind, and the routes between.
+
+    Every policy (`headers`, `compress`, `timeout`, `body_limit`, `plugins`) can stand here, on a
+    service or on a route; the nearest one wins whole. `headgate explain` shows which one applied.
+    """
+
+    listeners: tuple[Listener, ...] = ()
+    """Where clients connect. At least one."""
+
+    services: dict[ServiceName, Service] = Field(default_factory=dict)
+    """Where requests go, by name."""
+
+    routes: Annotated[tuple[RouteSpec, ...], AfterValidator(_name_routes)] = ()
+    """Which request goes to which service."""
+
+    admin: AdminSpec = AdminSpec()
+    """Metrics, health and commands."""
+
+    workers: Annotated[
+        int | Literal["auto"],
+        PlainValidator(_workers),
+        Words("`auto` or a whole number"),
+        WithJsonSchema(
+            {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}
+        ),
+    ] = "auto"
+    """Processes that serve. `auto` is one for each processor core this process may use."""
+
+    state: Annotated[
+        str, PlainValidator(_state), Words("`memory`"), WithJsonSchema({"enum": ["memory"]})
+    ] = "memory"
+    """Home of state that workers share."""
+
+    state_dir: (
+        Annotated[
+            str,
+            PlainValidator(text_of),
+            PathMark(),
+            Words("directory"),
+            WithJsonSchema({"type": "string"}),
+        ]
+        | None
+    ) = None
+    """Where the token, local certificates, sockets and history are kept; one run of Headgate
+    holds it at a time. By default `.headgate` beside the file."""
+
+    trusted_proxies: Annotated[tuple[Network, ...], OneOrMore] = ()
+    """Addresses and networks of proxies in front of Headgate. Only from them are
+    `X-Forwarded-For`, `Forwarded`, request ids and PROXY protocol believed; the client is the
+    first address from the right that is not one of them."""
+
+    forwarded: ForwardedSpec = ForwardedSpec()
+    """What services are told about the client."""
+
+    request_id: RequestIdSpec = RequestIdSpec()
+    """The id that follows a request."""
+
+    response_time: Flag = True
+    """Send `x-response-time` with every response: milliseconds spent in Headgate and behind."""
+
+    limits: LimitsSpec = LimitsSpec()
+    """What one client may ask of a worker."""
+
+    access_log: AccessLogSpec = AccessLogSpec()
+    """One line a request."""
+
+    dns: DnsSpec = DnsSpec()
+    """How names of instances are looked up."""
+
+    drain: Duration = 30.0
+    """How long requests in flight may go on after SIGTERM, or on an old worker. Then they are
+    cut off."""
+
+    error_pages: dict[StatusKey, ErrorPageSpec] = Field(default_factory=dict)
+    """Pages for errors that Headgate itself answers, by status (`404`), or by class (`4xx`,
+    `5xx`). Errors of services pass unchanged. By default problem+json (RFC 9457)."""
+
+    watch: Flag = False
+    """Reload when a file of the configuration changes. Off because an editor's half-written file
+    is refused but noisy; `headgate reload` and SIGHUP always work."""
+
+    def dump(self) -> dict[str, Any]:
+        """The configuration as plain JSON-able data, every default filled in."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,214 @@
+"""What can be said at three levels: for everything, for a service, for a route."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from headgate.config.fields import (
+    HeaderName,
+    HeaderValue,
+    OneOrMore,
+    OrFalse,
+    Shorthand,
+    Size,
+    Spec,
+    Text,
+    Wait,
+    Whole,
+    Words,
+    refuse,
+    text_of,
+)
+from headgate.units import KB
+
+__all__ = [
+    "CompressLevels",
+    "CompressSpec",
+    "HeaderEdits",
+    "HeadersSpec",
+    "PluginSpec",
+    "PolicyFields",
+    "TimeoutSpec",
+]
+
+
+class HeaderEdits(Spec):
+    """Changes to a set of headers. They are made in this order: remove, rename, set, add."""
+
+    set: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    """Headers that will have this one value, whatever came before."""
+
+    add: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    """Headers to add beside those of the same name that are already there."""
+
+    remove: Annotated[tuple[HeaderName, ...], OneOrMore] = ()
+    """Headers to take out."""
+
+    rename: dict[HeaderName, HeaderName] = Field(default_factory=dict)
+    """Old name to new name; the values stay."""
+
+
+class HeadersSpec(Spec):
+    """Edits to the headers on their way to the service and back.
+
+    Headers that frame the message (`content-length`, `transfer-encoding`, `connection`, `host`
+    and their kin) belong to the engine and are refused here; the host sent to a service is set
+    by `host`.
+    """
+
+    request: HeaderEdits = HeaderEdits()
+    """Edits to the request before it is sent to the service."""
+
+    response: HeaderEdits = HeaderEdits()
+    """Edits to the response before it is sent to the client."""
+
+
+class CompressLevels(Spec):
+    """How hard each algorithm tries. The defaults cost about the same processor time a byte."""
+
+    zstd: Annotated[Whole, Field(ge=1, le=19)] = 3
+    """1 to 19."""
+
+    br: Annotated[Whole, Field(ge=0, le=11)] = 4
+    """0 to 11. Beyond 5 it is too slow for answers made on the spot."""
+
+    gzip: Annotated[Whole, Field(ge=1, le=9)] = 5
+    """1 to 9."""
+
+
+DEFAULT_TYPES: Final = (
+    "text/*",
+    "application/json",
+    "application/*+json",
+    "application/javascript",
+    "application/xml",
+    "application/*+xml",
+    "application/wasm",
+    "image/svg+xml",
+    "font/ttf",
+)
+
+Algorithm = Annotated[Literal["zstd", "br", "gzip"], BeforeValidator(text_of)]
+
+
+class CompressSpec(Spec):
+    """Compression of responses, negotiated with the client's `Accept-Encoding`.
+
+    `true` means all defaults; `false` on a route or service switches off what an outer level
+    switched on. A response that is already encoded, or that says `no-transform`, passes
+    unchanged.
+    """
+
+    algorithms: Annotated[tuple[Algorithm, ...], OneOrMore, Field(min_length=1)] = (
+        "zstd",
+        "br",
+        "gzip",
+    )
+    """In order of preference, for clients that take several equally."""
+
+    types: Annotated[tuple[Text, ...], OneOrMore] = DEFAULT_TYPES
+    """Content types worth compressing; `*` stands for any run of characters. Images, video and
+    archives are compressed already and only cost time."""
+
+    min_size: Size = 1 * KB
+    """Smaller responses are left alone: they fit one packet either way."""
+
+    level: CompressLevels = CompressLevels()
+    """How hard each algorithm tries."""
+
+
+class TimeoutSpec(Spec):
+    """How long to wait for a service. A bare duration, as in `timeout: 5s`, is `first_byte`."""
+
+    connect: Wait = 5.0
+    """To reach an instance, TLS included. Then the next address or instance is tried."""
+
+    first_byte: Wait = 30.0
+    """From the end of the request to the head of the response. Answered with 504."""
+
+    idle: Wait = 60.0
+    """Longest silence in the middle of a response or a tunnel. Event streams that are quiet for
+    longer need more here, or a comment line now and then."""
+
+    total: Wait | None = None
+    """The whole exchange, from the first byte of the request to the last of the response. Not
+    set, because a large download or an event stream may rightly last for hours."""
+
+
+_PLUGIN: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def _plugin(value: object) -> str:
+    name = text_of(value)
+    if not _PLUGIN.fullmatch(name):
+        raise refuse("does not name a class; write package.module:ClassName")
+    return name
+
+
+class PluginSpec(Spec):
+    """A filter of your own: a Python class, loaded when the configuration is."""
+
+    use: Annotated[
+        str,
+        PlainValidator(_plugin),
+        Words("class"),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+                "examples": ["shop.filters:Stamp"],
+            }
+        ),
+    ]
+    """The class, as `package.module:ClassName`. Modules are found on the Python path and beside
+    the configuration file."""
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the class and checked against its `Options` model."""
+
+    name: Text | None = None
+    """What logs and metrics call it. By default the class name."""
+
+
+Timeout = Annotated[
+    TimeoutSpec,
+    Shorthand(
+        lambda value: value if isinstance(value, (dict, TimeoutSpec)) else {"first_byte": value},
+        {"type": ["string", "number"], "examples": ["5s"]},
+        "or a duration, which is `first_byte`",
+    ),
+]
+Plugin = Annotated[
+    PluginSpec,
+    Shorthand(
+        lambda value: {"use": value} if isinstance(value, str) else value,
+        {"type": "string", "examples": ["shop.filters:Stamp"]},
+        "or text, which is `use`",
+    ),
+]
+
+
+class PolicyFields(Spec):
+    """Policies. Each may stand at the top of the file, on a service or on a route; the nearest
+    one wins whole, so a route that says `timeout` gets nothing from the service's `timeout`.
+    """
+
+    headers: HeadersSpec | None = None
+    """Edits to request and response headers."""
+
+    compress: Annotated[CompressSpec | Literal[False], OrFalse()] | None = None
+    """Compression of responses. Off unless said: `compress: true` is a good start."""
+
+    timeout: Timeout | None = None
+    """How long to wait for the service."""
+
+    body_limit: Size | None = None
+    """The largest request body, checked before anything else reads it; more is answered with 413.
+    By default what `limits.body` says, which is 10MB. `0` forbids bodies."""
+
+    plugins: tuple[Plugin, ...] | None = None
+    """Filters of your own, in the order in which they see the request; they see the response in
+    reverse. An empty list switches off those of an outer level."""

@@ -1,0 +1,117 @@
+"""What pydantic says, in the words of somebody who writes the file.
+
+Each error becomes a ``Problem``. No text of pydantic's own is passed on: it speaks of Python's
+types, and some of its messages quote the input, which may be a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from headgate.config.faults import Loc, clip, did_you_mean
+from headgate.config.problems import Problem
+from headgate.config.walk import model_at, nested_models
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["problems_of"]
+
+_SHAPES: Final = {
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "too_short": "must have at least one entry",
+}
+_BOUNDS: Final = {
+    "greater_than_equal": ("ge", "is too small; the least is"),
+    "greater_than": ("gt", "is too small; write more than"),
+    "less_than_equal": ("le", "is too large; the most is"),
+    "less_than": ("lt", "is too large; write less than"),
+}
+# Words people bring along from other gateways, with what they are called here.
+_ELSEWHERE: Final = {
+    "upstreams": "services",
+    "upstream": "to",
+    "backends": "services",
+    "backend": "to",
+    "service": "to",
+    "servers": "instances",
+    "targets": "instances",
+    "target": "to",
+    "listen": "bind",
+    "address": "bind",
+    "prefix": "path",
+    "strip_path": "strip",
+    "strip_prefix": "strip",
+    "preserve_host": "host",
+    "cert": "cert_file",
+    "key": "key_file",
+    "certfile": "cert_file",
+    "keyfile": "key_file",
+    "hosts": "host",
+    "paths": "path",
+    "method": "methods",
+    "lb": "balance",
+    "filters": "plugins",
+    "timeouts": "timeout",
+}
+
+
+def problems_of(error: ValidationError, root: type[BaseModel]) -> Iterator[Problem]:
+    """Every error of a validation, in order."""
+    for details in error.errors(include_url=False):
+        yield _problem(details, root)
+
+
+def _problem(details: ErrorDetails, root: type[BaseModel]) -> Problem:
+    loc: Loc = details["loc"]
+    kind = details["type"]
+    context: dict[str, Any] = details.get("ctx", {})
+    is_key = bool(loc) and loc[-1] == "[key]"
+    if is_key:
+        loc = loc[:-1]
+    if kind == "missing":
+        return Problem(loc[:-1], f'"{loc[-1]}" is required')
+    if kind == "extra_forbidden":
+        return Problem(loc, *_unknown(loc, root), at_key=True)
+    if kind.endswith("_alone"):
+        return Problem(loc, str(context["rule"]), at_key=is_key)
+    if "rule" in context:
+        return Problem(loc, f"{{value}} {context['rule']}", at_key=is_key)
+    if kind == "literal_error":
+        words = [
+            word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")
+        ]
+        known = f"write {words[0]}" if len(words) == 1 else f"write one of {', '.join(words)}"
+        given = details["input"]
+        near = did_you_mean(given, words) if isinstance(given, str) else ""
+        return Problem(loc, "{value} is not known here", f"{near} ({known})" if near else known)
+    if kind in _BOUNDS:
+        name, rule = _BOUNDS[kind]
+        return Problem(loc, f"{{value}} {rule} {context[name]}")
+    return Problem(loc, _SHAPES.get(kind, "cannot be used here"))
+
+
+def _unknown(loc: Loc, root: type[BaseModel]) -> tuple[str, str]:
+    key = str(loc[-1])
+    message = f'unknown key "{clip(key)}"'
+    model = model_at(root, loc[:-1])
+    if model is None:
+        return message, ""
+    fields = list(model.model_fields)
+    if _ELSEWHERE.get(key) in fields:
+        return message, f'here it is called "{_ELSEWHERE[key]}"'
+    inside = [name for name, inner in nested_models(model).items() if key in inner.model_fields]
+    if inside:
+        return message, f'it belongs under "{inside[0]}"'
+    if near := did_you_mean(key, fields):
+        return message, near
+    if key in root.model_fields and model is not root:
+        return message, "it belongs at the top of the file"
+    return message, f"known are {', '.join(fields)}"

@@ -1,0 +1,220 @@
+"""Where requests go: services and the instances that are one."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from headgate.config.fields import (
+    Count,
+    FilePath,
+    Flag,
+    Positive,
+    Shorthand,
+    Spec,
+    Text,
+    Wait,
+    Words,
+    refuse,
+    text_of,
+)
+from headgate.config.policies import PolicyFields
+
+__all__ = ["Endpoint", "InstanceSpec", "PoolSpec", "ServiceSpec", "UpstreamTlsSpec", "parse_url"]
+
+URL_RULE: Final = "is not an instance; write http://host:port, https://host or unix:/path"
+_HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?|\[[0-9A-Fa-f:.]+\]")
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Endpoint(NamedTuple):
+    """An instance's address: TCP (``host`` and ``port``) or a Unix socket (``path``)."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    path: str | None = None
+
+    @property
+    def authority(self) -> str:
+        """What stands in ``Host`` when the instance's own name is sent."""
+        if self.path is not None:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if _PORTS[self.scheme] == self.port else f"{host}:{self.port}"
+
+
+def parse_url(text: str) -> Endpoint:
+    """An instance's URL in its parts. Raises ValueError with a rule that follows the value."""
+    for prefix in ("http+unix://", "unix:"):
+        if text.startswith(prefix):
+            path = text[len(prefix) :]
+            if not path.startswith("/") or "\0" in path:
+                raise ValueError("needs an absolute path; write unix:/run/users.sock")
+            return Endpoint("http", "", 0, path)
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise ValueError(URL_RULE) from None
+    if url.scheme not in _PORTS:
+        raise ValueError(URL_RULE)
+    if url.username is not None or url.password is not None:
+        raise ValueError("has user info in it; set an authorization header by `headers` instead")
+    if url.path not in ("", "/") or url.query or url.fragment or "?" in text or "#" in text:
+        raise ValueError("has a path; an instance is an address, use `rewrite` on the route")
+    host = url.netloc.rsplit(":", 1)[0] if port is not None else url.netloc.removesuffix(":")
+    if not url.hostname or not _HOST.fullmatch(host):
+        raise ValueError(URL_RULE)
+    if port == 0:
+        raise ValueError("has port 0, where nothing can answer")
+    scheme: Literal["http", "https"] = "https" if url.scheme == "https" else "http"
+    return Endpoint(scheme, url.hostname, port if port is not None else _PORTS[scheme])
+
+
+def _url(value: object) -> str:
+    text = text_of(value).strip()
+    try:
+        parse_url(text)
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    return text
+
+
+class InstanceSpec(Spec):
+    """One running copy of a service."""
+
+    url: Annotated[
+        str,
+        PlainValidator(_url),
+        Words("URL"),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": "^(https?://|http\\+unix:///|unix:/)",
+                "examples": ["http://127.0.0.1:3001", "https://users.internal", "unix:/run/u.sock"],
+            }
+        ),
+    ]
+    """`http://host:port`, `https://host:port` or `unix:/path`. A name that resolves to several
+    addresses is tried address by address (Happy Eyeballs) and looked up again by its TTL."""
+
+    weight: Annotated[Count, Field(le=1000)] = 1
+    """Its share of requests beside the others. 0 keeps it in the file but out of work."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """``url`` in its parts."""
+        return parse_url(self.url)
+
+
+class PoolSpec(Spec):
+    """Connections to each instance, counted for one worker."""
+
+    connections: Positive = 256
+    """Most connections open at once. HTTP/2 needs one for many requests."""
+
+    idle: Count = 64
+    """Most connections kept open with nothing to do."""
+
+    idle_timeout: Wait = 55.0
+    """How long an idle connection is kept. Shorter than the 60s or 75s after which most servers
+    close it, so that we seldom write into a closed one."""
+
+    queue: Count = 1024
+    """Requests that may wait for a connection. More are answered with 503 at once."""
+
+    queue_timeout: Wait = 5.0
+    """How long a request waits for a connection. Then it is answered with 503."""
+
+
+class UpstreamTlsSpec(Spec):
+    """TLS towards instances whose URL is `https://`."""
+
+    verify: Flag = True
+    """Check the certificate and the name in it. Switching it off gives the connection to whoever
+    answers."""
+
+    ca_file: FilePath | None = None
+    """Authorities to trust, PEM. By default those of the system."""
+
+    server_name: Text | None = None
+    """The name to ask for (SNI) and to check. By default the host in the URL."""
+
+    cert_file: FilePath | None = None
+    """Certificate to show to the instance (mutual TLS), PEM."""
+
+    key_file: FilePath | None = None
+    """Its private key, PEM."""
+
+
+Instance = Annotated[
+    InstanceSpec,
+    Shorthand(
+        lambda value: {"url": value} if isinstance(value, str) else value,
+        {"type": "string", "examples": ["http://127.0.0.1:3001"]},
+        "or text, which is `url`",
+    ),
+]
+InstanceList = Annotated[
+    tuple[Instance, ...],
+    Shorthand(
+        lambda value: (value,) if isinstance(value, (str, dict)) else value,
+        {"type": "string"},
+        "one or a list",
+    ),
+]
+
+_LITERAL_HOST: Final = re.compile(
+    r"[A-Za-z0-9_.\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+)
+
+
+def host_text(value: object) -> str:
+    """A literal host to send, with or without a port."""
+    text = text_of(value).strip()
+    if not _LITERAL_HOST.fullmatch(text):
+        raise refuse("is not a host; write a name with or without :port")
+    return text
+
+
+class ServiceSpec(PolicyFields):
+    """A service: one or more instances that answer alike."""
+
+    instances: Annotated[InstanceList, Field(min_length=1)]
+    """Its running copies."""
+
+    balance: Annotated[Literal["round_robin"], BeforeValidator(text_of)] = "round_robin"
+    """How a request's instance is chosen. `round_robin` takes them in turn, by weight."""
+
+    http: Annotated[Literal["auto", "1.1", "2"], BeforeValidator(text_of)] = "auto"
+    """The protocol spoken to instances. `auto` is HTTP/1.1 over plain connections, and what the
+    instance prefers (ALPN) over TLS. gRPC over plain connections needs `2`."""
+
+    host: Annotated[
+        str,
+        PlainValidator(host_text),
+        Words("`preserve`, `instance` or a host"),
+        WithJsonSchema({"type": "string", "examples": ["preserve", "instance"]}),
+    ] = "preserve"
+    """The `Host` that instances see: `preserve` is the client's, `instance` the one in the URL;
+    anything else is sent as it is."""
+
+    pool: PoolSpec = PoolSpec()
+    """Connections to each instance."""
+
+    tls: UpstreamTlsSpec = UpstreamTlsSpec()
+    """TLS towards `https://` instances."""
+
+
+Service = Annotated[
+    ServiceSpec,
+    Shorthand(
+        lambda value: {"instances": value} if isinstance(value, (str, list)) else value,
+        {"type": ["string", "array"], "examples": ["http://127.0.0.1:3001"]},
+        "or a URL or a list of them, which are `instances`",
+    ),
+]

@@ -1,0 +1,215 @@
+"""The endpoints of the admin API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from headgate import __version__
+from headgate.control.admin import models
+from headgate.control.admin.problem import MEDIA_TYPE, Problem
+from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
+from headgate.control.channel import ChannelClosed
+from headgate.control.control import Control, fault_text
+from headgate.control.explaining import explain
+from headgate.control.redaction import redact
+from headgate.errors import HeadgateError
+from headgate.observe import CONTENT_TYPE, to_prometheus
+
+__all__ = ["make_router"]
+
+# What every endpoint may answer, for the OpenAPI document.
+_PROBLEM = {MEDIA_TYPE: {"schema": {"type": "object"}}}
+_UNAUTHORISED: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The token is missing or wrong", "content": _PROBLEM}
+}
+
+
+def _refused(what: str) -> dict[int | str, dict[str, Any]]:
+    return {**_UNAUTHORISED, 422: {"description": what, "content": _PROBLEM}}
+
+
+def make_router(control: Control) -> APIRouter:
+    router = APIRouter()
+    add_health(router, control)
+    add_figures(router, control)
+    add_orders(router, control)
+    add_explain(router, control)
+    return router
+
+
+def add_health(router: APIRouter, control: Control) -> None:
+    @router.get(
+        "/api/health",
+        tags=["health"],
+        responses={503: {"description": "Nothing serves, or the gateway drains"}},
+    )
+    async def health(response: Response) -> models.Health:
+        """Whether the gateway serves. Needs no token."""
+        status, reasons = control.health()
+        if status == "down":
+            response.status_code = 503
+        last = control.reloader.last
+        seated = [row for row in control.workers if row["state"] != "leaving"]
+        return models.Health(
+            status=status,
+            reasons=reasons,
+            version=__version__,
+            generation=control.current.generation,
+            workers_ready=sum(row["state"] == "ready" for row in seated),
+            workers_wanted=control.current.outline.workers,
+            uptime_s=round(time.time() - control.start.started, 1),  # noqa: TID251  for people
+            last_reload=models.Reload.model_validate(asdict(last)) if last else None,
+            incarnation=control.start.incarnation,
+        )
+
+    @router.get("/api/workers", tags=["health"], responses=_UNAUTHORISED)
+    async def workers() -> list[models.WorkerState]:
+        """Every worker process, also those that drain or wait to be started again."""
+        now = time.monotonic()
+        states = []
+        for row in control.workers:
+            link = control.hub.links.get(row["pid"] or 0)
+            silent_s = round(now - link.heard_at, 1) if link and link.is_silent else None
+            states.append(models.WorkerState.model_validate({**row, "silent_s": silent_s}))
+        return states
+
+
+def add_figures(router: APIRouter, control: Control) -> None:
+    @router.get(
+        "/metrics",
+        tags=["metrics"],
+        response_class=PlainTextResponse,
+        responses={**_UNAUTHORISED, 200: {"content": {"text/plain": {}}}},
+    )
+    async def metrics() -> Response:
+        """All metrics of all processes in the Prometheus text format."""
+        await control.hub.refresh()
+        text = await asyncio.to_thread(to_prometheus, control.hub.merged())
+        return Response(text, media_type=CONTENT_TYPE)
+
+    @router.get("/api/metrics/summary", tags=["metrics"], responses=_UNAUTHORISED)
+    async def summary() -> models.MetricsSummary:
+        """The whole gateway in a dozen figures."""
+        await control.hub.refresh()
+        return metrics_summary(control.hub.merged(), control.hub.rates())
+
+    @router.get("/api/gateway/stats", tags=["metrics"], responses=_UNAUTHORISED)
+    async def stats() -> models.GatewayStats:
+        """Figures by route, service, instance and worker."""
+        await control.hub.refresh()
+        now = time.monotonic()
+        workers = [
+            worker_figures(link.index, link.pid, link.snapshot, now - link.heard_at)
+            for link in sorted(control.hub.links.values(), key=lambda link: link.index)
+        ]
+        return gateway_stats(
+            control.hub.merged(),
+            control.hub.rates(),
+            workers,
+            generation=control.current.generation,
+            listeners=control.current.addresses,
+        )
+
+    @router.get("/api/config", tags=["configuration"], responses=_UNAUTHORISED)
+    async def config() -> models.Config:
+        """The configuration that serves, without its secrets."""
+        current = control.current
+        return models.Config(
+            generation=current.generation,
+            file=control.start.config_file,
+            loaded_at=current.loaded_at,
+            files=list(current.outline.files),
+            document=redact(current.document, current.outline.hidden),
+        )
+
+
+def add_orders(router: APIRouter, control: Control) -> None:
+    @router.post("/api/reload", tags=["configuration"], responses=_refused("The file has faults"))
+    async def reload() -> models.Reload:
+        """Read the file again. It takes effect in all workers or in none."""
+        result = await control.reload("the admin API")
+        if not result.ok:
+            raise Problem(
+                422,
+                "; ".join(fault_text(fault) for fault in result.faults),
+                generation=result.generation,
+                faults=result.faults,
+                took_ms=result.took_ms,
+            )
+        return models.Reload.model_validate(asdict(result))
+
+    @router.post("/api/drain", tags=["processes"], status_code=202, responses=_UNAUTHORISED)
+    async def drain() -> models.Accepted:
+        """Stop accepting, finish what is in flight, end. The same as SIGTERM."""
+        workers = await _ordered(control.drain())
+        return models.Accepted(message=f"{workers} workers are draining")
+
+    @router.post(
+        "/api/upgrade", tags=["processes"], responses=_refused("The new code does not start")
+    )
+    async def upgrade() -> models.Upgraded:
+        """Restart every process on the code that is installed now, one by one."""
+        answer = await _ordered(control.upgrade())
+        if answer.kind == "refused":
+            faults = answer.fields["faults"]
+            raise Problem(422, "; ".join(fault_text(fault) for fault in faults), faults=faults)
+        return models.Upgraded(
+            workers=answer.fields["workers"], incarnation=answer.fields["incarnation"]
+        )
+
+    @router.post("/api/logs/reopen", tags=["processes"], responses=_UNAUTHORISED)
+    async def reopen_logs() -> models.Accepted:
+        """Open log files again, after they were rotated. The same as SIGUSR1."""
+        await _ordered(control.reopen_logs())
+        return models.Accepted(message="logs are reopened")
+
+
+async def _ordered(order: Any) -> Any:
+    try:
+        return await order
+    except TimeoutError as error:
+        raise Problem(504, "the supervisor did not answer") from error
+    except ChannelClosed as error:
+        raise Problem(503, str(error)) from error
+
+
+def add_explain(router: APIRouter, control: Control) -> None:
+    async def answer(
+        method: str, url: str, headers: list[tuple[str, str]], client_ip: str
+    ) -> JSONResponse:
+        def work() -> dict[str, Any]:
+            return explain(control.plan(), method, url, headers, client_ip)
+
+        try:
+            explained = await asyncio.to_thread(work)
+        except (HeadgateError, ValueError) as error:
+            raise Problem(422, str(error)) from error
+        return JSONResponse({**explained, "generation": control.current.generation})
+
+    @router.post("/api/explain", tags=["configuration"], responses=_refused("This is no request"))
+    async def explain_post(asked: models.ExplainRequest) -> Response:
+        """Which route takes a request, and why the others do not."""
+        pairs = asked.headers.items() if isinstance(asked.headers, dict) else asked.headers
+        return await answer(asked.method, asked.url, list(pairs), asked.client_ip)
+
+    @router.get("/api/explain", tags=["configuration"], responses=_refused("This is no request"))
+    async def explain_get(
+        url: str,
+        method: str = "GET",
+        client_ip: str = "127.0.0.1",
+        header: Annotated[list[str] | None, Query(description="`name: value`")] = None,
+    ) -> Response:
+        """Which route takes a request, and why the others do not."""
+        pairs = []
+        for line in header or []:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise Problem(422, f'the header "{name}" has no colon')
+            pairs.append((name.strip(), value.strip()))
+        return await answer(method, url, pairs, client_ip)

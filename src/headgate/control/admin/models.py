@@ -1,0 +1,212 @@
+"""What the admin API answers with. These models are its documentation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "Accepted",
+    "Config",
+    "ExplainRequest",
+    "Fault",
+    "GatewayStats",
+    "Health",
+    "InstanceFigures",
+    "LatencyFigures",
+    "MetricsSummary",
+    "RouteFigures",
+    "ServiceFigures",
+    "Upgraded",
+    "WorkerFigures",
+    "WorkerState",
+]
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Fault(Answer):
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    where: str = ""
+    """Path in the document, as in `routes[3].to`."""
+    message: str
+    hint: str = ""
+
+
+class Reload(Answer):
+    ok: bool
+    generation: int
+    """The configuration that serves now; of a refused reload, the one from before it."""
+    workers: int = 0
+    """Workers that are ready."""
+    took_ms: float = 0.0
+    reason: str = ""
+    """Who asked for it."""
+    at: float = 0.0
+    """When, in seconds since 1970."""
+    faults: list[Fault] = []
+    warnings: list[Fault] = []
+
+
+class WorkerState(Answer):
+    index: int
+    pid: int | None
+    """None while a worker waits to be started again."""
+    state: Literal["starting", "ready", "waiting", "leaving"]
+    """`leaving`: it finishes its connections and ends; its successor has taken over."""
+    generation: int
+    """The configuration it serves."""
+    age_s: float
+    crashes: int = 0
+    """Since the start of the supervisor."""
+    crashes_last_minute: int = 0
+    is_looping: bool = False
+    """It keeps crashing and is started ever more seldom, up to every 30 s."""
+    next_start_s: float = 0.0
+    deadline_s: float | None = None
+    """Of a leaving one: when it is cut off."""
+    last_end: str = ""
+    faults: list[Fault] = []
+    """Why it could not start."""
+    silent_s: float | None = None
+    """For how long it has not answered; None if it answers."""
+
+
+class Health(Answer):
+    status: Literal["ok", "degraded", "down"]
+    """`down` (status 503) when nothing serves or the gateway drains."""
+    reasons: list[str]
+    version: str
+    generation: int
+    workers_ready: int
+    workers_wanted: int
+    uptime_s: float
+    last_reload: Reload | None = None
+    incarnation: int = 0
+    """How many times the supervisor was upgraded in place."""
+
+
+class LatencyFigures(Answer):
+    """Estimated from buckets about 12 % wide; None without a sample."""
+
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    mean_ms: float | None
+
+
+class RouteFigures(Answer):
+    route: str
+    service: str
+    """Empty for a route that Headgate answers itself."""
+    requests: int
+    requests_per_s: float
+    """Over the last half minute."""
+    statuses: dict[str, int]
+    """Answers by status."""
+    client_errors: int
+    server_errors: int
+    bytes_in: int
+    bytes_out: int
+    latency: LatencyFigures
+    """From the first byte of a request to the last of its answer."""
+    upstream: LatencyFigures
+    """Of that, the part that the service took."""
+
+
+class ServiceFigures(Answer):
+    service: str
+    requests: int
+    requests_per_s: float
+    client_errors: int
+    server_errors: int
+    latency: LatencyFigures
+    upstream: LatencyFigures
+
+
+class InstanceFigures(Answer):
+    service: str
+    instance: str
+    active: int
+    """Connections with a request on them."""
+    idle: int
+    queued: int
+    """Requests that wait for a connection."""
+    created: int
+    reused: int
+    failures: dict[str, int]
+    retries: int
+
+
+class WorkerFigures(Answer):
+    index: int
+    pid: int
+    requests: int
+    in_flight: int
+    connections: int
+    cpu_s: float
+    memory_bytes: int
+    snapshot_age_s: float
+    """How old these figures are: a worker that is too busy to answer shows its last ones."""
+
+
+class GatewayStats(Answer):
+    generation: int
+    requests: int
+    requests_per_s: float
+    in_flight: int
+    connections: int
+    routes: list[RouteFigures]
+    services: list[ServiceFigures]
+    instances: list[InstanceFigures]
+    workers: list[WorkerFigures]
+    listeners: dict[str, str]
+    """Each listener's bind and where it really is."""
+
+
+class MetricsSummary(Answer):
+    requests: int
+    requests_per_s: float
+    client_errors: int
+    server_errors: int
+    error_rate: float
+    """Share of answers with a status of 500 or more."""
+    bytes_in: int
+    bytes_out: int
+    latency: LatencyFigures
+    upstream: LatencyFigures
+
+
+class Config(Answer):
+    generation: int
+    file: str
+    loaded_at: float
+    files: list[str]
+    document: dict[str, Any]
+    """As it was read; what came from a reference is shown as that reference, other secrets as
+    `***`."""
+
+
+class Accepted(Answer):
+    message: str
+
+
+class Upgraded(Answer):
+    workers: int
+    incarnation: int
+    """The supervisor's number once it has restarted itself, a moment after this answer."""
+
+
+class ExplainRequest(Answer):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    method: str = "GET"
+    url: str
+    """Absolute, or a path."""
+    headers: list[tuple[str, str]] | dict[str, str] = []
+    client_ip: str = "127.0.0.1"

@@ -1,0 +1,151 @@
+"""How commands speak to a running gateway: its admin API, found by its state directory.
+
+Theory of operation
+-------------------
+The socket in the state directory is asked first: it works with `admin: off`, with any bind, and
+needs no token because the directory is ours alone. With `--url` the API is asked over the
+network, with the token from the environment, a file, or the state directory.
+
+Whether something runs at all is told by the lock, not by a pid in a file: a lock cannot be
+stale. So three cases have three messages: nothing runs here; it runs and does not answer; it
+answered with a problem.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from headgate.control.listening import short_path
+from headgate.control.state_dir import StateDir
+from headgate.errors import HeadgateError
+
+__all__ = ["AdminClient", "Answer", "NothingRuns", "Refused", "Silent"]
+
+
+class NothingRuns(HeadgateError):
+    """No gateway holds this state directory."""
+
+
+class Silent(HeadgateError):
+    """A gateway runs, but its admin API cannot be reached."""
+
+
+class Refused(HeadgateError):
+    """The admin API answered with a problem."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        super().__init__(status, problem)
+
+    def __str__(self) -> str:
+        return str(self.problem.get("detail") or self.problem.get("title") or self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    content: Any
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        directory = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(short_path(self._path, directory))
+        finally:
+            os.close(directory)
+
+
+class AdminClient:
+    def __init__(
+        self, state: StateDir | None, *, url: str | None = None, token: str | None = None
+    ) -> None:
+        self.state = state
+        self._url = url
+        self._token = token
+
+    @property
+    def where(self) -> str:
+        return self._url or str(self.state.path if self.state else "")
+
+    def running_pid(self) -> int | None:
+        return self.state.running_pid() if self.state else None
+
+    def ask(self, method: str, path: str, body: Any = None, *, timeout_s: float = 10.0) -> Answer:
+        """Send one request; Refused for a problem, NothingRuns or Silent without an answer."""
+        connection = self._connection(timeout_s)
+        headers = {"accept": "application/json"}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
+        payload = None
+        if body is not None:
+            payload = json.dumps(body)
+            headers["content-type"] = "application/json"
+        try:
+            connection.request(method, path, payload, headers)
+            got = connection.getresponse()
+            text = got.read()
+            content: Any = text.decode(errors="replace")
+            if "json" in (got.getheader("content-type") or ""):
+                content = json.loads(text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._no_answer(error) from error
+        finally:
+            connection.close()
+        if got.status >= 400 and path != "/api/health":
+            raise Refused(got.status, content if isinstance(content, dict) else {})
+        return Answer(got.status, content)
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        if self._url is None:
+            assert self.state is not None  # noqa: S101  one of the two is always given
+            return _UnixConnection(self.state.socket_path, timeout_s)
+        parts = urlsplit(self._url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise HeadgateError(f'"{self._url}" is no URL of an admin API; write http://host:port')
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=timeout_s, context=context
+            )
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+
+    def _no_answer(self, error: Exception) -> HeadgateError:
+        if self._url is not None:
+            return Silent(f"no answer from {self._url}: {_reason(error)}")
+        pid: int | None = None
+        with contextlib.suppress(HeadgateError):
+            pid = self.running_pid()
+        if pid is None:
+            return NothingRuns(
+                f"nothing is running on the state directory {self.where}; "
+                "start it with `headgate run`, or name another with --state-dir or --url"
+            )
+        return Silent(
+            f"process {pid} runs here, but its control process does not answer "
+            f"({_reason(error)}); it may be starting: try again in a moment"
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return str(error) or type(error).__name__

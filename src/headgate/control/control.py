@@ -1,0 +1,333 @@
+"""The control process: reads the file, answers the admin API, gathers what workers count.
+
+Theory of operation
+-------------------
+Control owns no socket and no state that serving depends on. It may be killed at any moment; the
+supervisor starts it again with the committed document, and workers do not notice.
+
+A reload is read, checked and built here first, on a thread, as a trial: what a worker would
+refuse is refused before any worker hears of it. Then the resolved document goes to the
+supervisor, which brings it to all workers or to none, and only its answer makes it `current`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from headgate import __version__
+from headgate.config import Config, Loaded, from_document, load
+from headgate.control.channel import Channel, ChannelClosed, Message
+from headgate.control.hub import Hub
+from headgate.control.launch import Outline
+from headgate.control.reload import Reloader, ReloadResult
+from headgate.control.state_dir import StateDir, StateDirUnusable
+from headgate.control.watch import Watch, named_files
+from headgate.errors import ConfigInvalid, Fault, HeadgateError
+from headgate.observe import ProcessWatch, Rows, WorkerStats
+
+__all__ = ["Control", "Current", "Start"]
+
+ROLL_OUT_S = 200.0  # the supervisor has deadlines of its own for every step; this is a last one
+ORDER_S = 10.0
+UPGRADE_S = 600.0
+SILENT_S = 10.0  # a worker that has not answered for so long is a reason to worry
+
+log = logging.getLogger("headgate.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the supervisor tells a control process at its start."""
+
+    config_file: str
+    state_dir: str
+    workers: int | None
+    watch: bool | None
+    generation: int
+    outline: Outline
+    incarnation: int
+    supervisor: int
+    started: float
+    addresses: dict[str, str]
+
+    @classmethod
+    def of(cls, message: Message) -> Start:
+        fields = dict(message.fields)
+        return cls(outline=Outline.from_json(fields.pop("outline")), **fields)
+
+
+@dataclass(slots=True)
+class Current:
+    """The configuration that workers serve, as far as control knows."""
+
+    generation: int
+    config: Config
+    document: dict[str, Any]
+    outline: Outline
+    addresses: dict[str, str]
+    loaded_at: float
+    plan: Any = None  # built on first use, for explain
+
+
+@dataclass(slots=True)
+class AdminSockets:
+    """Where the admin API is served; the first is for this machine's own user."""
+
+    local: socket.socket | None = None
+    public: dict[str, socket.socket] = field(default_factory=dict)
+
+
+class Control:
+    """What the admin API and the watch act upon."""
+
+    def __init__(self, start: Start, document: bytes, channel: Channel) -> None:
+        self.start = start
+        self.channel = channel
+        self.state = StateDir(Path(start.state_dir))
+        self.is_draining = False
+        self.workers: list[dict[str, Any]] = []
+        self.control_crashes = 0
+        self.started_mono = time.monotonic()
+        decoded: dict[str, Any] = json.loads(document)
+        self.current = Current(
+            generation=start.generation,
+            config=from_document(decoded),
+            document=decoded,
+            outline=start.outline,
+            addresses=start.addresses,
+            loaded_at=start.started,
+        )
+        self.token = ""
+        self.admin_address: str | None = None
+        self.reloader = Reloader(self._reload)
+        self.hub = Hub(self.state, f"{start.supervisor}-{start.started}")
+        self.watch = Watch(self._on_changed_file)
+        self._stats = WorkerStats("control", uuid.uuid4().hex)
+        self._process = ProcessWatch("control")
+        self._stats.add_source(self._process.rows_into)
+        self._stats.add_source(self._rows_into)
+        self.hub.count_ourselves(self._stats.snapshot)
+
+    def begin(self) -> None:
+        """Start what runs beside requests. On the running loop."""
+        self._process.start(asyncio.get_running_loop())
+        self.token = self.current.config.admin.token or self.state.make_token()
+        self._follow_files()
+        self.write_instance()
+
+    def end(self) -> None:
+        self._process.stop()
+        self.hub.save()
+
+    def write_instance(self) -> None:
+        """Tell commands where we are; a full disk must not stop the gateway."""
+        try:
+            self.state.write_instance(
+                {
+                    "pid": self.start.supervisor,
+                    "version": __version__,
+                    "config_file": self.start.config_file,
+                    "admin": self.admin_address,
+                    "listeners": self.current.addresses,
+                }
+            )
+        except StateDirUnusable as error:
+            log.warning("%s", error)
+
+    def _rows_into(self, rows: Rows) -> None:
+        self._stats.generation = self.current.generation
+        seated = [row for row in self.workers if row["state"] != "leaving"]
+        rows["headgate_workers"].append(([], sum(row["state"] == "ready" for row in seated)))
+        for row in seated:
+            rows["headgate_worker_restarts_total"].append(([str(row["index"])], row["crashes"]))
+        for result, count in self.hub.reloads.items():
+            rows["headgate_reloads_total"].append(([result], count))
+
+    # -------------------------------------------------------------------------------- reload
+
+    async def reload(self, reason: str) -> ReloadResult:
+        return await self.reloader.request(reason)
+
+    async def _reload(self, reason: str) -> ReloadResult:
+        began = time.monotonic()
+        wall = time.time()  # noqa: TID251  for the operator: when it was
+        warnings: list[dict[str, Any]] = []
+        try:
+            loaded, plan = await asyncio.to_thread(self._read)
+            warnings = [_fault(fault) for fault in getattr(loaded, "warnings", ())]
+            faults = await self._roll_out(loaded, plan)
+        except ConfigInvalid as error:
+            faults = [_fault(fault) for fault in error.faults if fault.level == "error"]
+        except HeadgateError as error:
+            faults = [{"message": str(error), "hint": ""}]
+        ready = sum(row["state"] == "ready" for row in self.workers)
+        result = ReloadResult(
+            ok=not faults,
+            generation=self.current.generation,
+            workers=ready,
+            took_ms=round((time.monotonic() - began) * 1000, 1),
+            reason=reason,
+            at=wall,
+            faults=faults,
+            warnings=warnings,
+        )
+        self.hub.reloads["ok" if result.ok else "refused"] += 1
+        if result.ok:
+            log.info(
+                "reloaded on %s: generation %d, %d workers, %.0f ms",
+                reason,
+                result.generation,
+                ready,
+                result.took_ms,
+            )
+        else:
+            for fault in faults:
+                log.error("reload on %s refused: %s", reason, fault_text(fault))
+        return result
+
+    def _read(self) -> tuple[Loaded, Any]:
+        """Read, check and build, as a worker would. Runs on a thread."""
+        loaded = load(Path(self.start.config_file))
+        return loaded, _build(loaded.config)
+
+    async def _roll_out(self, loaded: Loaded, plan: Any) -> list[dict[str, Any]]:
+        outline = Outline.of(loaded, self.start.workers)
+        payload = json.dumps(loaded.document, separators=(",", ":")).encode()
+        try:
+            answer = await self.channel.ask(
+                "apply", payload, timeout_s=ROLL_OUT_S, outline=outline.to_json()
+            )
+        except TimeoutError:
+            return [{"message": f"the workers did not answer in {ROLL_OUT_S:g} s", "hint": ""}]
+        except ChannelClosed as error:
+            return [{"message": str(error), "hint": ""}]
+        if answer.kind == "refused":
+            faults: list[dict[str, Any]] = answer.fields["faults"]
+            return faults
+        self.current = Current(
+            generation=answer.fields["generation"],
+            config=loaded.config,
+            document=loaded.document,
+            outline=outline,
+            addresses=answer.fields["addresses"],
+            loaded_at=time.time(),  # noqa: TID251  for the operator
+            plan=plan,
+        )
+        self.token = loaded.config.admin.token or self.state.make_token()
+        self._follow_files()
+        self.write_instance()
+        return []
+
+    # --------------------------------------------------------------------------------- watch
+
+    def _follow_files(self) -> None:
+        wanted = self.current.config.watch if self.start.watch is None else self.start.watch
+        self.watch.follow(self.watched_files() if wanted else ())
+
+    def watched_files(self) -> Iterable[Path]:
+        main = Path(self.start.config_file)
+        base = main if main.is_dir() else main.parent
+        yield main
+        yield from (Path(name) for name in self.current.outline.files)
+        yield from named_files(self.current.document, base)
+
+    async def _on_changed_file(self) -> None:
+        await self.reload("a changed file")
+
+    # -------------------------------------------------------------------------------- orders
+
+    async def drain(self) -> int:
+        answer = await self.channel.ask("drain", timeout_s=ORDER_S)
+        self.is_draining = True
+        workers: int = answer.fields["workers"]
+        return workers
+
+    async def upgrade(self) -> Message:
+        return await self.channel.ask("upgrade", timeout_s=UPGRADE_S)
+
+    async def reopen_logs(self) -> None:
+        await self.channel.ask("reopen_logs", timeout_s=ORDER_S)
+
+    def plan(self) -> Any:
+        """The plan that explain reads; the workers have their own."""
+        if self.current.plan is None:
+            self.current.plan = _build(self.current.config)
+        return self.current.plan
+
+    # -------------------------------------------------------------------------------- health
+
+    def health(self) -> tuple[Literal["ok", "degraded", "down"], list[str]]:
+        """ok, degraded or down, and why it is not ok."""
+        seated = [row for row in self.workers if row["state"] != "leaving"]
+        ready = [row for row in seated if row["state"] == "ready"]
+        reasons: list[str] = []
+        if self.is_draining:
+            return "down", ["draining: no new connections are accepted"]
+        for row in seated:
+            reasons.extend(_worries(row))
+        reasons.extend(
+            f"worker {link.index} (pid {link.pid}) has not answered for "
+            f"{time.monotonic() - link.heard_at:.0f} s"
+            for link in self.hub.links.values()
+            if link.is_silent and time.monotonic() - link.heard_at > SILENT_S
+        )
+        last = self.reloader.last
+        if last is not None and not last.ok:
+            first = fault_text(last.faults[0]) if last.faults else "no reason was given"
+            reasons.append(
+                f"the last reload was refused, generation {self.current.generation} serves on: "
+                f"{first}"
+            )
+        if not ready:
+            return "down", [*reasons, "no worker is ready"]
+        return ("degraded" if reasons else "ok"), reasons
+
+
+def _worries(row: dict[str, Any]) -> Iterable[str]:
+    if row["state"] == "waiting":
+        yield (
+            f"worker {row['index']} is down; next start in {row['next_start_s']:.1f} s; "
+            f"last end: {row['last_end']}"
+        )
+    elif row["state"] == "starting":
+        yield f"worker {row['index']} is starting"
+    if row["is_looping"] or row["crashes_last_minute"] >= 3:
+        yield (
+            f"worker {row['index']} crashed {row['crashes_last_minute']} times in the last minute; "
+            f"last end: {row['last_end']}"
+        )
+
+
+def _build(config: Config) -> Any:
+    try:
+        return importlib.import_module("headgate.plan.build").build(config)
+    except ModuleNotFoundError:
+        return None
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    return asdict(fault)
+
+
+def fault_text(fault: dict[str, Any]) -> str:
+    """A fault as one line, whichever process found it."""
+    return str(
+        Fault(
+            file=fault.get("file", ""),
+            line=fault.get("line", 0),
+            column=fault.get("column", 0),
+            where=fault.get("where", ""),
+            message=fault["message"],
+            hint=fault.get("hint", ""),
+        )
+    )

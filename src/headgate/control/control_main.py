@@ -1,0 +1,149 @@
+"""The control process: its channel, its admin listeners and its end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+
+from headgate.control.admin.app import make_app
+from headgate.control.admin.server import AdminServer
+from headgate.control.channel import Channel, Message
+from headgate.control.children import die_with_parent, name_process
+from headgate.control.control import Control, Start
+
+__all__ = ["ControlProcess", "main"]
+
+STOP_S = 2.0
+
+log = logging.getLogger("headgate.control")
+
+
+class ControlProcess:
+    """Dispatches what the supervisor says. Messages before "start" are none of ours."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = Channel(channel, self._heard, _end_at_once)
+        self._control: Control | None = None
+        self._servers: dict[str, AdminServer] = {}
+        self._done = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(signum, signal.SIG_IGN)
+        # The supervisor says when we end; a SIGTERM meant for us alone is a restart.
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._channel.start()
+        await self._done
+        for server in self._servers.values():
+            server.stop()
+        deadline = loop.time() + STOP_S
+        for server in self._servers.values():
+            await server.wait_stopped(max(0.0, deadline - loop.time()))
+        if self._control is not None:
+            await self._control.watch.close()
+            self._control.end()
+        for task in self._tasks:
+            task.cancel()
+        return 0
+
+    def _stop(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _spawn(self, work: object, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)  # type: ignore[arg-type, var-annotated]  # every caller passes a coroutine
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    def _heard(self, message: Message) -> None:
+        if message.kind == "start":
+            self._control = Control(Start.of(message), message.payload, self._channel)
+            self._control.begin()
+            self._spawn(self._control.hub.poll(), "poll")
+            return
+        control = self._control
+        if control is None:
+            log.warning("the supervisor said %r before it said start", message.kind)
+            return
+        match message.kind:
+            case "admin_sockets":
+                self._spawn(self._serve(control, message), "admin sockets")
+            case "workers":
+                control.workers = message.fields["workers"]
+                control.control_crashes = message.fields["control_crashes"]
+            case "link":
+                control.hub.connect(message.fields["worker"], message.fields["pid"], message.fds[0])
+            case "reload":
+                self._spawn(control.reload(message.fields["reason"]), "reload")
+            case "draining":
+                control.is_draining = True
+            case "stop":
+                self._stop()
+            case "reopen_logs":
+                pass  # we write to standard error, which nobody rotates
+            case _:
+                log.warning("the supervisor said %r, which means nothing", message.kind)
+
+    async def _serve(self, control: Control, message: Message) -> None:
+        """Serve on the sockets that we were given, and only there."""
+        binds: list[str] = message.fields["binds"]
+        local: str = message.fields["local"]
+        for bind, fd in zip(binds, message.fds, strict=True):
+            if bind in self._servers:
+                os.close(fd)
+                continue
+            server = AdminServer(make_app(control, is_local=bind == local, bind=bind))
+            await server.start(socket.socket(fileno=fd))
+            self._servers[bind] = server
+        for bind in self._servers.keys() - set(binds):
+            self._servers.pop(bind).stop()
+        public = [bind for bind in binds if bind != local]
+        addresses: dict[str, str] = message.fields["addresses"]
+        control.admin_address = addresses.get(public[0]) if public else None
+        control.write_instance()
+        self._channel.send("ready")
+
+
+def _end_at_once() -> None:
+    os._exit(1)  # the supervisor is gone; the workers end too
+
+
+async def _run(channel: socket.socket) -> int:
+    return await ControlProcess(channel).run()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="headgate.control.control_main")
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--index", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)
+    os.set_inheritable(options.channel, False)
+    name_process("headgate-ctl")
+    faulthandler.enable()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    gc.freeze()
+    return asyncio.run(_run(socket.socket(fileno=options.channel)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""A worker process: the gateway's data plane behind a channel.
+
+Theory of operation
+-------------------
+The process owns what is the same for every program (signals, the loop, the collector, the end
+of the process); the gateway's `Worker` owns what serves. Orders come from the supervisor and
+are carried out one after the other:
+
+    apply        the document and the sockets -> applied | refused
+    drain        stop accepting, finish, end
+    reopen_logs
+    link         a socket to control, over which it asks for snapshots; an end of it (control
+                 has died) is no event: the supervisor brings a new one
+
+A socket keeps its Python object for as long as it is lent to us, so that a worker can tell by
+identity which listeners a reload did not touch. Those that it is no longer lent are closed
+after `apply` has returned.
+
+The first apply decides: when it is refused the process says so and ends, and the supervisor
+decides when to try again. SIGTERM to the process itself means "leave": the supervisor seats
+a successor and this one drains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from headgate.control.channel import Channel, Message
+from headgate.control.children import die_with_parent, name_process
+from headgate.control.launch import DEFAULT_WORKER
+from headgate.errors import ConfigInvalid, HeadgateError
+
+__all__ = ["GatewayWorker", "load_worker", "main"]
+
+# A request leaves few cycles behind, so the young generation may grow large between scans.
+GC_THRESHOLDS = (50_000, 20, 50)
+# A full scan stops the loop for about 10 ms for every 100,000 objects, so that a reload a second
+# must not mean a scan a second.
+FULL_SCAN_EVERY_S = 30.0
+EVENTS_KEPT = 1000
+EX_CONFIG = 78
+
+log = logging.getLogger("headgate.worker")
+
+
+class GatewayWorker(Protocol):
+    """What this process asks of the gateway."""
+
+    async def apply(
+        self, document: dict[str, Any], sockets: dict[str, list[socket.socket]], generation: int
+    ) -> None: ...
+    async def drain(self, deadline_s: float) -> None: ...
+    def snapshot(self) -> dict[str, Any]: ...
+    def reopen_logs(self) -> None: ...
+
+
+WorkerClass = Callable[[int, Callable[[dict[str, Any]], None]], GatewayWorker]
+
+
+def load_worker(name: str) -> WorkerClass:
+    module, _colon, attribute = name.partition(":")
+    found: WorkerClass = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+class WorkerProcess:
+    def __init__(self, index: int, channel: socket.socket, worker_class: str) -> None:
+        self._index = index
+        self._worker_class = worker_class
+        self._worker: GatewayWorker | None = None
+        self._sockets: dict[str, socket.socket] = {}
+        self._orders: asyncio.Queue[Message] = asyncio.Queue()
+        self._channel = Channel(channel, self._orders_put, _end_at_once)
+        self._link: Channel | None = None
+        self._unsent: list[dict[str, Any]] = []  # events, while control is away
+        self._scanned_at = 0.0
+
+    def _orders_put(self, message: Message) -> None:
+        if message.kind == "link":
+            self._on_link(message)
+        elif message.kind == "reopen_logs":
+            if self._worker is not None:
+                self._worker.reopen_logs()
+        else:
+            self._orders.put_nowait(message)
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        # Ctrl-C and a closing terminal are the supervisor's business.
+        for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(signum, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        self._channel.start()
+        self._worker = load_worker(self._worker_class)(self._index, self._report)
+        serves = False
+        while True:
+            order = await self._orders.get()
+            if order.kind == "apply":
+                took = await self._apply(self._worker, order)
+                if took:
+                    serves = True
+                elif not serves:
+                    return EX_CONFIG
+            elif order.kind == "drain":
+                await self._drain(self._worker, order.fields["deadline_s"])
+                return 0
+
+    def _on_terminate(self) -> None:
+        self._channel.send("leaving")  # the supervisor seats a successor and tells us to drain
+
+    # -------------------------------------------------------------------------------- orders
+
+    async def _apply(self, worker: GatewayWorker, order: Message) -> bool:
+        fresh = {
+            name: socket.socket(fileno=fd)
+            for name, fd in zip(order.fields["new"], order.fds, strict=True)
+        }
+        for sock in fresh.values():
+            sock.setblocking(False)
+        held = {**self._sockets, **fresh}
+        rows: dict[str, list[str]] = order.fields["sockets"]
+        sockets = {bind: [held[name] for name in names] for bind, names in rows.items()}
+        generation: int = order.fields["generation"]
+        try:
+            await worker.apply(json.loads(order.payload), sockets, generation)
+        except Exception as error:  # noqa: BLE001  whatever it is, the old plan serves on
+            for sock in fresh.values():
+                sock.close()
+            self._channel.answer(order, "refused", faults=faults_of(error))
+            return False
+        named = {name for names in rows.values() for name in names}
+        for name in held.keys() - named:
+            held.pop(name).close()
+        self._sockets = held
+        self._channel.answer(order, "applied", generation=generation, sockets=list(held))
+        self._settle_memory()
+        return True
+
+    def _settle_memory(self) -> None:
+        """What lives now will live long: keep the collector from looking at it again."""
+        now = time.monotonic()
+        if now - self._scanned_at < FULL_SCAN_EVERY_S:
+            return
+        self._scanned_at = now
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+
+    async def _drain(self, worker: GatewayWorker, deadline_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s + 0.5):
+                await worker.drain(deadline_s)
+        if self._link is not None:
+            # Control folds these into the totals of workers that have gone.
+            self._link.send("last_words", json.dumps(worker.snapshot()).encode())
+            self._link.flush(0.2)
+
+    # ------------------------------------------------------------------------------- control
+
+    def _on_link(self, message: Message) -> None:
+        if self._link is not None:
+            self._link.close()
+        link = Channel(
+            socket.socket(fileno=message.fds[0]),
+            on_message=lambda question: self._on_question(link, question),
+            on_closed=lambda: None,
+        )
+        link.start()
+        self._link = link
+        unsent, self._unsent = self._unsent, []
+        for event in unsent:
+            link.send("event", event=event)
+
+    def _on_question(self, link: Channel, question: Message) -> None:
+        if question.kind == "snapshot" and self._worker is not None:
+            link.answer(question, "snapshot", json.dumps(self._worker.snapshot()).encode())
+
+    def _report(self, event: dict[str, Any]) -> None:
+        """An event from the worker for control; kept, up to a bound, while control is away."""
+        if self._link is not None and not self._link.is_closed:
+            self._link.send("event", event=event)
+        elif len(self._unsent) < EVENTS_KEPT:
+            self._unsent.append(event)
+
+
+def faults_of(error: BaseException) -> list[dict[str, Any]]:
+    """An exception as faults in JSON: those of a `ConfigInvalid`, or its message as one."""
+    if isinstance(error, ConfigInvalid):
+        return [
+            {
+                "file": fault.file,
+                "line": fault.line,
+                "column": fault.column,
+                "where": fault.where,
+                "message": fault.message,
+                "hint": fault.hint,
+            }
+            for fault in error.faults
+            if fault.level == "error"
+        ]
+    if isinstance(error, HeadgateError | OSError):
+        return [{"message": str(error), "hint": ""}]
+    log.error("a configuration could not be applied", exc_info=error)
+    return [
+        {
+            "message": f"{type(error).__name__}: {error}",
+            "hint": "this is a fault of Headgate or of a plugin; the log has the details",
+        }
+    ]
+
+
+def _end_at_once() -> None:
+    """The supervisor is gone, and with it the sockets' keeper and everyone who could stop us."""
+    os._exit(1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="headgate.control.worker_main")
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--worker", default=DEFAULT_WORKER)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)
+    os.set_inheritable(options.channel, False)
+    name_process(f"headgate-w{options.index}")
+    faulthandler.enable()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s %(name)s[{options.index}]: %(message)s",
+    )
+    import uvloop  # here, so that the trial of an upgrade and the tests can import this module
+
+    process = WorkerProcess(options.index, socket.socket(fileno=options.channel), options.worker)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(process.run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

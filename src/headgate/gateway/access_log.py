@@ -1,0 +1,159 @@
+"""One line a request: gathered on the hot path, formatted in small batches, written by a thread.
+
+Theory of operation. `add` appends a tuple to a list. Every 64 records, or when the timer comes, the
+records become text, in some 100 microseconds, so that no request waits for a long batch; the text
+is handed to the writer thread when there is enough of it, or when the timer comes. One AccessLog
+lives as long as its worker: a reload that changes the format or the file calls `configure`, so
+that requests begun before it, too, end in a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from headgate.config.model import AccessLogSpec
+from headgate.errors import ConfigInvalid, Fault
+from headgate.gateway.log_fields import FIELDS, Record
+from headgate.gateway.log_format import Format, UnknownField, combined_format, json_format
+from headgate.gateway.log_writer import QUEUE_BYTES, LogWriter, Sink, open_sink
+from headgate.observe import LogStats
+
+BATCH: Final = 64
+_HAND_OVER_BYTES: Final = 64 * 1024
+_EVERY_S: Final = 0.25
+
+
+class AccessLog:
+    """The access log of one worker."""
+
+    def __init__(
+        self,
+        spec: AccessLogSpec,
+        stats: LogStats,
+        *,
+        worker: int = 0,
+        report: Callable[[str], None] | None = None,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        """Raises ConfigInvalid when a field is unknown or the file cannot be opened."""
+        self._worker = worker
+        self._stats = stats
+        self._report = report or logging.getLogger("headgate.access_log").warning
+        self._queue_bytes = queue_bytes
+        self._pending: list[Record] = []
+        self._text: list[bytes] = []
+        self._text_bytes = 0
+        self._text_lines = 0
+        self._format: Format | None = None
+        self._path: str | None = None
+        self._writer: LogWriter | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_on = False
+        self.configure(spec)
+
+    def configure(self, spec: AccessLogSpec) -> None:
+        """Take up a new spec; what was added before is written as it was. Raises ConfigInvalid."""
+        line_format = _compile(spec, self._worker)
+        is_on = line_format is not None
+        sink = _open(spec.path) if is_on and spec.path != self._path else None
+        self.flush()
+        if sink is not None:
+            self._use(sink)
+        self._format = line_format
+        self.is_on = is_on
+
+    def add(self, record: Record) -> None:
+        """Note a request that has ended. Callers ask `is_on` first and spare making the record."""
+        pending = self._pending
+        pending.append(record)
+        if len(pending) >= BATCH:
+            self._format_pending()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Flush four times a second."""
+        self._loop = loop
+        self._timer = loop.call_later(_EVERY_S, self._on_timer)
+
+    def flush(self) -> None:
+        """Format what was added and hand it to the writer."""
+        if self._pending:
+            self._format_pending()
+        if self._text and self._writer is not None:
+            self._writer.put(b"".join(self._text), self._text_lines)
+            self._text = []
+            self._text_bytes = self._text_lines = 0
+
+    def reopen(self) -> None:
+        """Open the file anew, after it was renamed; the old one stays in use if that fails."""
+        if self._path is None or self._writer is None or self._path in {"stdout", "stderr"}:
+            return
+        self.flush()
+        try:
+            sink = open_sink(self._path)
+        except OSError as error:
+            self._report(
+                f"access log {self._path} cannot be opened anew: {error.strerror};"
+                " writing to the old file"
+            )
+            return
+        self._writer.switch(sink)
+
+    def close(self, timeout_s: float) -> bool:
+        """Write what there is and end; whether that was done in time. Blocks up to `timeout_s`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.flush()
+        return self._writer is None or self._writer.close(timeout_s)
+
+    def _use(self, sink: Sink) -> None:
+        self._path = sink.path
+        if self._writer is None:
+            self._writer = LogWriter(sink, self._stats, self._report, queue_bytes=self._queue_bytes)
+        else:
+            self._writer.switch(sink)
+
+    def _on_timer(self) -> None:
+        self.flush()
+        if self._loop is not None and not self._loop.is_closed():
+            self._timer = self._loop.call_later(_EVERY_S, self._on_timer)
+
+    def _format_pending(self) -> None:
+        records, self._pending = self._pending, []
+        if self._format is None:
+            return  # switched off while these requests were under way
+        text = self._format(records)
+        self._text.append(text)
+        self._text_lines += len(records)
+        self._text_bytes += len(text)
+        if self._text_bytes >= _HAND_OVER_BYTES:
+            self.flush()
+
+
+def _compile(spec: AccessLogSpec, worker: int) -> Format | None:
+    if spec.format == "off":
+        return None
+    if spec.format == "combined":
+        return combined_format(spec.redact)
+    try:
+        return json_format(spec.fields, spec.redact, worker)
+    except UnknownField as error:
+        where = f"access_log.fields[{(spec.fields or ()).index(error.name)}]"
+        near = difflib.get_close_matches(error.name, FIELDS, 1)
+        hint = f'did you mean "{near[0]}"?' if near else "see docs/reference/access-log.md"
+        raise ConfigInvalid(
+            (Fault("", 0, 0, where, f'no log field named "{error.name}"', hint),)
+        ) from error
+
+
+def _open(path: str) -> Sink:
+    try:
+        return open_sink(path)
+    except OSError as error:
+        message = f"cannot open {path}: {error.strerror}"
+        raise ConfigInvalid((Fault("", 0, 0, "access_log.path", message),)) from error

@@ -1,0 +1,457 @@
+"""One request's life: from its head to the last byte of its answer.
+
+Theory of operation
+-------------------
+An exchange stands between two rims. The *downstream* rim is one turn of an HTTP/1.1 connection
+or one HTTP/2 stream; the *upstream* rim is the same on the other side. Rims know framing; the
+exchange knows what may happen next, and it never sees a transport:
+
+    start -> (refused | answered here) -> done
+    start -> wait for a connection -> sent -> response head -> body -> done
+                     |                  |          |
+                     failed: another instance      failed: abort, the client sees a broken message
+                                        failed before any byte of a response: retry if safe, or 502
+
+Every ending goes through `_finish`, exactly once: it gives back what was taken (a place in a
+pool's queue, an upstream connection), counts, logs, and tells the downstream rim that its turn
+is over. After it, late calls from either rim are ignored, because rims may be half way through a
+buffer when an exchange ends.
+
+Nothing is allocated per request beyond this object and what the request itself brings. Policies
+that need more live in `filtered.py`, a subclass that only routes with filters use.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from headgate.errors import UpstreamFailed
+from headgate.gateway import problem
+from headgate.gateway.wheel import NEVER
+from headgate.wire.message import ResponseHead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headgate.gateway.pool import Line
+    from headgate.gateway.site import Prepared, RouteRuntime, Site
+    from headgate.wire.message import Forward, Header
+
+PENDING_MAX: Final = 64 * 1024
+"""Body bytes held while a connection is being made, before the client is told to wait."""
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_ID_BATCH: Final = 512
+
+
+class Downstream(Protocol):
+    """Where a response goes: one turn of an HTTP/1.1 connection, or one HTTP/2 stream."""
+
+    client_ip: str
+    peer_ip: str
+    is_tls: bool
+    tls_version: str
+    protocol: str
+    forwarded_block: bytes
+
+    def send_informational(self, head: ResponseHead) -> None: ...
+    def send_head(self, ex: Exchange, head: ResponseHead, body: bytes, end: bool) -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self, trailers: Sequence[Header]) -> None: ...
+    def abort(self, reason: str) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def done(self, ex: Exchange) -> None:
+        """The exchange is over; a body still arriving is no longer wanted."""
+
+
+class Upstream(Protocol):
+    """One exchange on an upstream connection or stream."""
+
+    def send_request(self, ex: Exchange, forward: Forward, body: bytes, end: bool) -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self, trailers: Sequence[Header]) -> None: ...
+    def cancel(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class _Ids:
+    """Request ids, 128 random bits as hex, cut from a batch: a system call for every 512."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self) -> None:
+        self._batch: list[bytes] = []
+
+    def take(self) -> bytes:
+        batch = self._batch
+        if not batch:
+            text = os.urandom(16 * _ID_BATCH).hex().encode()
+            batch.extend(text[i : i + 32] for i in range(0, len(text), 32))
+        return batch.pop()
+
+
+_take_id: Final = _Ids().take
+
+
+class Exchange:
+    __slots__ = (
+        "_pending",
+        "_pending_bytes",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "client_ip",
+        "down",
+        "error",
+        "excluded",
+        "expires_at",
+        "finished",
+        "forward",
+        "is_tunnel",
+        "instance",
+        "picked",
+        "prep",
+        "request_done",
+        "request_id",
+        "response_headers",
+        "response_started",
+        "route",
+        "site",
+        "started",
+        "status",
+        "trailers_in",
+        "up",
+        "upstream_s",
+        "waiting_on",
+    )
+
+    def __init__(self, down: Downstream, site: Site, prep: Prepared, now: float) -> None:
+        self.down = down
+        self.site = site
+        self.prep = prep
+        self.route: RouteRuntime | None = prep.route
+        self.started = now
+        self.client_ip = down.client_ip
+        self.up: Upstream | None = None
+        self.forward: Forward | None = prep.forward
+        self.request_done = False
+        self.response_started = False
+        self.finished = False
+        self.is_tunnel = False
+        self.status = 0
+        self.error: str | None = None
+        self.instance: str | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.upstream_s = -1.0
+        self.expires_at = NEVER
+        self.response_headers: Sequence[Header] = ()
+        self.attempts = 0
+        self.request_id = _take_id()
+        self.waiting_on: Line | None = None
+        self._pending: list[bytes] | None = None
+        self._pending_bytes = 0
+        self.trailers_in: Sequence[Header] = ()
+        site.stats.in_flight += 1
+        self.excluded: tuple[int, ...] = ()
+        self.picked = 0
+
+    # -- from the downstream rim ---------------------------------------------------------------
+
+    def start(self, body: bytes, end: bool) -> None:
+        """Begin, with what has come of the body; `end` says that this is all of it."""
+        prep = self.prep
+        route = prep.route
+        if prep.trusted_forwarding:
+            self._take_trusted()
+        if route is None:
+            self.request_done = end
+            self.answer(prep.local_answer(self))
+            return
+        self.bytes_in = len(body)
+        self.request_done = end
+        if prep.head.length > route.body_limit or len(body) > route.body_limit:
+            self.refuse(413, "request body too large")
+        elif route.service is None:
+            self.answer(route.local_answer(self))
+        else:
+            self._dispatch(body, end)
+
+    def on_request_data(self, data: bytes) -> None:
+        if self.finished:
+            return
+        self.bytes_in += len(data)
+        up = self.up
+        if self.is_tunnel:
+            if up is not None:
+                up.send_data(data)
+            return
+        route = self.route
+        if route is None or self.bytes_in > route.body_limit:
+            self.refuse(413, "request body too large")
+        elif up is not None:
+            up.send_data(data)
+        else:
+            self._hold(data)
+
+    def on_request_end(self, trailers: Sequence[Header] = ()) -> None:
+        if self.finished or (self.request_done and not self.is_tunnel):
+            return
+        self.request_done = True
+        if self.up is not None:
+            self.up.send_end(trailers)
+        else:
+            self.trailers_in = trailers
+
+    def on_client_gone(self) -> None:
+        """The client has left: stop the work, unless it is over."""
+        if not self.finished:
+            self.error = self.error or "client_gone"
+            if not self.status:
+                self.status = 499
+            self._finish()
+
+    def on_unwritable(self) -> None:
+        if self.up is not None:
+            self.up.pause()
+
+    def on_writable(self) -> None:
+        if self.up is not None:
+            self.up.resume()
+
+    # -- from the pool -------------------------------------------------------------------------
+
+    def on_connected(self, up: Upstream) -> None:
+        """A connection that this exchange waited for is its own now."""
+        self.waiting_on = None
+        body, end = b"", self.request_done
+        if self._pending:
+            body = b"".join(self._pending)
+        held = self._pending_bytes
+        self._pending = None
+        self._pending_bytes = 0
+        if held > PENDING_MAX:
+            self.down.resume()
+        self._send(up, body, end and not self.trailers_in)
+        if end and self.trailers_in:
+            up.send_end(self.trailers_in)
+
+    # -- from the upstream rim -----------------------------------------------------------------
+
+    def on_informational(self, head: ResponseHead) -> None:
+        if not self.finished and not self.response_started:
+            self.down.send_informational(head)
+
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        if self.finished:
+            return
+        self.response_started = True
+        self.status = head.status
+        self.response_headers = head.headers
+        self.bytes_out = len(body)
+        self.upstream_s = monotonic() - self.started
+        if end:
+            self.up = None
+        self.down.send_head(self, head, body, end)
+        if end:
+            self._finish()
+
+    def on_response_data(self, data: bytes) -> None:
+        if not self.finished:
+            self.bytes_out += len(data)
+            self.down.send_data(data)
+
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
+        if self.finished:
+            return
+        self.up = None
+        self.down.send_end(trailers)
+        self._finish()
+
+    def on_upstream_writable(self) -> None:
+        self.down.resume()
+
+    def on_upstream_unwritable(self) -> None:
+        self.down.pause()
+
+    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
+        """The attempt is over. `unsent`: the instance cannot have acted on the request."""
+        if self.finished:
+            return
+        self.up = None
+        self.waiting_on = None
+        if self.route is not None and self.route.service is not None:
+            self.route.service.count_failure(self.picked, failure)
+            if failure.kind == "timeout":
+                self.site.stats.timeouts.add("upstream")
+        if self.response_started:
+            self.error = f"upstream_{failure.kind}"
+            self.down.abort(f"upstream {failure.kind} in the middle of a response")
+            self._finish()
+        elif self._may_try_again(failure, unsent=unsent):
+            self._dispatch(b"", self.request_done)
+        else:
+            self.fail(failure)
+
+    # -- answers of our own --------------------------------------------------------------------
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer with a problem. The fault is the client's (4xx) or ours (5xx)."""
+        self.error = self.error or reason
+        self.answer(problem.render(self, status, reason))
+
+    def fail(self, failure: UpstreamFailed) -> None:
+        """Answer for an instance that could not."""
+        self.error = f"upstream_{failure.kind}"
+        self.answer(problem.for_upstream(self, failure))
+
+    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
+        """Send a whole response that did not come from an instance."""
+        if self.finished:
+            return
+        head, body = reply
+        if self.response_started:
+            self.down.abort(self.error or "answered twice")
+            self._finish()
+            return
+        self.response_started = True
+        self.status = head.status
+        self.response_headers = head.headers
+        self.bytes_out = len(body)
+        self._let_go()
+        self.down.send_head(self, head, body, end=True)
+        self._finish()
+
+    # -- what a rim adds to a message ----------------------------------------------------------
+
+    def request_block(self) -> bytes:
+        """The HTTP/1.1 lines that belong to this one request."""
+        site = self.site
+        prep = self.prep
+        if prep.trusted_forwarding:
+            forwarded = prep.forwarding_of(self)
+        else:
+            forwarded = self.down.forwarded_block + prep.host_block
+        if prep.makes_trace:
+            trace = self.request_id
+            if len(trace) != 32:  # noqa: PLR2004 - a trusted peer's id need not be ours
+                trace = _take_id()
+            return b"%b%b%b\r\ntraceparent: 00-%b-%b-01\r\n" % (
+                forwarded,
+                site.request_id_prefix,
+                self.request_id,
+                trace,
+                _take_id()[:16],
+            )
+        return b"%b%b%b\r\n" % (forwarded, site.request_id_prefix, self.request_id)
+
+    def request_extras(self) -> list[Header]:
+        """The same as `request_block`, for HTTP/2."""
+        lines = self.request_block().split(b"\r\n")
+        lines.pop()
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+
+    def response_block(self) -> bytes:
+        site = self.site
+        if site.response_time:
+            ms = (monotonic() - self.started) * 1000
+            return b"%b%b\r\nx-response-time: %.3fms\r\n" % (
+                site.request_id_prefix,
+                self.request_id,
+                ms,
+            )
+        return b"%b%b\r\n" % (site.request_id_prefix, self.request_id)
+
+    def response_extras(self) -> list[Header]:
+        lines = self.response_block().split(b"\r\n")
+        lines.pop()
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _take_trusted(self) -> None:
+        """A trusted peer speaks for its client: take the client's address and the request id."""
+        prep = self.prep
+        self.client_ip = prep.client_of(self)
+        if prep.received_id is not None:
+            self.request_id = prep.received_id
+
+    def _dispatch(self, body: bytes, end: bool) -> None:
+        route = self.route
+        if route is None or route.service is None:
+            self.refuse(500, "no service")
+            return
+        self.attempts += 1
+        self.expires_at = self.started + route.total_s
+        got = route.service.take(self)
+        if got is None:
+            if body:
+                self._hold(body)
+        elif isinstance(got, UpstreamFailed):
+            self.on_upstream_failed(got, unsent=True)
+        elif self._pending is not None or self.trailers_in:
+            self.on_connected(got)  # what was held for another instance goes along
+        else:
+            self._send(got, body, end)
+
+    def _send(self, up: Upstream, body: bytes, end: bool) -> None:
+        self.up = up
+        forward = self.forward
+        if forward is None:
+            self.refuse(500, "nothing to forward")
+            return
+        up.send_request(self, forward, body, end)
+
+    def _hold(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._pending is None:
+            self._pending = []
+        self._pending.append(data)
+        before = self._pending_bytes
+        self._pending_bytes = before + len(data)
+        if before <= PENDING_MAX < self._pending_bytes:
+            self.down.pause()
+
+    def _may_try_again(self, failure: UpstreamFailed, *, unsent: bool) -> bool:
+        route = self.route
+        if route is None or route.service is None:
+            return False
+        if unsent:
+            # Nothing reached the instance, so any method may go elsewhere (RFC 9110 9.2.2);
+            # what is held of the body has not been sent either.
+            if failure.kind in ("queue_full", "queue_timeout", "closed"):
+                return False
+            self.excluded = (*self.excluded, self.picked)
+            return self.attempts < min(route.service.size, 3)
+        # RFC 9112 9.3.1: a kept connection may have been closed while the request was on its
+        # way. Once, and only where asking twice does no harm.
+        return (
+            failure.kind == "reset"
+            and failure.detail == "stale"
+            and self.attempts == 1
+            and self.prep.head.method in _SAFE
+            and self.bytes_in == 0
+        )
+
+    def _let_go(self) -> None:
+        up = self.up
+        if up is not None:
+            self.up = None
+            up.cancel()
+        waiting_on = self.waiting_on
+        if waiting_on is not None:
+            self.waiting_on = None
+            waiting_on.forget(self)
+
+    def _finish(self) -> None:
+        self.finished = True
+        if self.up is not None or self.waiting_on is not None:
+            self._let_go()
+        self._pending = None
+        self.prep.count(self, monotonic())
+        self.down.done(self)

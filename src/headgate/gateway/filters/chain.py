@@ -1,0 +1,170 @@
+"""A route's filters, flattened into one tuple of bound hooks per phase.
+
+Theory of operation. `build_chain` looks once, when the plan is built, at which hooks each filter
+overrides and keeps only those, so a request pays for the hooks that do something and for nothing
+else. The `run_*` methods call the hooks of one phase and return the answer itself as long as
+every hook answers at once; the first hook that hands back an awaitable turns the rest of the phase
+into a coroutine, which the caller awaits. What an editor must not break:
+
+- Requests go through the filters in file order, responses in the reverse order.
+- A Reply ends its phase: later hooks of the phase are not called.
+- When one filter wants a whole body, the body is gathered once for all of them, within the
+  smallest of the bounds asked for; a streaming filter then sees a single, last chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import MethodType
+
+from headgate.gateway.filters.base import Filter, Outcome, Reply, Request, Response
+
+RequestHook = Callable[[Request], Reply | Awaitable[Reply | None] | None]
+RequestBodyHook = Callable[[Request, bytes, bool], bytes | Awaitable[bytes]]
+ResponseHook = Callable[[Request, Response], Reply | Awaitable[Reply | None] | None]
+ResponseBodyHook = Callable[[Request, Response, bytes, bool], bytes | Awaitable[bytes]]
+EndHook = Callable[[Request, Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The hooks of one route, in the order they are called."""
+
+    request: tuple[RequestHook, ...] = ()
+    request_body: tuple[RequestBodyHook, ...] = ()
+    response: tuple[ResponseHook, ...] = ()
+    response_body: tuple[ResponseBodyHook, ...] = ()
+    end: tuple[EndHook, ...] = ()
+    request_body_max: int | None = None
+    """None: request bodies stream through the hooks. N: gather them first, up to N bytes."""
+    response_body_max: int | None = None
+    wants_request: bool = False
+    wants_request_body: bool = False
+    wants_response: bool = False
+    wants_response_body: bool = False
+    wants_end: bool = False
+
+    def run_request(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
+        """Call the `on_request` hooks; a Reply is the answer in place of the upstream's."""
+        for at, hook in enumerate(self.request, 1):
+            got = hook(request)
+            if got is None:
+                continue
+            if type(got) is Reply:
+                return got
+            return _rest_of_head(_awaited(got), self.request[at:], request)
+        return None
+
+    def run_response(
+        self, request: Request, response: Response
+    ) -> Reply | Awaitable[Reply | None] | None:
+        """Call the `on_response` hooks; a Reply takes the place of the response."""
+        for at, hook in enumerate(self.response, 1):
+            got = hook(request, response)
+            if got is None:
+                continue
+            if type(got) is Reply:
+                return got
+            return _rest_of_head(_awaited(got), self.response[at:], request, response)
+        return None
+
+    def run_request_body(
+        self, request: Request, chunk: bytes, last: bool
+    ) -> bytes | Awaitable[bytes]:
+        """Pass one chunk through the `on_request_body` hooks."""
+        for at, hook in enumerate(self.request_body, 1):
+            got = hook(request, chunk, last)
+            if not isinstance(got, bytes):
+                return _rest_of_body(got, self.request_body[at:], last, request)
+            chunk = got
+        return chunk
+
+    def run_response_body(
+        self, request: Request, response: Response, chunk: bytes, last: bool
+    ) -> bytes | Awaitable[bytes]:
+        """Pass one chunk through the `on_response_body` hooks."""
+        for at, hook in enumerate(self.response_body, 1):
+            got = hook(request, response, chunk, last)
+            if not isinstance(got, bytes):
+                return _rest_of_body(got, self.response_body[at:], last, request, response)
+            chunk = got
+        return chunk
+
+
+def build_chain(filters: Iterable[Filter]) -> Chain | None:
+    """Flatten `filters`, given in file order; None when not one hook is overridden."""
+    forward = tuple(filters)
+    backward = forward[::-1]
+    request = _overridden(forward, "on_request")
+    request_body = _overridden(forward, "on_request_body")
+    response = _overridden(backward, "on_response")
+    response_body = _overridden(backward, "on_response_body")
+    end = _overridden(backward, "on_end")
+    if not (request or request_body or response or response_body or end):
+        return None
+    return Chain(
+        request=tuple(f.on_request for f in request),
+        request_body=tuple(f.on_request_body for f in request_body),
+        response=tuple(f.on_response for f in response),
+        response_body=tuple(f.on_response_body for f in response_body),
+        end=tuple(f.on_end for f in end),
+        request_body_max=_smallest(f.request_body_max for f in request_body),
+        response_body_max=_smallest(f.response_body_max for f in response_body),
+        wants_request=bool(request),
+        wants_request_body=bool(request_body),
+        wants_response=bool(response),
+        wants_response_body=bool(response_body),
+        wants_end=bool(end),
+    )
+
+
+def _overridden(filters: tuple[Filter, ...], hook: str) -> list[Filter]:
+    plain = getattr(Filter, hook)
+    return [f for f in filters if _function(getattr(f, hook)) is not plain]
+
+
+def _function(hook: object) -> object:
+    # A hook may be a method, or a plain function or partial set on the object.
+    return hook.__func__ if isinstance(hook, MethodType) else hook
+
+
+def _smallest(bounds: Iterable[int | None]) -> int | None:
+    given = [bound for bound in bounds if bound is not None]
+    return min(given) if given else None
+
+
+def _awaited(got: Reply | Awaitable[Reply | None]) -> Awaitable[Reply | None]:
+    # `type(got) is Reply` is the fast test above; a subclass of Reply ends up here.
+    return _ready(got) if isinstance(got, Reply) else got
+
+
+async def _ready(reply: Reply) -> Reply:
+    return reply
+
+
+async def _rest_of_head(
+    first: Awaitable[Reply | None],
+    rest: tuple[Callable[..., Reply | Awaitable[Reply | None] | None], ...],
+    *args: object,
+) -> Reply | None:
+    reply = await first
+    for hook in rest:
+        if reply is not None:
+            return reply
+        got = hook(*args)
+        reply = got if got is None or isinstance(got, Reply) else await got
+    return reply
+
+
+async def _rest_of_body(
+    first: Awaitable[bytes],
+    rest: tuple[Callable[..., bytes | Awaitable[bytes]], ...],
+    last: bool,
+    *args: object,
+) -> bytes:
+    chunk = await first
+    for hook in rest:
+        got = hook(*args, chunk, last)
+        chunk = got if isinstance(got, bytes) else await got
+    return chunk

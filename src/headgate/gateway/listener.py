@@ -1,0 +1,234 @@
+"""A listener at run time: its sockets, its connections and the site they serve.
+
+It outlives reloads. What a reload changes is `site` and, for TLS, the certificates in `store`;
+connections and counters stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from typing import TYPE_CHECKING, Final
+
+from headgate.gateway.downstream_h1 import DownstreamH1
+from headgate.gateway.downstream_h2 import DownstreamH2, Judge, limits_of
+from headgate.wire.forwarded import UNIX_PEER
+from headgate.wire.proxy_protocol import ProxyRefused, accept_with_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.wheel import Wheel
+    from headgate.observe import ListenerStats, WorkerStats
+    from headgate.wire.h2 import H2Limits
+    from headgate.wire.tls import CertificateStore
+
+_BACKLOG: Final = 4096
+_HANDSHAKE_S: Final = 10.0
+_WRITE_HIGH: Final = 256 * 1024
+_WRITE_LOW: Final = 64 * 1024
+
+Connection = DownstreamH1 | DownstreamH2
+
+
+class Listener:
+    def __init__(
+        self,
+        bind: str,
+        site: Site,
+        wheel: Wheel,
+        stats: ListenerStats,
+        worker_stats: WorkerStats,
+        store: CertificateStore | None,
+        spawn: Callable[[Coroutine[object, object, None]], object],
+    ) -> None:
+        self.bind = bind
+        self.site = site
+        self.wheel = wheel
+        self.stats = stats
+        self.worker_stats = worker_stats
+        self.store = store
+        self.draining = False
+        self.h2_limits = _h2_limits(site)
+        self.h2_judge = Judge()
+        self.connections: set[Connection] = set()
+        self._spawn = spawn
+        self._per_ip: dict[str, int] = {}
+        self._servers: list[asyncio.Server] = []
+        self._accepting: dict[int, socket.socket] = {}
+        self.sockets: list[socket.socket] = []
+
+    @property
+    def is_tls(self) -> bool:
+        return self.store is not None
+
+    def take_up(self, site: Site) -> None:
+        """Serve a new plan from the next request on."""
+        self.site = site
+        self.h2_limits = _h2_limits(site)
+        self.h2_judge = Judge()
+
+    # -- sockets -------------------------------------------------------------------------------
+
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept from these sockets, which stay the caller's."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            own = sock.dup()
+            own.setblocking(False)
+            if self.site.spec.proxy_protocol:
+                self._accepting[own.fileno()] = own
+                loop.add_reader(own.fileno(), self._accept, own)
+                continue
+            self._servers.append(
+                await loop.create_server(
+                    lambda: DownstreamH1(self),
+                    sock=own,
+                    backlog=_BACKLOG,
+                    ssl=self.store.context if self.store is not None else None,
+                    ssl_handshake_timeout=_HANDSHAKE_S if self.store is not None else None,
+                )
+            )
+        self.sockets = list(sockets)
+
+    def stop_listening(self) -> None:
+        """Accept nothing more; connections go on. What waits in the kernel waits there."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for sock in self._accepting.values():
+            loop.remove_reader(sock.fileno())
+            sock.close()
+        self._accepting.clear()
+        self.sockets = []
+
+    def drain(self) -> None:
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    def close_all(self) -> None:
+        for connection in list(self.connections):
+            connection.close()
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def admit(self, conn: DownstreamH1) -> bool:
+        """Take a new connection in, or turn it away when there are too many."""
+        transport = conn.transport
+        transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
+        if not conn.peer_ip:
+            peer = transport.get_extra_info("peername")
+            conn.peer_ip = peer[0].partition("%")[0] if isinstance(peer, tuple) else UNIX_PEER
+        conn.client_ip = conn.peer_ip
+        self.stats.accepted += 1
+        self.stats.open += 1
+        self.connections.add(conn)
+        ip = conn.peer_ip
+        self._per_ip[ip] = self._per_ip.get(ip, 0) + 1
+        limits = self.site.limits
+        if len(self.connections) > limits.connections:
+            self._turn_away(conn, 503, "too many connections")
+            return False
+        if limits.connections_per_ip and self._per_ip[ip] > limits.connections_per_ip:
+            self._turn_away(conn, 429, "too many connections from this address")
+            return False
+        if self.is_tls:
+            self.stats.tls_ok += 1
+            ssl_object = transport.get_extra_info("ssl_object")
+            conn.tls_version = ssl_object.version() or ""
+            if ssl_object.selected_alpn_protocol() == "h2":
+                self.become_http2(conn, b"")
+                return False
+            if self.store is not None and len(self.store.snapshot()) > 1:
+                conn.tls_context = ssl_object.context
+        return True
+
+    def gone(self, conn: Connection) -> None:
+        """A connection is closed; called once for each that was admitted."""
+        if conn not in self.connections:
+            return
+        self.connections.remove(conn)
+        self.stats.open -= 1
+        left = self._per_ip.get(conn.peer_ip, 1) - 1
+        if left:
+            self._per_ip[conn.peer_ip] = left
+        else:
+            self._per_ip.pop(conn.peer_ip, None)
+
+    def become_http2(self, conn: DownstreamH1, data: bytes) -> None:
+        """Hand a connection over to the HTTP/2 rim, with what has been read of it."""
+        self.connections.discard(conn)
+        successor = DownstreamH2(self)
+        self.connections.add(successor)
+        conn.transport.set_protocol(successor)
+        successor.adopt(conn, data)
+
+    def misdirected(self, conn: DownstreamH1, prep: Prepared) -> bool:
+        """RFC 9110 15.5.20: the connection's certificate is for other hosts than this one."""
+        store, context = self.store, conn.tls_context
+        if store is None or context is None or not prep.head.host:
+            return False
+        return store.misdirected(context, prep.head.host)
+
+    def refused(self, reason: str) -> None:
+        self.worker_stats.refused_downstream.add(reason)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _turn_away(self, conn: DownstreamH1, status: int, reason: str) -> None:
+        self.stats.refused.add(reason)
+        body = json.dumps({"type": "about:blank", "status": status, "detail": reason}).encode()
+        phrase = "Service Unavailable" if status == 503 else "Too Many Requests"  # noqa: PLR2004
+        conn.transport.write(
+            (
+                f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"
+                f"content-length: {len(body)}\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+            ).encode()
+            + body
+        )
+        conn.is_closing = True
+        conn.transport.close()
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(64):
+            try:
+                accepted, _address = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.stats.refused.add(f"accept: {error.strerror}")
+                return
+            accepted.setblocking(False)
+            self._spawn(self._introduce(accepted))
+
+    async def _introduce(self, sock: socket.socket) -> None:
+        """Read the PROXY header in front of the first byte, then serve as any connection."""
+        got = await accept_with_proxy(sock, self.site.trusted, self.site.header_timeout_s)
+        if isinstance(got, ProxyRefused):
+            self.stats.refused.add("PROXY header refused")
+            return
+
+        def make() -> DownstreamH1:
+            conn = DownstreamH1(self)
+            if got.source is not None:
+                conn.peer_ip = got.source[0]
+            return conn
+
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await loop.connect_accepted_socket(
+                make,
+                sock,
+                ssl=self.store.context if self.store is not None else None,
+                ssl_handshake_timeout=_HANDSHAKE_S if self.store is not None else None,
+            )
+
+
+def _h2_limits(site: Site) -> H2Limits:
+    spec = site.spec.http2
+    return limits_of(spec.max_streams, spec.window, spec.header_list)

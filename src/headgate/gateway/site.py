@@ -1,0 +1,378 @@
+"""What a connection needs to know to serve a request: one plan as one listener sees it.
+
+Theory of operation
+-------------------
+A reload makes new sites and swaps the listener's reference; connections notice at their next
+request. Exchanges keep the site they began with, so a request is judged by one plan to its end.
+
+`prepare` turns a head into a `Prepared`: matched, rewritten, rendered. That is the expensive
+part of a request, and it depends on nothing but the head and the plan, so it is done once per
+distinct head and kept in `heads` (or `heads_trusted` for peers whose word on forwarding is taken
+and whose fields are therefore kept). A decision that looked at the client's address is not kept.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from headgate.gateway import problem
+from headgate.gateway.headcache import HeadCache
+from headgate.gateway.wheel import NEVER
+from headgate.plan.conditions import MatchInput
+from headgate.plan.match import Matched
+from headgate.plan.paths_out import fill
+from headgate.wire import forwarded
+from headgate.wire.forwarded import TrustedNetworks
+from headgate.wire.http1.head import HeadLimits
+from headgate.wire.message import Forward, Refusal, RequestHead, ResponseHead, find
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headgate.config import ErrorPageSpec, ListenerSpec
+    from headgate.gateway.access_log import AccessLog
+    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.service import ServiceRuntime
+    from headgate.observe import RouteStats, WorkerStats
+    from headgate.plan.plan import Plan, RoutePlan
+    from headgate.wire.message import Header
+
+_TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_NO_TRACE: Final = b"0" * 32
+_NO_SPAN: Final = b"0" * 16
+_TRACE_FIELDS: Final = frozenset({b"traceparent", b"tracestate"})
+_NO_PARAMS: Final[Mapping[str, str]] = {}
+
+
+class RouteRuntime:
+    """A route with what it points at."""
+
+    __slots__ = (
+        "_fixed",
+        "body_limit",
+        "chain",
+        "first_byte_s",
+        "idle_s",
+        "name",
+        "plan",
+        "service",
+        "service_name",
+        "total_s",
+    )
+
+    def __init__(
+        self, plan: RoutePlan, service: ServiceRuntime | None, chain: Chain | None
+    ) -> None:
+        self.plan = plan
+        self.name = plan.name
+        self.service = service
+        self.service_name = service.name if service is not None else ""
+        self.chain = chain
+        self.body_limit = plan.body_limit
+        self.first_byte_s = plan.timeouts.first_byte_s
+        self.idle_s = plan.timeouts.idle_s
+        self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
+        self._fixed: tuple[ResponseHead, bytes] | None = None
+        respond = plan.respond
+        if respond is not None:
+            self._fixed = problem.local(
+                respond.status,
+                respond.body.encode(),
+                respond.type.encode("latin-1"),
+                tuple(
+                    (name.lower().encode("ascii"), value.encode("latin-1"))
+                    for name, value in respond.headers.items()
+                ),
+            )
+
+    def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
+        """The answer of a route without a service."""
+        if self._fixed is not None:
+            return self._fixed
+        redirect = self.plan.redirect
+        if redirect is None:
+            return problem.render(ex, 404, "the route leads nowhere")
+        head = ex.prep.head
+        values = {name: quote(value, safe="/") for name, value in ex.prep.params.items()}
+        values.update(
+            scheme=head.scheme,
+            host=head.authority,
+            path=head.path,
+            query=f"?{head.query}" if head.has_query else "",
+        )
+        location = fill(redirect.to, values).encode("latin-1", "replace")
+        return ResponseHead(redirect.status, ((b"location", location),), length=0), b""
+
+
+class Prepared:
+    """A head with everything that follows from it; shared by all requests that look the same."""
+
+    __slots__ = (
+        "_refusal",
+        "_site",
+        "_stats",
+        "forward",
+        "head",
+        "host_block",
+        "is_cacheable",
+        "makes_trace",
+        "params",
+        "received_id",
+        "route",
+        "trace_id",
+        "trusted_forwarding",
+    )
+
+    def __init__(self, site: Site, head: RequestHead) -> None:
+        self._site = site
+        self._stats: RouteStats = site.stats.route("", "")
+        self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
+        self.head = head
+        self.route: RouteRuntime | None = None
+        self.forward: Forward | None = None
+        self.params: Mapping[str, str] = _NO_PARAMS
+        self.host_block = b""
+        self.is_cacheable = True
+        self.makes_trace = True
+        self.received_id: bytes | None = None
+        self.trace_id: bytes | None = None
+        self.trusted_forwarding = False
+
+    def refuse(self, status: int, reason: str, headers: tuple[Header, ...] = ()) -> None:
+        self._refusal = (status, reason, headers)
+
+    def lead_to(self, route: RouteRuntime) -> None:
+        self.route = route
+        self._stats = self._site.stats.route(route.name, route.service_name)
+
+    def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
+        """The answer when no route takes the request."""
+        status, reason, headers = self._refusal or (404, "no route matches", ())
+        ex.error = ex.error or reason
+        return problem.render(ex, status, reason, headers=headers)
+
+    def client_of(self, ex: Exchange) -> str:
+        """The client that a trusted peer speaks for."""
+        site = self._site
+        return forwarded.client(
+            ex.down.peer_ip, self.head.scheme, self.head.headers, site.trusted, site.options
+        ).ip
+
+    def forwarding_of(self, ex: Exchange) -> bytes:
+        """The forwarding fields behind a trusted peer."""
+        site = self._site
+        fields = forwarded.outgoing(
+            ex.down.peer_ip,
+            self.head.scheme,
+            self.head.authority,
+            self.head.headers,
+            site.trusted,
+            site.options,
+            b"2.0" if ex.down.protocol == "HTTP/2" else b"1.1",
+        )
+        return b"".join(b"%b: %b\r\n" % field for field in fields)
+
+    def count(self, ex: Exchange, now: float) -> None:
+        """Count and log an exchange that is over."""
+        duration_s = now - ex.started
+        self._stats.record(
+            self.head.method, ex.status, duration_s, ex.upstream_s, ex.bytes_in, ex.bytes_out
+        )
+        site = self._site
+        site.stats.in_flight -= 1
+        if site.log.is_on:
+            self._log(ex, site.log, duration_s)
+
+    def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
+        route = self.route
+        made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""  # noqa: PLR2004
+        log.add(
+            (
+                time.time() - duration_s,  # noqa: TID251 - the log tells wall time
+                duration_s,
+                ex.upstream_s,
+                -1.0,
+                ex.status,
+                ex.bytes_in,
+                ex.bytes_out,
+                max(ex.attempts - 1, 0),
+                self.head if self._refusal is None or self.head.method != "-" else None,
+                ex.response_headers,
+                ex.client_ip,
+                route.name if route is not None else "",
+                route.service_name if route is not None else "",
+                ex.instance or "",
+                ex.request_id,
+                self.trace_id or made,
+                ex.error or "",
+                ex.down.tls_version,
+            )
+        )
+
+
+class Site:
+    """One plan as one listener sees it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        spec: ListenerSpec,
+        routes: tuple[RouteRuntime, ...],
+        stats: WorkerStats,
+        log: AccessLog,
+        error_pages: Mapping[int | str, tuple[bytes, str]],
+    ) -> None:
+        config = plan.config
+        limits = spec.limits or config.limits
+        self.plan = plan
+        self.spec = spec
+        self.routes = routes
+        self.stats = stats
+        self.log = log
+        self.limits = limits
+        self.head_limits = HeadLimits(limits.url, limits.header_bytes, limits.header_count)
+        self.header_timeout_s = limits.header_timeout
+        self.body_timeout_s = limits.body_timeout
+        self.idle_timeout_s = limits.idle_timeout
+        self.write_timeout_s = limits.write_timeout
+        self.has_http1 = "http1" in spec.protocols
+        self.has_http2 = "http2" in spec.protocols
+        self.options = config.forwarded
+        self.trusted = TrustedNetworks(config.trusted_proxies)
+        self.response_time = config.response_time
+        self.request_id_name = config.request_id.header.lower().encode("ascii")
+        self.request_id_prefix = self.request_id_name + b": "
+        self.heads: HeadCache[Prepared] = HeadCache()
+        self.heads_trusted: HeadCache[Prepared] = HeadCache()
+        self._match = plan.router.match
+        self._pages = error_pages
+        self._dropped = frozenset({self.request_id_name})
+        self._refused: dict[Refusal, Prepared] = {}
+
+    def is_trusted(self, ip: str) -> bool:
+        return ip in self.trusted
+
+    def forwarded_block(self, ip: str, *, is_tls: bool, protocol: bytes = b"1.1") -> bytes:
+        scheme = "https" if is_tls else "http"
+        return forwarded.connection_block(ip, scheme, self.options, protocol)
+
+    def error_page(self, ex: Exchange, status: int, reason: str) -> tuple[bytes, bytes] | None:
+        """Content type and body of the page configured for a status, or None."""
+        page = self._pages.get(status) or self._pages.get(f"{status // 100}xx")
+        if page is None:
+            return None
+        content_type, text = page
+        text = (
+            text.replace("{status}", str(status))
+            .replace("{reason}", reason)
+            .replace("{request_id}", ex.request_id.decode("latin-1"))
+        )
+        return content_type, text.encode()
+
+    def prepare(self, head: RequestHead, client_ip: str, *, trusted: bool) -> Prepared:
+        """Match and render a head. `client_ip` is the peer's; a trusted peer may name another."""
+        prep = Prepared(self, head)
+        if trusted:
+            prep.trusted_forwarding = True
+            received = find(head.headers, self.request_id_name)
+            if received is not None and _REQUEST_ID.fullmatch(received):
+                prep.received_id = received
+            known = forwarded.client(
+                client_ip, head.scheme, head.headers, self.trusted, self.options
+            )
+            client_ip = known.ip
+        else:
+            prep.host_block = forwarded.host_block(head.authority, self.options)
+        found = self._match(
+            MatchInput(head.method, head.host, head.path, head.query, head.headers, client_ip)
+        )
+        prep.is_cacheable = not found.client_bound
+        prep.trace_id = _trace_id(head)
+        prep.makes_trace = prep.trace_id is None
+        if not isinstance(found, Matched):
+            if found.allow:
+                allow = ", ".join(found.allow).encode("ascii")
+                prep.refuse(405, "the path is known, the method is not", ((b"allow", allow),))
+            else:
+                prep.refuse(404, "no route matches")
+            return prep
+        route = self.routes[found.index]
+        prep.lead_to(route)
+        prep.params = found.params
+        if route.service is not None:
+            prep.forward = self.forward(prep, route, route.service)
+        return prep
+
+    def refused(self, refusal: Refusal) -> Prepared:
+        """A stand-in for a request whose head could not be taken."""
+        prep = self._refused.get(refusal)
+        if prep is None:
+            prep = Prepared(self, RequestHead("-", "", "", "", "", (), keep_alive=False))
+            prep.refuse(refusal.status, refusal.reason)
+            if len(self._refused) < 64:  # noqa: PLR2004 - refusals are a fixed set; a guard only
+                self._refused[refusal] = prep
+        return prep
+
+    def forward(self, prep: Prepared, route: RouteRuntime, service: ServiceRuntime) -> Forward:
+        """The request as it goes upstream."""
+        head = prep.head
+        plan = route.plan
+        path = head.path
+        if plan.change_path is not None and path != "*":
+            path = plan.change_path(path, prep.params)
+        dropped = self._dropped | _TRACE_FIELDS if prep.makes_trace else self._dropped
+        kept = forwarded.keep(head.headers, peer_trusted=prep.trusted_forwarding)
+        host = plan.host or service.host
+        if host == "preserve":
+            host = head.authority
+        elif host == "instance":
+            host = ""
+        upgrade = head.upgrade if head.upgrade in plan.upgrades else None
+        return Forward(
+            head.method,
+            f"{path}?{head.query}" if head.has_query else path,
+            host,
+            tuple(field for field in kept if field[0] not in dropped),
+            length=head.length,
+            scheme=head.scheme,
+            expects_continue=head.expects_continue,
+            upgrade=upgrade,
+            te_trailers=head.te_trailers,
+        )
+
+
+def read_error_pages(
+    specs: Mapping[int | str, ErrorPageSpec],
+) -> dict[int | str, tuple[bytes, str]]:
+    """Content type and text of each configured page; files are read here, once a plan."""
+    pages: dict[int | str, tuple[bytes, str]] = {}
+    for status, spec in specs.items():
+        text = spec.body
+        if text is None and spec.file is not None:
+            with open(spec.file, encoding="utf-8") as file:  # noqa: PTH123 - FilePath is text
+                text = file.read()
+        pages[status] = (spec.type.encode("latin-1"), text or "")
+    return pages
+
+
+def _trace_id(head: RequestHead) -> bytes | None:
+    """The trace id of a valid `traceparent`, else None: then the trace begins here.
+
+    W3C Trace Context 3.2: several fields, version ff, all-zero ids or a version 00 with more
+    behind it are invalid; a higher version may have more.
+    """
+    value = head.get(b"traceparent")
+    if value is None:
+        return None
+    found = _TRACEPARENT.fullmatch(value)
+    if found is None or found[1] == b"ff" or (found[1] == b"00" and found[4]):
+        return None
+    if found[2] == _NO_TRACE or found[3] == _NO_SPAN:
+        return None
+    return found[2]
+

@@ -1,0 +1,558 @@
+"""The upstream rim over HTTP/2: connections to one instance, and the streams on them.
+
+Theory of operation
+-------------------
+`UpstreamH2` owns a transport and the client's codec; `StreamUp` is one attempt of one exchange:
+a stream of the codec and the exchange's `Upstream` at once. `PoolH2` fills one connection until
+the instance's stream limit, then makes another; exchanges that find no room wait in line, and
+every stream that ends serves the line.
+
+What the instance says it has not acted on (streams beyond its GOAWAY, REFUSED_STREAM; RFC 9113
+8.7) is asked again, whatever the method, as long as the whole request is still at hand: first on
+another connection to the same instance, then through the exchange's own retry. A request whose
+body has begun to flow cannot be repeated by us and fails.
+
+Every stream has its own times (first byte, idle, total), judged when the connection's turn comes
+(see `rim_h2`).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from os import urandom
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from headgate.errors import UpstreamFailed
+from headgate.gateway.downstream_h2 import StreamDown, accept_for
+from headgate.gateway.pool import PoolSizes, PoolSnapshot
+from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
+from headgate.gateway.wheel import NEVER
+from headgate.wire.h2 import (
+    ClientConnection,
+    ConnectionFault,
+    ErrorCode,
+    H2Limits,
+    Stream,
+    encode_passing,
+)
+from headgate.wire.h2.frames import ENABLE_CONNECT_PROTOCOL, name_code
+from headgate.wire.message import ResponseHead
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from headgate.gateway.exchange import Exchange, Upstream
+    from headgate.gateway.wheel import Wheel
+    from headgate.observe import InstanceStats
+    from headgate.wire.message import Forward, Header
+
+UPSTREAM_LIMITS: Final = H2Limits(
+    max_streams=1024, stream_window=1_048_576, connection_window=16 * 1_048_576
+)
+"""Towards instances, which we trust more than clients: wide windows, since what we hold of a
+response is bounded by the client's back-pressure on each stream."""
+
+_TUNNEL_IDLE_S: Final = 3600.0
+_AGAIN_MAX: Final = 3
+_BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
+_GUESSED_STREAMS: Final = 100
+"""How many streams a connection being made is expected to carry."""
+# What the client may be told when its answer breaks off; everything else is our INTERNAL_ERROR.
+_PASSED_ON: Final = frozenset(
+    {ErrorCode.CANCEL, ErrorCode.REFUSED_STREAM, ErrorCode.ENHANCE_YOUR_CALM, ErrorCode.NO_ERROR}
+)
+
+
+class StreamUp(Stream):
+    __slots__ = (
+        "_again",
+        "_await_until",
+        "_body",
+        "_ex",
+        "_forward",
+        "_is_tunnel",
+        "_key",
+        "_paused",
+        "_touched",
+        "_withheld",
+        "conn",
+    )
+
+    def __init__(self, conn: UpstreamH2, again: int = 0) -> None:
+        super().__init__()
+        self.conn = conn
+        self._again = again
+        self._ex: Exchange | None = None
+        self._forward: Forward | None = None
+        self._body: bytes | None = None
+        """The request's body, while the whole of it is at hand for another attempt."""
+        self._await_until = NEVER
+        self._touched = 0.0
+        self._is_tunnel = False
+        self._key: bytes | None = None
+        self._paused = False
+        self._withheld = 0
+
+    # -- from the exchange ---------------------------------------------------------------------
+
+    def send_request(self, ex: Exchange, forward: Forward, body: bytes, end: bool) -> None:
+        conn = self.conn
+        codec = conn.codec
+        now = monotonic()
+        self._ex = ex
+        self._touched = now
+        self._forward = forward
+        if forward.upgrade is not None:
+            if not codec.peer_settings.get(ENABLE_CONNECT_PROTOCOL):
+                self._ex = None
+                conn.pool.serve()
+                ex.on_upstream_failed(UpstreamFailed("protocol", "no extended CONNECT"))
+                return
+            self._open_tunnel(ex, forward)
+            return
+        if end:
+            self._body = body
+            route = ex.route
+            if route is not None:
+                self._await_until = min(now + route.first_byte_s, ex.expires_at)
+        if forward.method == "HEAD":
+            self.expected = 0
+        passing = encode_passing(ex.request_extras())
+        length = forward.length
+        if length > 0 or (length == 0 and forward.method in _BODY_METHODS):
+            digits = b"%d" % length
+            passing += b"\x0f\x0d%c%b" % (len(digits), digits)
+        if forward.te_trailers:
+            passing += b"\x00\x02te\x08trailers"
+        if forward.expects_continue:
+            passing += b"\x0f\x14\x0c100-continue"
+        block = codec.encoder.encode_request(
+            forward.method,
+            forward.scheme,
+            forward.authority or conn.pool.authority,
+            forward.target,
+            forward.headers,
+        )
+        codec.open(self, block + passing, end=end and not body)
+        if body:
+            self._send(body, end=end)
+        if not conn.is_watched:
+            conn.watch()
+        conn.flush_soon()
+
+    def send_data(self, data: bytes) -> None:
+        self._body = None
+        self._touched = monotonic()
+        if data:
+            self._send(data, end=False)
+            self.conn.flush_soon()
+
+    def send_end(self, trailers: Sequence[Header]) -> None:
+        ex = self._ex
+        self.conn.codec.send_trailers(self, tuple(trailers))
+        if ex is not None and ex.route is not None and not self.head_done:
+            self._await_until = min(monotonic() + ex.route.first_byte_s, ex.expires_at)
+        self.conn.flush_soon()
+
+    def cancel(self) -> None:
+        self._ex = None
+        if not self.is_gone and self.stream_id:
+            self.conn.codec.reset(self, ErrorCode.CANCEL)
+            self.conn.flush_soon()
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._touched = monotonic()
+            withheld, self._withheld = self._withheld, 0
+            if withheld and not self.is_gone:
+                self.conn.codec.consume(self, withheld)
+                self.conn.flush_soon()
+
+    # -- from the codec ------------------------------------------------------------------------
+
+    def on_informational(self, head: ResponseHead) -> None:
+        if self._ex is not None:
+            self._ex.on_informational(head)
+
+    def on_response(self, head: ResponseHead, *, end: bool) -> None:
+        ex = self._ex
+        self._body = None
+        self._touched = self.conn.active_at
+        if ex is None:
+            return
+        if self._is_tunnel and 200 <= head.status < 300:
+            key = self._key or b""
+            head = ResponseHead(
+                101,
+                (*head.headers, (b"sec-websocket-accept", accept_for(key))),
+                reason=b"Switching Protocols",
+                length=0,
+                upgrade=self._forward.upgrade if self._forward is not None else None,
+            )
+            ex.is_tunnel = True
+            ex.on_response_head(head, b"", end=False)
+            if end:
+                self._end(ex, ())
+        elif end:
+            self._finish()
+            ex.on_response_head(head, b"", end=True)
+        else:
+            ex.on_response_head(head, b"", end=False)
+
+    def on_data(self, data: bytes, *, end: bool) -> None:
+        ex = self._ex
+        size = len(data)
+        self._touched = self.conn.active_at
+        if ex is None:
+            self.conn.codec.consume(self, size)
+            return
+        if size:
+            ex.on_response_data(data)
+            if self._paused:
+                self._withheld += size
+            else:
+                self.conn.codec.consume(self, size)
+        if end and self._ex is ex:
+            self._end(ex, ())
+
+    def on_trailers(self, fields: tuple[Header, ...]) -> None:
+        if self._ex is not None:
+            self._end(self._ex, fields)
+
+    def on_reset(self, code: ErrorCode | int, reason: str, *, by_peer: bool) -> None:
+        kind = "reset" if by_peer else "protocol"
+        ex = self._ex
+        if ex is not None and by_peer and code in _PASSED_ON and isinstance(ex.down, StreamDown):
+            ex.down.reset_code = ErrorCode(code)
+        self.fail(UpstreamFailed(kind, f"{name_code(code)}: {reason}"))  # type: ignore[arg-type]  # one of two literals
+
+    def on_refused(self) -> None:
+        ex, forward, body = self._ex, self._forward, self._body
+        self._ex = None
+        if ex is None or forward is None:
+            return
+        if body is not None and self._again < _AGAIN_MAX:
+            self.conn.pool.again(ex, forward, body, self._again + 1)
+        else:
+            failure = UpstreamFailed("reset", "refused")
+            ex.on_upstream_failed(failure, unsent=body is not None and not body)
+
+    def on_writable(self) -> None:
+        if self._ex is not None:
+            self._ex.on_upstream_writable()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def fail(self, failure: UpstreamFailed) -> None:
+        ex = self._ex
+        self._ex = None
+        if ex is not None:
+            ex.on_upstream_failed(failure)
+
+    def _send(self, data: bytes, *, end: bool) -> None:
+        if not self.conn.codec.send_data(self, data, end=end) and not end and self._ex is not None:
+            self._ex.on_upstream_unwritable()
+
+    def _end(self, ex: Exchange, trailers: tuple[Header, ...]) -> None:
+        self._finish()
+        ex.on_response_end(trailers)
+
+    def _finish(self) -> None:
+        """The response is whole. An unfinished request is not wanted any more (RFC 9113 8.1)."""
+        self._ex = None
+        if not self.send_closed and not self.pending_end:
+            self.conn.codec.reset(self, ErrorCode.CANCEL)
+            self.conn.flush_soon()
+
+    def _open_tunnel(self, ex: Exchange, forward: Forward) -> None:
+        """RFC 8441 4: the handshake's key and version mean nothing here."""
+        conn = self.conn
+        headers = []
+        for field in forward.headers:
+            if field[0] == b"sec-websocket-key":
+                self._key = field[1]
+            else:
+                headers.append(field)
+        self._key = self._key or b64encode(urandom(16))
+        self._is_tunnel = True
+        route = ex.route
+        if route is not None:
+            self._await_until = min(monotonic() + route.first_byte_s, ex.expires_at)
+        block = conn.codec.encoder.encode_request(
+            "CONNECT",
+            forward.scheme,
+            forward.authority,
+            forward.target,
+            tuple(headers),
+            protocol=forward.upgrade,
+        )
+        conn.codec.open(self, block + encode_passing(ex.request_extras()), end=False)
+        conn.watch()
+        conn.flush_soon()
+
+    def inspect(self, now: float) -> None:
+        ex = self._ex
+        if ex is None or ex.route is None:
+            return
+        if self.head_done:
+            idle_s = _TUNNEL_IDLE_S if self._is_tunnel else ex.route.idle_s
+            is_late = not self._paused and now - self._touched > idle_s
+        else:
+            is_late = now > self._await_until or (
+                self._await_until == NEVER and now - self._touched > ex.route.idle_s
+            )
+        if is_late or now > ex.expires_at:
+            self._ex = None
+            self.conn.codec.reset(self, ErrorCode.CANCEL)
+            if self._is_tunnel and self.head_done:
+                ex.on_response_end()
+            else:
+                ex.on_upstream_failed(UpstreamFailed("timeout", self.conn.pool.name))
+
+
+class _ClientCodec(ClientConnection[StreamUp]):
+    """Tells the pool when a place for a stream is free."""
+
+    conn: UpstreamH2
+
+    def _on_dropped(self) -> None:
+        if self.conn.pool.waiting:
+            self.conn.pool.serve_soon()
+
+
+class UpstreamH2(RimH2[StreamUp]):
+    codec: _ClientCodec
+
+    def __init__(self, pool: PoolH2, wheel: Wheel, limits: H2Limits = UPSTREAM_LIMITS) -> None:
+        super().__init__(wheel)
+        self.pool = pool
+        self._began = self.active_at = monotonic()
+        self.codec = _ClientCodec(limits, self._began)
+        self.codec.conn = self
+        self.codec.on_settings = pool.serve_soon
+
+    @property
+    def room(self) -> int:
+        return 0 if self.is_closing else self.codec.room
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.watch()
+        self.flush_soon()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_closing = True
+        self.deadline = NEVER
+        self.pool.lost(self)
+        self._fail_streams()
+
+    def _inspect(self, now: float) -> None:
+        codec = self.codec
+        for stream in tuple(codec.streams.values()):
+            stream.inspect(now)
+        if not codec.settings_acked and now - self._began > SETTINGS_S:
+            codec.fail(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS not acknowledged"))
+
+    def _rest(self, now: float) -> None:
+        self.deadline = max(self.active_at + self.pool.sizes.idle_timeout_s, now)
+        if self.deadline <= now:
+            self.codec.goaway(ErrorCode.NO_ERROR)
+            self.end()
+
+    def _is_over(self) -> bool:
+        return self.codec.peer_goaway is not None or self.pool.is_closed
+
+    def _on_fault(self) -> None:
+        self._fail_streams()
+
+    def _fail_streams(self) -> None:
+        fault = self.codec.fault
+        streams = tuple(self.codec.streams.values())
+        self.codec.streams.clear()
+        for stream in streams:
+            stream.is_gone = True
+            if fault is not None:
+                stream.fail(UpstreamFailed("protocol", fault.reason))
+            elif self.codec.ended_streams and not stream.head_done:
+                stream.fail(UpstreamFailed("reset", "stale"))
+            else:
+                stream.fail(UpstreamFailed("reset", self.pool.name))
+
+
+class PoolH2:
+    """The connections to one instance over HTTP/2; see `pool.Line`."""
+
+    def __init__(
+        self,
+        name: str,
+        authority: str,
+        sizes: PoolSizes,
+        stats: InstanceStats,
+        connect: Callable[[PoolH2], Awaitable[UpstreamH2]],
+        spawn: Callable[[Coroutine[object, object, None]], object],
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.name = name
+        self.authority = authority
+        self.sizes = sizes
+        self.stats = stats
+        self.waiting: dict[Exchange, float] = {}
+        self.is_closed = False
+        self.connecting = 0
+        self.failed = 0
+        self.last_failure: str | None = None
+        self._connect = connect
+        self._spawn = spawn
+        self._call_soon = call_soon
+        self._conns: list[UpstreamH2] = []
+        self._serving = False
+        self._retries: dict[Exchange, tuple[Forward, bytes, int]] = {}
+
+    def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+        for conn in self._conns:
+            if conn.room:
+                self.stats.reused += 1
+                return StreamUp(conn)
+        if self.is_closed:
+            return UpstreamFailed("closed", self.name)
+        if len(self.waiting) >= self.sizes.queue:
+            return UpstreamFailed("queue_full", self.name)
+        self._enqueue(ex)
+        return None
+
+    def again(self, ex: Exchange, forward: Forward, body: bytes, attempt: int) -> None:
+        """Repeat a whole request that the instance has not acted on."""
+        for conn in self._conns:
+            if conn.room:
+                up = StreamUp(conn, attempt)
+                ex.up = up
+                up.send_request(ex, forward, body, end=True)
+                return
+        if self.is_closed or len(self.waiting) >= self.sizes.queue:
+            ex.on_upstream_failed(UpstreamFailed("closed", self.name), unsent=not body)
+            return
+        ex.up = None
+        self._retries[ex] = (forward, body, attempt)
+        self._enqueue(ex)
+
+    def forget(self, ex: Exchange) -> None:
+        self.waiting.pop(ex, None)
+        self._retries.pop(ex, None)
+
+    def serve(self) -> None:
+        """Give what room there is to who waits, and make more."""
+        self._serving = False
+        for conn in tuple(self._conns):
+            while self.waiting and conn.room:
+                ex = next(iter(self.waiting))
+                del self.waiting[ex]
+                retry = self._retries.pop(ex, None)
+                if retry is None:
+                    ex.on_connected(StreamUp(conn))
+                else:
+                    forward, body, attempt = retry
+                    ex.waiting_on = None
+                    up = StreamUp(conn, attempt)
+                    ex.up = up
+                    up.send_request(ex, forward, body, end=True)
+        self._grow()
+
+    def serve_soon(self) -> None:
+        """Not at once: a stream ends in the middle of somebody's turn."""
+        if self.waiting and not self._serving:
+            self._serving = True
+            self._call_soon(self.serve)
+
+    def lost(self, conn: UpstreamH2) -> None:
+        if conn in self._conns:
+            self._conns.remove(conn)
+        self._grow()
+
+    def sweep(self, now: float) -> None:
+        while self.waiting:
+            ex, until = next(iter(self.waiting.items()))
+            if until > now:
+                return
+            self.forget(ex)
+            if self._conns:
+                failure = UpstreamFailed("queue_timeout", self.name)
+            else:
+                failure = UpstreamFailed("connect", f"{self.name}: no answer in time")
+            ex.on_upstream_failed(failure, unsent=True)
+
+    def close(self) -> None:
+        """Lend nothing more; streams in flight end with their exchanges."""
+        self.is_closed = True
+        for conn in tuple(self._conns):
+            if not conn.codec.streams:
+                conn.codec.goaway(ErrorCode.NO_ERROR)
+                conn.end()
+        self._fail_line(UpstreamFailed("closed", self.name), everyone=True)
+
+    def snapshot(self) -> PoolSnapshot:
+        return PoolSnapshot(
+            self.name,
+            len(self._conns) + self.connecting,
+            sum(1 for conn in self._conns if not conn.codec.streams),
+            self.connecting,
+            len(self.waiting),
+            self.stats.created,
+            self.stats.reused,
+            self.failed,
+            self.last_failure,
+        )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _enqueue(self, ex: Exchange) -> None:
+        self.waiting[ex] = monotonic() + self.sizes.queue_timeout_s
+        ex.waiting_on = self
+        self._grow()
+
+    def _grow(self) -> None:
+        while (
+            self.connecting * _GUESSED_STREAMS < len(self.waiting)
+            and len(self._conns) + self.connecting < self.sizes.connections
+            and not self.is_closed
+        ):
+            self.connecting += 1
+            self._spawn(self._make())
+
+    async def _make(self) -> None:
+        try:
+            conn = await self._connect(self)
+        except UpstreamFailed as failure:
+            self.connecting -= 1
+            self.failed += 1
+            self.last_failure = str(failure)
+            self._fail_line(failure, everyone=not self._conns and not self.connecting)
+            self._grow()
+        except BaseException:
+            self.connecting -= 1
+            raise
+        else:
+            self.connecting -= 1
+            self.stats.created += 1
+            if conn.is_closing:
+                self._grow()
+                return
+            if self.is_closed:
+                conn.close()
+                return
+            self._conns.append(conn)
+            self.serve()
+
+    def _fail_line(self, failure: UpstreamFailed, *, everyone: bool) -> None:
+        for ex in list(self.waiting) if everyone else list(self.waiting)[:1]:
+            if ex in self.waiting:
+                self.forget(ex)
+                ex.on_upstream_failed(failure, unsent=True)

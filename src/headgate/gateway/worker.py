@@ -1,0 +1,334 @@
+"""A worker: one event loop that serves every listener of one plan.
+
+Theory of operation
+-------------------
+`apply` builds everything that can fail first (plan, filters, certificates, TLS contexts), then
+swaps references, then starts what is new and stops what is gone. Before the swap nothing that
+serves has been touched, so any failure leaves the old plan serving.
+
+State that outlives a plan is kept here under stable keys: listeners by bind, pools by what it
+takes to reach an instance, counters by name. A reload that does not mention a thing changes
+nothing about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from headgate.config import ConfigInvalid, from_document
+from headgate.gateway.access_log import AccessLog
+from headgate.gateway.compile import compile_chains
+from headgate.gateway.headcache import HeadCache
+from headgate.gateway.listener import Listener
+from headgate.gateway.pool import Pool, PoolSizes
+from headgate.gateway.service import ServiceRuntime
+from headgate.gateway.site import RouteRuntime, Site, read_error_pages
+from headgate.gateway.upstream_h1 import UpstreamH1
+from headgate.gateway.upstream_h2 import PoolH2, UpstreamH2
+from headgate.gateway.wheel import TICK_S, Wheel
+from headgate.observe import ProcessWatch, WorkerStats
+from headgate.plan.build import build
+from headgate.wire import local_ca
+from headgate.wire.connect import Endpoint, Tls, connect
+from headgate.wire.http1.head import HeadLimits
+from headgate.wire.resolve import Resolver
+from headgate.wire.tls import HTTP1, HTTP2_AND_1, TlsProfile, load_certificates, upstream_context
+from headgate.wire.tls import CertificateStore
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from headgate.config import Config, ListenerSpec
+    from headgate.gateway.pool import Line
+    from headgate.plan.plan import InstancePlan, Plan, ServicePlan
+    from headgate.wire.message import ResponseHead
+    from headgate.wire.tls import Certificate
+
+_UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)
+_WRITE_HIGH: Final = 256 * 1024
+_WRITE_LOW: Final = 64 * 1024
+_DRAIN_POLL_S: Final = 0.02
+
+
+class Worker:
+    def __init__(self, index: int, report: Callable[[dict[str, Any]], None]) -> None:
+        self._report = report
+        self._stats = WorkerStats(f"worker-{index}", f"{os.getpid()}-{monotonic():.6f}")
+        self._index = index
+        self._wheel = Wheel(monotonic())
+        self._response_heads: HeadCache[ResponseHead] = HeadCache()
+        self._listeners: dict[str, Listener] = {}
+        self._lines: dict[tuple[object, ...], Line] = {}
+        self._retired: list[Line] = []
+        self._resolver: Resolver | None = None
+        self._log: AccessLog | None = None
+        self._plan: Plan | None = None
+        self._watch = ProcessWatch(self._stats.process)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.generation = 0
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def apply(
+        self,
+        document: dict[str, Any],
+        sockets: Mapping[str, Sequence[socket.socket]],
+        generation: int,
+    ) -> None:
+        """Take up a configuration, at the start and at every reload; raise to refuse it."""
+        config = from_document(document)
+        plan = build(config)
+        chains = compile_chains(plan, Path(config.state_dir or ".").parent)
+        pages = read_error_pages(config.error_pages)
+        stores = self._load_certificates(config)
+        for service in plan.services.values():
+            for instance in service.instances:
+                self._tls_of(service, instance)
+
+        # From here on nothing is refused.
+        self._start(config)
+        log = self._log
+        if log is None:
+            raise RuntimeError("the access log is made by _start")
+        log.configure(config.access_log)
+        self._stats.keep(
+            [(route.name, route.service or "") for route in plan.routes] + [("", "")],
+            [(s.name, i.url) for s in plan.services.values() for i in s.instances],
+            [listener.bind for listener in plan.listeners],
+        )
+        services = self._take_services(plan)
+        routes = tuple(
+            RouteRuntime(
+                route, services[route.service] if route.service is not None else None, chain
+            )
+            for route, chain in zip(plan.routes, chains, strict=True)
+        )
+        self._plan = plan
+        self.generation = self._stats.generation = generation
+        for spec in plan.listeners:
+            site = Site(plan, spec, routes, self._stats, log, pages)
+            await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
+        named = {spec.bind for spec in plan.listeners}
+        for bind in self._listeners.keys() - named:
+            gone = self._listeners.pop(bind)
+            gone.stop_listening()
+            gone.drain()
+
+    async def drain(self, deadline_s: float) -> None:
+        """Stop accepting, let what is in flight finish, close what is left at the deadline."""
+        until = monotonic() + deadline_s
+        for listener in self._listeners.values():
+            listener.stop_listening()
+            listener.drain()
+        while monotonic() < until and any(x.connections for x in self._listeners.values()):
+            await asyncio.sleep(_DRAIN_POLL_S)
+        for listener in self._listeners.values():
+            listener.close_all()
+        for line in [*self._lines.values(), *self._retired]:
+            line.close()
+        await asyncio.sleep(0)
+        if self._resolver is not None:
+            await self._resolver.aclose()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._log is not None:
+            self._log.close(1.0)
+
+    def snapshot(self) -> dict[str, Any]:
+        for line in self._lines.values():
+            said = line.snapshot()
+            line.stats.idle = said.idle
+            line.stats.active = said.open - said.idle - said.connecting
+            line.stats.queued = said.waiting
+        return {
+            **self._stats.snapshot(),
+            "pools": [
+                {
+                    "instance": said.instance,
+                    "open": said.open,
+                    "idle": said.idle,
+                    "waiting": said.waiting,
+                    "last_failure": said.last_failure,
+                }
+                for said in (line.snapshot() for line in self._lines.values())
+            ],
+        }
+
+    def reopen_logs(self) -> None:
+        if self._log is not None:
+            self._log.reopen()
+
+    # -- building ------------------------------------------------------------------------------
+
+    def _start(self, config: Config) -> None:
+        """What is made once, with the first configuration that is accepted."""
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._resolver = Resolver(config.dns)
+        self._log = AccessLog(config.access_log, self._stats.log, worker=self._index)
+        self._log.start(self._loop)
+        self._watch.start(self._loop)
+        self._stats.add_source(self._watch.rows_into)
+        self._loop.call_later(TICK_S, self._turn)
+
+    def _turn(self) -> None:
+        """The worker's one recurring duty: everything with a deadline."""
+        if self._loop is None:
+            return
+        self._loop.call_later(TICK_S, self._turn)
+        now = monotonic()
+        self._wheel.turn(now)
+        for line in tuple(self._lines.values()):
+            line.sweep(now)
+        for line in tuple(self._retired):
+            line.sweep(now)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]  # what it yields is the loop's affair
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _load_certificates(self, config: Config) -> dict[str, tuple[tuple[Certificate, ...], TlsProfile]]:
+        stores: dict[str, tuple[tuple[Certificate, ...], TlsProfile]] = {}
+        wall = time.time()  # noqa: TID251 - certificates live in wall time
+        for spec in config.listeners:
+            tls = spec.tls
+            if tls is None:
+                continue
+            profile = TlsProfile(
+                HTTP2_AND_1 if "http2" in spec.protocols else HTTP1, tls.min_version, tls.ciphers
+            )
+            if tls.certificate == "local":
+                names = {host for route in config.routes for host in route.match.host}
+                made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)
+                files = [(str(made.path), str(made.path))]
+            elif tls.cert_file is not None:
+                files = [(tls.cert_file, tls.key_file or tls.cert_file)]
+            else:
+                files = [(pair.cert_file, pair.key_file or pair.cert_file) for pair in tls.certificates]
+            certificates, faults = load_certificates(files, profile, wall)
+            errors = tuple(fault for fault in faults if fault.level == "error")
+            if errors:
+                raise ConfigInvalid(errors)
+            stores[spec.bind] = (certificates, profile)
+        return stores
+
+    def _take_services(self, plan: Plan) -> dict[str, ServiceRuntime]:
+        """Point every service at its pools: those there are, and new ones for the rest."""
+        kept: dict[tuple[object, ...], Line] = {}
+        services = {}
+        for service in plan.services.values():
+            spec = service.pool
+            sizes = PoolSizes(
+                spec.connections, spec.idle, spec.idle_timeout, spec.queue, spec.queue_timeout
+            )
+            lines = []
+            for instance in service.instances:
+                key = service.pool_key(instance)
+                line = kept.get(key) or self._lines.get(key)
+                if line is None:
+                    line = self._make_line(service, instance, sizes)
+                line.sizes = sizes
+                kept[key] = line
+                lines.append(line)
+            services[service.name] = ServiceRuntime(service, lines)
+        for key, line in self._lines.items():
+            if key not in kept:
+                line.close()
+                self._retired.append(line)
+        self._lines = kept
+        self._retired = [line for line in self._retired if line.snapshot().open]
+        return services
+
+    def _make_line(self, service: ServicePlan, instance: InstancePlan, sizes: PoolSizes) -> Line:
+        loop = asyncio.get_running_loop()
+        stats = self._stats.instance(service.name, instance.url)
+        found = instance.endpoint
+        endpoint = Endpoint(found.host, found.port, found.path)
+        authority = found.authority
+        resolver = self._resolver
+        if resolver is None:
+            raise RuntimeError("the resolver is made by _start")
+        connect_s = service.connect_timeout_s
+        wheel, heads = self._wheel, self._response_heads
+
+        if service.http == "2":
+
+            async def connect_h2(pool: PoolH2) -> UpstreamH2:
+                tls = self._tls_of(service, instance)
+                _transport, conn = await connect(
+                    loop, lambda: UpstreamH2(pool, wheel), endpoint, tls, connect_s, resolver
+                )
+                return conn
+
+            return PoolH2(
+                instance.url, authority, sizes, stats, connect_h2, self._spawn, loop.call_soon
+            )
+
+        async def connect_h1(pool: Pool) -> UpstreamH1:
+            tls = self._tls_of(service, instance)
+            transport, conn = await connect(
+                loop,
+                lambda: UpstreamH1(pool, wheel, heads, _UPSTREAM_LIMITS),
+                endpoint,
+                tls,
+                connect_s,
+                resolver,
+            )
+            transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
+            return conn
+
+        return Pool(instance.url, authority, sizes, stats, connect_h1, self._spawn)
+
+    def _tls_of(self, service: ServicePlan, instance: InstancePlan) -> Tls | None:
+        if instance.endpoint.scheme != "https":
+            return None
+        alpn = ("h2",) if service.http == "2" else HTTP1
+        context = upstream_context(service.tls, alpn)
+        return Tls(context, service.tls.server_name or instance.endpoint.host)
+
+    async def _take_listener(
+        self,
+        spec: ListenerSpec,
+        site: Site,
+        sockets: Sequence[socket.socket],
+        certificates: tuple[tuple[Certificate, ...], TlsProfile] | None,
+    ) -> None:
+        listener = self._listeners.get(spec.bind)
+        if listener is not None and (listener.store is None) == (certificates is None):
+            before = listener.site.spec
+            context = listener.store.context if listener.store is not None else None
+            if listener.store is not None and certificates is not None:
+                listener.store.replace(*certificates)
+            listener.take_up(site)
+            after = listener.store.context if listener.store is not None else None
+            if (
+                list(sockets) != listener.sockets
+                or before.proxy_protocol != spec.proxy_protocol
+                or context is not after
+            ):
+                listener.stop_listening()
+                await listener.listen(sockets)
+            return
+        if listener is not None:
+            listener.stop_listening()
+            listener.drain()
+        listener = Listener(
+            spec.bind,
+            site,
+            self._wheel,
+            self._stats.listener(spec.bind),
+            self._stats,
+            CertificateStore(*certificates) if certificates is not None else None,
+            self._spawn,
+        )
+        self._listeners[spec.bind] = listener
+        await listener.listen(sockets)

@@ -1,0 +1,249 @@
+"""Every metric Headgate shows, as data: the exposition and the reference page are made from it.
+
+Theory of operation. A metric is known by its name; its labels have a fixed order, and a sample is
+the tuple of their values with a number (or, for a histogram, with counts and a sum). To add a
+metric is to add a row here and to put samples under its name into a snapshot; samples under a name
+that has no row are a programming error and raise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    merge: Literal["sum", "max"] = "sum"
+    """How samples with the same labels from several processes become one."""
+
+
+_ROUTE = ("route", "service")
+# `instance` is the label Prometheus itself puts on every sample of a target.
+_INSTANCE = ("service", "service_instance")
+_PROCESS = ("process",)
+
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "headgate_build_info",
+            "gauge",
+            ("version", "python"),
+            "Always 1; see the labels.",
+            "max",
+        ),
+        Metric(
+            "headgate_http_requests_total",
+            "counter",
+            (*_ROUTE, "method", "code"),
+            "Requests answered, or given up by the client (code 499).",
+        ),
+        Metric(
+            "headgate_http_request_duration_seconds",
+            "histogram",
+            _ROUTE,
+            "From the first byte of a request to the last byte of its response.",
+        ),
+        Metric(
+            "headgate_upstream_duration_seconds",
+            "histogram",
+            _ROUTE,
+            "From sending a request upstream to the end of the response from there, all attempts.",
+        ),
+        Metric(
+            "headgate_http_request_body_bytes_total",
+            "counter",
+            _ROUTE,
+            "Body bytes received from clients.",
+        ),
+        Metric(
+            "headgate_http_response_body_bytes_total",
+            "counter",
+            _ROUTE,
+            "Body bytes sent to clients.",
+        ),
+        Metric(
+            "headgate_http_requests_in_flight",
+            "gauge",
+            (),
+            "Requests begun and not yet ended, tunnels included.",
+        ),
+        Metric("headgate_connections", "gauge", ("listener",), "Client connections that are open."),
+        Metric(
+            "headgate_connections_accepted_total",
+            "counter",
+            ("listener",),
+            "Client connections accepted.",
+        ),
+        Metric(
+            "headgate_connections_refused_total",
+            "counter",
+            ("listener", "reason"),
+            "Client connections closed on arrival because of a limit.",
+        ),
+        Metric(
+            "headgate_tls_handshakes_total",
+            "counter",
+            ("listener", "result"),
+            "TLS handshakes with clients; result is ok or failed.",
+        ),
+        Metric(
+            "headgate_upstream_connections",
+            "gauge",
+            (*_INSTANCE, "state"),
+            "Connections to an instance; state is active or idle.",
+        ),
+        Metric(
+            "headgate_upstream_connections_created_total",
+            "counter",
+            _INSTANCE,
+            "Connections made to an instance.",
+        ),
+        Metric(
+            "headgate_upstream_connections_reused_total",
+            "counter",
+            _INSTANCE,
+            "Exchanges that found an open connection in the pool.",
+        ),
+        Metric(
+            "headgate_upstream_failures_total",
+            "counter",
+            (*_INSTANCE, "kind"),
+            "Exchanges an instance failed; kind is connect, timeout, reset, protocol, tls, dns,"
+            " queue_full, queue_timeout or closed.",
+        ),
+        Metric(
+            "headgate_upstream_retries_total",
+            "counter",
+            _INSTANCE,
+            "Exchanges sent again after this instance had failed them.",
+        ),
+        Metric(
+            "headgate_upstream_queue",
+            "gauge",
+            _INSTANCE,
+            "Requests waiting for a connection to an instance.",
+        ),
+        Metric(
+            "headgate_timeouts_total",
+            "counter",
+            ("kind",),
+            "Waits given up, by what was waited for.",
+        ),
+        Metric(
+            "headgate_protocol_refusals_total",
+            "counter",
+            ("side", "reason"),
+            "Messages refused because they break the rules of the wire; side is downstream or"
+            " upstream.",
+        ),
+        Metric(
+            "headgate_filter_errors_total",
+            "counter",
+            ("filter",),
+            "Exceptions raised by a filter.",
+        ),
+        Metric(
+            "headgate_access_log_lines_total",
+            "counter",
+            ("result",),
+            "Access log lines; result is written, dropped (the queue was full) or failed (the"
+            " file or pipe did not take them).",
+        ),
+        Metric("headgate_workers", "gauge", (), "Workers that are running."),
+        Metric(
+            "headgate_worker_restarts_total",
+            "counter",
+            ("worker",),
+            "Times a worker was started again after it had ended by itself.",
+        ),
+        Metric(
+            "headgate_reloads_total", "counter", ("result",), "Reloads; result is ok or refused."
+        ),
+        Metric(
+            "headgate_config_generation",
+            "gauge",
+            _PROCESS,
+            "The generation of the configuration a process serves.",
+        ),
+        Metric(
+            "headgate_process_cpu_seconds_total",
+            "counter",
+            _PROCESS,
+            "Processor time used, user and system.",
+        ),
+        Metric("headgate_process_resident_memory_bytes", "gauge", _PROCESS, "Resident memory."),
+        Metric("headgate_process_open_fds", "gauge", _PROCESS, "Open file descriptors."),
+        Metric(
+            "headgate_process_max_fds", "gauge", _PROCESS, "The limit of open file descriptors."
+        ),
+        Metric(
+            "headgate_process_start_time_seconds",
+            "gauge",
+            _PROCESS,
+            "When the process began, in seconds since 1970.",
+            "max",
+        ),
+        Metric(
+            "headgate_gc_collections_total",
+            "counter",
+            (*_PROCESS, "generation"),
+            "Runs of Python's garbage collector.",
+        ),
+        Metric(
+            "headgate_gc_pause_seconds",
+            "histogram",
+            _PROCESS,
+            "How long the garbage collector held everything up.",
+        ),
+        Metric(
+            "headgate_event_loop_lag_seconds",
+            "histogram",
+            _PROCESS,
+            "How late the event loop ran a timer, sampled four times a second.",
+        ),
+    )
+}
+
+OTHER: Final = "other"
+"""The label value under which samples are added up that exceed a family's bound."""
+
+
+def reference() -> str:
+    """The text of docs/reference/metrics.md."""
+    lines = [
+        "<!-- Generated from src/headgate/observe/metrics.py; do not edit. -->",
+        "# Metrics",
+        "",
+        "`GET /metrics` on the admin listener answers in the Prometheus text format. The figures",
+        "of all workers are added up; those of a worker that has ended are kept, so a counter",
+        "never falls while the control process lives.",
+        "",
+        "Label values come from the configuration or from fixed sets, never from what clients",
+        "send: a method or status that is not registered counts as `other` or as its class",
+        "(`5xx`). A family shows at most 1,000 label sets (10,000 for",
+        "`headgate_http_requests_total`); what comes after them is added up under `other`.",
+        "",
+        "| Metric | Type | Labels | Meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS.values():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    lines += [
+        "",
+        "Durations are kept in buckets about 12 % wide, from which the admin API estimates the",
+        "median, 95th and 99th percentile; Prometheus sees the coarser buckets from 250 us to",
+        "50 s. A histogram `x` has the samples `x_bucket`, `x_sum` and `x_count`.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Pure state machines: one policy a file, with its spec and its answers. No clock, no socket."""

@@ -1,0 +1,353 @@
+"""TLS settings: certificates that are chosen by name and swapped while connections go on.
+
+Theory of operation
+-------------------
+A listener has one base context without a certificate. Its SNI callback, which OpenSSL calls in
+every handshake (also when the client names no host), asks the `CertificateStore` and puts the
+chosen certificate's own context in place of the base. So `replace` changes what new handshakes
+get and nothing else: connections keep the context they were given, and need not be closed.
+
+What OpenSSL takes from where decides what a swap can change. Certificate, key, ciphers and ALPN
+come from the chosen context, so all contexts of a store are made by one profile; the protocol
+versions are copied from the base when the connection is made; session tickets belong to the
+base, which is why the base is kept as long as the profile stays the same.
+
+The name chooses: exact before wildcard, a wildcard stands for one label (RFC 9525 6.3), the first
+certificate in the file serves everyone else. Two certificates for the same names with different
+kinds of key (ECDSA and RSA) share a context, and OpenSSL picks the one the client can read.
+
+A client may ask a connection for another host than it opened it for, which HTTP/2 encourages. If
+that host has a certificate of its own here and the connection's does not cover it, the request is
+answered 421 (RFC 9110 15.5.20): `misdirected` tells. A host that no certificate covers is served
+by the first one whoever asks, and is therefore not misdirected.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeVar
+
+from headgate.errors import ConfigInvalid, Fault
+from headgate.wire.certificates import (
+    CertificatePair,
+    file_fault,
+    no_password,
+    read_file,
+    read_pair,
+    say,
+)
+
+# Mozilla's "intermediate" list, version 5.7, without its finite-field DHE suites: every client of
+# the last ten years has ECDHE, and DHE is slow for the server.
+CIPHERS_TLS12: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+HTTP1: Final = ("http/1.1",)
+HTTP2_AND_1: Final = ("h2", "http/1.1")
+
+_CACHED_CONTEXTS: Final = 256
+
+_C = TypeVar("_C", bound=ssl.SSLContext)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsProfile:
+    """What all certificates of one listener have in common."""
+
+    alpn: tuple[str, ...] = HTTP2_AND_1
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str | None = None
+    """An OpenSSL cipher list for TLS 1.2 in place of ours."""
+
+
+class _ChosenContext(ssl.SSLContext):
+    """A context that knows its certificate, to be found again from a connection."""
+
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certificate:
+    """A certificate with its key, ready to be served."""
+
+    identity: str
+    """SHA-256 of the certificate, in hex."""
+    names: frozenset[str]
+    parents: frozenset[str]
+    """The parents of the wildcard names: `example.org` for `*.example.org`."""
+    addresses: frozenset[str]
+    not_after: datetime
+    files: tuple[str, str]
+    context: ssl.SSLContext = field(repr=False)
+
+    def covers(self, host: str) -> bool:
+        """Tell whether the certificate is good for `host`: lower-case, no brackets, no port."""
+        if host in self.names or host in self.addresses:
+            return True
+        label, _, parent = host.partition(".")
+        return bool(label) and parent in self.parents
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateState:
+    """What an operator may ask about a certificate."""
+
+    identity: str
+    names: tuple[str, ...]
+    not_after: datetime
+    cert_file: str
+
+
+class CertificateStore:
+    """The certificates of a listener. `context` is what the listener is started with."""
+
+    def __init__(self, certificates: Sequence[Certificate], profile: TlsProfile) -> None:
+        """`certificates` must not be empty, and all be loaded with `profile`."""
+        self._profile = profile
+        self._take(certificates)
+        self.context = self._make_base()
+
+    def replace(self, certificates: Sequence[Certificate], profile: TlsProfile) -> None:
+        """Serve other certificates from the next handshake on.
+
+        A changed profile also makes a new `context`; a server that was started with the old one
+        goes on with its protocol versions.
+        """
+        self._take(certificates)
+        if profile != self._profile:
+            self._profile = profile
+            self.context = self._make_base()
+
+    def choose(self, name: str | None) -> Certificate:
+        """Choose the certificate for a server name: lower-case, or None when none was sent."""
+        if name is not None:
+            found = self._exact.get(name)
+            if found is None:
+                found = self._wildcard.get(name.partition(".")[2])
+            if found is not None:
+                return found
+        return self._default
+
+    def covers(self, host: str) -> str | None:
+        """Return the identity of the certificate that covers `host`, or None."""
+        found = self.choose(host)
+        return found.identity if found.covers(host) else None
+
+    def misdirected(self, context: ssl.SSLContext, host: str) -> bool:
+        """Tell whether a request for `host` came by a connection that is for other hosts.
+
+        `context` is that of the connection: `get_extra_info("ssl_object").context`.
+        """
+        own = context.certificate if isinstance(context, _ChosenContext) else None
+        if own is None or own.covers(host):
+            return False
+        other = self.choose(host)
+        return other is not own and other.covers(host)
+
+    def snapshot(self) -> tuple[CertificateState, ...]:
+        """Return what is served, in the order of the file."""
+        return tuple(
+            CertificateState(
+                each.identity,
+                tuple(sorted({*each.names, *each.addresses, *(f"*.{p}" for p in each.parents)})),
+                each.not_after,
+                each.files[0],
+            )
+            for each in self._all
+        )
+
+    def _take(self, certificates: Sequence[Certificate]) -> None:
+        exact: dict[str, Certificate] = {}
+        wildcard: dict[str, Certificate] = {}
+        for each in certificates:
+            for name in (*each.names, *each.addresses):
+                exact.setdefault(name, each)
+            for parent in each.parents:
+                wildcard.setdefault(parent, each)
+        self._default = certificates[0]
+        self._all = tuple(certificates)
+        self._exact, self._wildcard = exact, wildcard
+
+    def _make_base(self) -> ssl.SSLContext:
+        context = _server_context(ssl.SSLContext, self._profile)
+        # The stub of the standard library has the callback return None alone; an alert's number
+        # is legal too, but None (go on) is all we answer.
+        context.sni_callback = self._on_server_name
+        return context
+
+    def _on_server_name(
+        self, connection: ssl.SSLObject, name: str | None, _base: ssl.SSLContext
+    ) -> None:
+        normal = name.lower().removesuffix(".") if name is not None else None
+        connection.context = self.choose(normal).context
+
+
+def _server_context(kind: type[_C], profile: TlsProfile) -> _C:
+    context = kind(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = (
+        ssl.TLSVersion.TLSv1_3 if profile.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    )
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers(profile.ciphers or CIPHERS_TLS12)
+    context.set_alpn_protocols(list(profile.alpn))
+    return context
+
+
+def load_certificates(
+    files: Iterable[tuple[str, str]], profile: TlsProfile, wall: float
+) -> tuple[tuple[Certificate, ...], tuple[Fault, ...]]:
+    """Read pairs of certificate file and key file (which may be one file).
+
+    The faults tell everything that is wrong. With one of level "error" the certificates are not
+    complete and must not be served; "warning" is for what works but should be looked at.
+    """
+    loaded: dict[tuple[frozenset[str], ...], list[CertificatePair]] = {}
+    faults: list[Fault] = []
+    for cert_file, key_file in files:
+        read = read_pair(cert_file, key_file, wall, faults)
+        if read is not None:
+            loaded.setdefault((read.names, read.parents, read.addresses), []).append(read)
+    certificates: list[Certificate] = []
+    for group in loaded.values():
+        first = group[0]
+        try:
+            context = _server_context(_ChosenContext, profile)
+        except ssl.SSLError:
+            message = f"no cipher of the list {profile.ciphers!r} is known to OpenSSL"
+            faults.append(file_fault("", message))
+            break
+        kinds: set[str] = set()
+        for read in group:
+            if read.kind in kinds:
+                faults.append(
+                    file_fault(
+                        read.files[0],
+                        "is never served: another certificate for the same names comes before it",
+                        level="warning",
+                    )
+                )
+                continue
+            kinds.add(read.kind)
+            try:
+                context.load_cert_chain(*read.files, password=no_password)
+            except (ssl.SSLError, OSError) as error:
+                faults.append(file_fault(read.files[0], f"is refused by OpenSSL: {say(error)}"))
+        certificate = Certificate(
+            first.identity,
+            first.names,
+            first.parents,
+            first.addresses,
+            first.not_after,
+            first.files,
+            context,
+        )
+        context.certificate = certificate
+        certificates.append(certificate)
+    return tuple(certificates), tuple(faults)
+
+
+def load_store(
+    files: Iterable[tuple[str, str]], profile: TlsProfile, wall: float
+) -> tuple[CertificateStore, tuple[Fault, ...]]:
+    """Load a store, or raise ConfigInvalid with every fault; return it with the warnings."""
+    certificates, faults = load_certificates(files, profile, wall)
+    if any(fault.level == "error" for fault in faults):
+        raise ConfigInvalid(faults)
+    if not certificates:
+        raise ConfigInvalid((file_fault("", "TLS needs at least one certificate"),))
+    return CertificateStore(certificates, profile), faults
+
+
+# ----------------------------------------------------------------------------------- to upstream
+
+
+class UpstreamTlsOptions(Protocol):
+    """What this file reads of the configuration's `UpstreamTlsSpec`."""
+
+    @property
+    def verify(self) -> bool: ...
+    @property
+    def ca_file(self) -> str | Path | None: ...
+    @property
+    def cert_file(self) -> str | Path | None: ...
+    @property
+    def key_file(self) -> str | Path | None: ...
+
+
+_upstream_contexts: OrderedDict[object, ssl.SSLContext] = OrderedDict()
+
+
+def upstream_context(options: UpstreamTlsOptions, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """Return the context for connections to instances; raise ConfigInvalid on bad files.
+
+    Contexts are shared between services that say the same, as loading the system's authorities
+    takes tens of milliseconds. A file that has changed gives a new one. The server name is not
+    part of it: it is given with each connection.
+    """
+    files = tuple(
+        str(path) if path is not None else None
+        for path in (options.ca_file, options.cert_file, options.key_file)
+    )
+    key = (options.verify, alpn, *((path, _stamp(path)) for path in files))
+    known = _upstream_contexts.get(key)
+    if known is not None:
+        _upstream_contexts.move_to_end(key)
+        return known
+    context = _make_upstream_context(options.verify, alpn, *files)
+    _upstream_contexts[key] = context
+    if len(_upstream_contexts) > _CACHED_CONTEXTS:
+        _upstream_contexts.popitem(last=False)
+    return context
+
+
+def _make_upstream_context(
+    verify: bool,
+    alpn: tuple[str, ...],
+    ca_file: str | None,
+    cert_file: str | None,
+    key_file: str | None,
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(list(alpn))
+    faults: list[Fault] = []
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif ca_file is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        pem = read_file(ca_file, faults)
+        if pem is not None:
+            try:
+                context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+            except (ssl.SSLError, ValueError):
+                faults.append(file_fault(ca_file, "has no PEM certificates of authorities"))
+    if cert_file is not None:
+        key = key_file if key_file is not None else cert_file
+        if read_pair(cert_file, key, None, faults) is not None:
+            try:
+                context.load_cert_chain(cert_file, key, password=no_password)
+            except (ssl.SSLError, OSError) as error:
+                faults.append(file_fault(cert_file, f"is refused by OpenSSL: {say(error)}"))
+    if faults:
+        raise ConfigInvalid(tuple(faults))
+    return context
+
+
+def _stamp(path: str | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return None  # told when it is read
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,40 @@
+"""What every test shares: where the repository is, and which tests are quick.
+
+`make check` runs what is neither `slow` nor `integration`. A test that starts a process, a real
+peer or the gateway belongs in one of the folders below, or carries the marker itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+INTEGRATION_FOLDERS = {"docs", "e2e", "integration", "differential", "interop", "packaging"}
+
+# Property tests must not depend on how busy the machine is; failures are reproduced from the
+# printed blob, so runs need not be the same every time.
+settings.register_profile(
+    "headgate",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("headgate")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = ROOT / "tests"
+    for item in items:
+        folders = item.path.relative_to(tests).parts[:-1] if item.path.is_relative_to(tests) else ()
+        if INTEGRATION_FOLDERS.intersection(folders):
+            item.add_marker(pytest.mark.integration)

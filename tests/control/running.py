@@ -1,0 +1,270 @@
+"""A gateway of real processes for a test, and what a test asks of it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from headgate.control.client import AdminClient
+from headgate.control.state_dir import StateDir
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 20.0
+ENV = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+ECHO = "tests.control.echo_worker:EchoWorker"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """Poll until `what` is true; its answer."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {patience_s} s: {what}"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+class Answer:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.body, generation, index, pid, reopened = text.split(" ")
+        self.generation, self.index = int(generation), int(index)
+        self.pid, self.reopened = int(pid), int(reopened)
+
+
+class Gateway:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "headgate.yaml"
+        self.state = StateDir(folder / "state")
+        self.port = free_port()
+        self.admin_port = free_port()
+        self.process: subprocess.Popen[str] | None = None
+        self.log: list[str] = []
+        self._reader: threading.Thread | None = None
+
+    # ------------------------------------------------------------------------------ the file
+
+    def write(self, body: str = "one", **more: Any) -> None:
+        config: dict[str, Any] = {
+            "listeners": [{"bind": f"127.0.0.1:{self.port}"}],
+            "admin": {"bind": f"127.0.0.1:{self.admin_port}"},
+            "workers": 2,
+            "drain": "5s",
+            "routes": [{"match": {"path": "/"}, "respond": {"body": body}}],
+            **more,
+        }
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(json.dumps(config, indent=1))
+        draft.replace(self.file)
+
+    # --------------------------------------------------------------------------- the process
+
+    def start(self, *rest: str, prefix: tuple[str, ...] = (), wait: bool = True) -> None:
+        self.log = []
+        self.process = subprocess.Popen(
+            [
+                *prefix,
+                sys.executable,
+                "-m",
+                "tests.control.launch_run",
+                str(self.file),
+                str(self.state.path),
+                ECHO,
+                *rest,
+            ],
+            env=ENV,
+            cwd=self.folder,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process, self.log), daemon=True)
+        self._reader.start()
+        if wait:
+            self.wait_for("ready: ")
+            wait_until(lambda: self.health().get("workers_ready"))
+
+    @staticmethod
+    def _read(process: subprocess.Popen[str], log: list[str]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            log.append(line.rstrip())
+
+    def wait_for(self, text: str, after: int = 0) -> str:
+        def found() -> str | None:
+            for line in self.log[after:]:
+                if text in line:
+                    return line
+            assert self.process is None or self.process.poll() is None or text in self.said, (
+                self.said
+            )
+            return None
+
+        line: str = wait_until(found)
+        return line
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.log)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
+    def wait_end(self, timeout_s: float = PATIENCE_S) -> int:
+        assert self.process is not None
+        assert self._reader is not None
+        status = self.process.wait(timeout_s)
+        self._close()
+        return status
+
+    def _close(self) -> None:
+        assert self.process is not None
+        if self._reader is not None:
+            self._reader.join(5)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._close()
+
+    # -------------------------------------------------------------------------------- asking
+
+    def get(self, path: str = "/", *, port: int | None = None, timeout_s: float = 15.0) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout_s)
+        try:
+            connection.request("GET", path, headers={"connection": "close"})
+            return Answer(connection.getresponse().read().decode())
+        finally:
+            connection.close()
+
+    def refuses(self, port: int | None = None) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", port or self.port), timeout=5):
+                return False
+        except ConnectionRefusedError:
+            return True
+
+    @property
+    def admin(self) -> AdminClient:
+        return AdminClient(self.state)
+
+    def health(self) -> dict[str, Any]:
+        with contextlib.suppress(Exception):
+            content: dict[str, Any] = self.admin.ask("GET", "/api/health").content
+            return content
+        return {}
+
+    def workers(self) -> list[dict[str, Any]]:
+        with contextlib.suppress(Exception):
+            rows: list[dict[str, Any]] = self.admin.ask("GET", "/api/workers").content
+            return rows
+        return []
+
+    def worker_pids(self) -> list[int]:
+        return [row["pid"] for row in self.workers() if row["state"] == "ready"]
+
+    def children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def control_pid(self) -> int:
+        for pid in self.children():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "headgate-ctl":
+                    return pid
+        return 0
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "headgate", *words],
+            env=ENV,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+class Load:
+    """Requests without a pause on a few threads; what went wrong is kept."""
+
+    def __init__(self, gateway: Gateway, threads: int = 3) -> None:
+        self.gateway = gateway
+        self.failures: list[str] = []
+        self.answers: list[Answer] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.answers.append(self.gateway.get())
+            except Exception as error:
+                self.failures.append(repr(error))
+            time.sleep(0.001)
+
+    def wait_for_more(self, count: int = 20) -> None:
+        now = len(self.answers)
+        wait_until(lambda: len(self.answers) >= now + count)
+
+
+@contextlib.contextmanager
+def running(folder: Path, *rest: str, **config: Any) -> Iterator[Gateway]:
+    gateway = Gateway(folder)
+    gateway.write(**config)
+    try:
+        gateway.start(*rest)
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+__all__ = ["ENV", "Gateway", "Load", "free_port", "is_alive", "running", "signal", "wait_until"]
