@@ -30,7 +30,8 @@ _SCENARIOS: dict[str, tuple[ProxySpec, str | None, str]] = {
     "body": (ProxySpec(), None, "/files/64k"),
     "tls": (ProxySpec(tls=True), None, "/"),
     "log": (ProxySpec(access_log=True), "varied", "/"),
-    "policies": (ProxySpec(policies=True), "tokens", "/"),
+    "routes": (ProxySpec(routes=10_000), "routes", "/"),
+    "policies": (ProxySpec(policies=True), "tokens_varied", "/"),
 }
 
 
@@ -52,12 +53,14 @@ def record(scenario: str, seconds: int, rate: int, folded_file: Path, *, native:
         try:
             scheme = "https" if spec.tls else "http"
             env = {"BENCH_TOKENS": str(on.ground.tokens_file), "BENCH_BODY_BYTES": "1024"}
+            env["BENCH_ROUTES"] = "10000"
             url = f"{scheme}://127.0.0.1:{server.port}{path}"
             asked = WrkRun(url, seconds + 3, script=script, env=env)
             load = start_wrk(asked, on.ground.folder, on.ground.cores.client)
             command = [py_spy, "record", "--pid", str(server.pids[0]), "--format", "raw"]
-            command += ["--duration", str(seconds), "--rate", str(rate), "--nonblocking"]
-            command += ["--native"] if native else []
+            command += ["--duration", str(seconds), "--rate", str(rate)]
+            # Native stacks can only be read while the process stands still, which slows it.
+            command += ["--native"] if native else ["--nonblocking"]
             subprocess.run(
                 [*command, "--output", str(folded_file)],
                 check=True,
@@ -161,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flame", description=__doc__)
     parser.add_argument("--scenario", choices=list(_SCENARIOS), default="get")
     parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--rate", type=int, default=500, help="samples a second")
+    parser.add_argument("--rate", type=int, default=200, help="samples a second")
     parser.add_argument("--no-native", action="store_true", help="Python frames only")
     parser.add_argument("--folded", type=Path, help="draw this file instead of recording")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/images")

@@ -115,7 +115,9 @@ def upload(server: Server, connections: int) -> dict[str, int]:
 
     def send() -> int:
         with _connect(server.port) as sock:
-            head = f"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {HUGE_BYTES}\r\n\r\n"
+            head = (
+                f"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {HUGE_BYTES}\r\n\r\n"
+            )
             sock.sendall(head.encode())
             piece = bytes(_MEGABYTE)
             for _ in range(HUGE_BYTES // _MEGABYTE):

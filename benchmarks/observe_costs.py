@@ -96,7 +96,7 @@ def access_log() -> None:
     show("making a record", record)
     one = record()
     log = AccessLog(AccessLogSpec(path="/dev/null"), LogStats())
-    log._format = lambda records: b""  # add alone; formatting is measured below  # noqa: SLF001
+    log._format = lambda records: b""  # add alone; formatting is measured below
     show("AccessLog.add", lambda: log.add(one))
     log.close(1)
     redact = AccessLogSpec().redact

@@ -75,8 +75,13 @@ def _bars(
         values = [row[peer] for row in rows.values() if peer in row]
         axes.barh(where, values, height=height * 0.9, color=_COLOURS[peer], label=titles[peer])
         for at, value in zip(where, values, strict=True):
-            axes.text(value, at, f" {value:.2f}" if value < 100 else f" {value:,.0f}",
-                      va="center", fontsize=6.5)
+            axes.text(
+                value,
+                at,
+                f" {value:.2f}" if value < 100 else f" {value:,.0f}",
+                va="center",
+                fontsize=6.5,
+            )
     axes.set_yticks([index + 0.4 - height / 2 for index in range(len(rows))], list(rows))
     axes.invert_yaxis()
     if is_log:

@@ -64,7 +64,9 @@ class Server:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise StartFailed(f"{self.name} ended with {self._process.returncode}\n{self._tail()}")
+                raise StartFailed(
+                    f"{self.name} ended with {self._process.returncode}\n{self._tail()}"
+                )
             if not self._answers():
                 time.sleep(0.05)
                 continue

@@ -71,7 +71,8 @@ class ScenarioResult:
         return statistics.median(found) if found else None
 
     def busy(self, peer: str) -> float:
-        return statistics.median(run["proxy_cpu"] for run in self.runs[peer])
+        found: list[float] = [run["proxy_cpu"] for run in self.runs[peer]]
+        return statistics.median(found)
 
     def disturbance(self) -> float:
         """Share of the proxy's core that others took, median over all runs."""
@@ -107,6 +108,9 @@ class ScenarioResult:
         if wall is None or core is None:
             return "not measured", None
         found = f"{wall.show('.2f')} by requests/s, {core.show('.2f')} by CPU time"
+        if self.errors(HEADGATE) > 0.001 * self.operations(HEADGATE):
+            # A fast refusal is no throughput.
+            return f"{found}, with {self.errors(HEADGATE):,} errors", False
         return found, min(wall.median, core.median) >= claim.limit
 
     def _judge_value(self, claim: Claim) -> tuple[str, bool | None]:
@@ -148,7 +152,9 @@ def write_report(results: Mapping[str, Any], output: Path, extras: Path) -> None
     images = output.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     memory = _load(extras / "memory.json")
-    verdicts = [result.judge(claim) for result in found.values() for claim in result.scenario.claims]
+    verdicts = [
+        result.judge(claim) for result in found.values() for claim in result.scenario.claims
+    ]
     verdicts += [Verdict(*row) for row in memory_verdicts(memory)]
     parts = [_head(results), _verdicts(verdicts)]
     throughput = {
@@ -214,11 +220,7 @@ def _head(results: Mapping[str, Any]) -> str:
         [f"{_TITLES[name]} {version}" for name, version in results["versions"].items()]
         + [f"{name} {version}" for name, version in results["tools"].items()]
     )
-    drift = [
-        value
-        for data in results["scenarios"].values()
-        for value in data["calibration"]
-    ]
+    drift = [value for data in results["scenarios"].values() for value in data["calibration"]]
     steady = (
         f" A fixed computation on the proxy's core took between {min(drift):.0f} and "
         f"{max(drift):.0f} ms during the run: that is how steady the machine was."

@@ -51,7 +51,9 @@ def memory_section(memory: Mapping[str, Any], titles: Mapping[str, str]) -> str:
         "|---|" + "---:|" * len(peers),
     ]
     for case in cases:
-        cells = [_memory_cell(found.get(case, {}), memory["connections"]) for found in peers.values()]
+        cells = [
+            _memory_cell(found.get(case, {}), memory["connections"]) for found in peers.values()
+        ]
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +30,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.clients.wrk import ClientFailed
 from benchmarks.credentials import make_credentials
 from benchmarks.machine import Cores
 from benchmarks.peers import PEERS, Peer
-from benchmarks.process import Server, StartFailed, free_port
+from benchmarks.process import Server, free_port
 from benchmarks.scenarios import SCENARIOS, Ground, Scenario, Target
 from benchmarks.spec import Measurement, ProxySpec, Site
 from benchmarks.upstream import Upstream
@@ -128,7 +130,7 @@ def measure_scenario(
                 servers[name] = on.start(PEERS[name], scenario.spec)
                 targets[name] = Target(name, servers[name].port, tuple(servers[name].pids))
                 _warm_up(scenario, on.ground, targets[name])
-            except (StartFailed, RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
                 failed[name] = str(error)[-1500:]
                 targets.pop(name, None)
                 print(f"  {name}: {failed[name]}", file=sys.stderr)
@@ -143,7 +145,9 @@ def measure_scenario(
                     continue
                 try:
                     got = scenario.run(on.ground, targets[name])
-                except (RuntimeError, OSError, ValueError) as error:
+                    if got.operations == 0:
+                        raise ClientFailed("nothing was answered")
+                except (RuntimeError, OSError, ValueError, subprocess.TimeoutExpired) as error:
                     failed[name] = str(error)[-1500:]
                     print(f"  {name}: {failed[name]}", file=sys.stderr)
                     continue

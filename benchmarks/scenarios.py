@@ -323,6 +323,18 @@ SCENARIOS: dict[str, Scenario] = {
             claims=(Claim("N1", "at least 3 times Envoy", "envoy", 3.0),),
         ),
         Scenario(
+            "policies-varied",
+            "The same policies, every request different",
+            "requests/s",
+            _wrk(script="tokens_varied"),
+            ProxySpec(policies=True),
+            note=(
+                "As above with path, query, cookie and trace header changing with every request, "
+                "so that only the tokens themselves can be remembered."
+            ),
+            claims=(Claim("N1", "at least 3 times Envoy", "envoy", 3.0),),
+        ),
+        Scenario(
             "latency-half",
             "Added latency at half load",
             "ms (p50)",

@@ -155,7 +155,9 @@ def main() -> None:
     options = parser.parse_args()
     results = run(options)
     # Another proxy's figures are for comparison on the terminal; the report shows Headgate's.
-    name = "slow_clients.json" if options.peer == "headgate" else f"slow_clients-{options.peer}.json"
+    name = (
+        "slow_clients.json" if options.peer == "headgate" else f"slow_clients-{options.peer}.json"
+    )
     file: Path = options.json or RESULTS / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from benchmarks.process import Server, free_port
 
-BODY = b'{"id":42,"name":"a small product","price":1999,"currency":"EUR","stock":7,"tags":["a","b"]}\n'
+BODY = (
+    b'{"id":42,"name":"a small product","price":1999,"currency":"EUR","stock":7,"tags":["a","b"]}\n'
+)
 FILES = {"64k": 64 * 1024, "1m": 1024 * 1024}
 HUGE_BYTES = 1024**3
 
@@ -43,6 +45,12 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{ return 200 '{body}\\n'; }}
+        # Reads a body at the sender's pace before it answers, as `return` does not.
+        location = /slow {{
+            proxy_pass http://127.0.0.1:{echo_port};
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+        }}
         location /files/ {{ alias {folder}/files/; default_type application/octet-stream; }}
     }}
 }}
@@ -60,10 +68,15 @@ class Upstream:
             (files / name).write_bytes(b"x" * size)
         with (files / "1g").open("wb") as huge:
             huge.truncate(HUGE_BYTES)  # sparse: takes no room
-        self.port = free_port()
+        self.port, self.echo_port = free_port(), free_port()
         config = folder / "upstream.conf"
         config.write_text(
-            _CONFIG.format(folder=folder, port=self.port, body=BODY.decode().rstrip())
+            _CONFIG.format(
+                folder=folder,
+                port=self.port,
+                echo_port=self.echo_port,
+                body=BODY.decode().rstrip(),
+            )
         )
         self._http = Server(
             "upstream",
@@ -72,7 +85,6 @@ class Upstream:
             port=self.port,
             cpu=cpu,
         )
-        self.echo_port = free_port()
         self._echo = Server(
             "echo upstream",
             [sys.executable, "-m", "benchmarks.clients.echo", str(self.echo_port)],

@@ -156,7 +156,9 @@ def test_rates_are_read(text, rate):
     assert parse_rate(text) == rate
 
 
-@pytest.mark.parametrize("value", ["10", "10/", "/s", "10/s/s", "-1/s", "a/s", "1/0s", 5, True, "1/x"])
+@pytest.mark.parametrize(
+    "value", ["10", "10/", "/s", "10/s/s", "-1/s", "a/s", "1/0s", 5, True, "1/x"]
+)
 def test_what_is_no_rate_is_refused(value):
     with pytest.raises(UnitError):
         parse_rate(value)
@@ -168,7 +170,15 @@ def test_a_rate_knows_itself_for_one_second():
 
 @pytest.mark.parametrize(
     "text, share",
-    [("50%", 0.5), ("0%", 0.0), ("100%", 1.0), ("12.5%", 0.125), (0.5, 0.5), ("0.5", 0.5), (1, 1.0)],
+    [
+        ("50%", 0.5),
+        ("0%", 0.0),
+        ("100%", 1.0),
+        ("12.5%", 0.125),
+        (0.5, 0.5),
+        ("0.5", 0.5),
+        (1, 1.0),
+    ],
 )
 def test_percentages_are_read(text, share):
     assert parse_percent(text) == share
@@ -214,7 +224,15 @@ def test_nothing_but_a_unit_error_comes_out(value):
 
 @pytest.mark.parametrize(
     "seconds, text",
-    [(0.25, "250ms"), (30, "30s"), (60, "1min"), (75, "75s"), (300, "5min"), (86400, "1d"), (0, "0s")],
+    [
+        (0.25, "250ms"),
+        (30, "30s"),
+        (60, "1min"),
+        (75, "75s"),
+        (300, "5min"),
+        (86400, "1d"),
+        (0, "0s"),
+    ],
 )
 def test_durations_are_written_in_the_largest_whole_unit(seconds, text):
     assert format_duration(seconds) == text

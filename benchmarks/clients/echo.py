@@ -58,8 +58,8 @@ class Echo(asyncio.Protocol):
                 return
             if head.startswith(b"POST "):
                 self._buffer = b""
-                length = _LENGTH.search(head)
-                self._upload_left = int(length.group(1)) if length else 0
+                announced = _LENGTH.search(head)
+                self._upload_left = int(announced.group(1)) if announced else 0
                 if self._upload_left == 0:
                     transport.write(_STORED)
                 elif data:
@@ -82,7 +82,7 @@ class Echo(asyncio.Protocol):
 
 def _accept(head: bytes) -> bytes:
     key = _KEY.search(head)
-    digest = hashlib.sha1((key.group(1) if key else b"") + _GUID).digest()  # noqa: S324 - RFC 6455
+    digest = hashlib.sha1((key.group(1) if key else b"") + _GUID).digest()
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"

@@ -19,7 +19,9 @@ class H2loadResult:
     errors: int
 
 
-def run_h2load(url: str, seconds: float, cpu: int, *, connections: int, streams: int) -> H2loadResult:
+def run_h2load(
+    url: str, seconds: float, cpu: int, *, connections: int, streams: int
+) -> H2loadResult:
     """Closed loop with `streams` concurrent streams on each connection."""
     length = max(1, round(seconds))
     command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", str(length)]
@@ -33,7 +35,7 @@ def run_h2load(url: str, seconds: float, cpu: int, *, connections: int, streams:
     )
     rate = re.search(r"finished in .*?, ([\d.]+) req/s", done.stdout)
     counts = re.search(
-        r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, "
+        r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, "
         r"(\d+) errored",
         done.stdout,
     )
@@ -42,7 +44,7 @@ def run_h2load(url: str, seconds: float, cpu: int, *, connections: int, streams:
         raise ClientFailed(f"h2load printed no result: {done.stdout[-500:]} {done.stderr[-500:]}")
     wrong = sum(int(statuses.group(n)) for n in (3, 4))
     return H2loadResult(
-        requests=int(counts.group(3)),
+        requests=int(counts.group(2)),
         per_second=float(rate.group(1)),
-        errors=int(counts.group(4)) + wrong,
+        errors=int(counts.group(3)) + wrong,
     )

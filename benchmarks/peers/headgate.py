@@ -114,9 +114,7 @@ def config(spec: ProxySpec, site: Site) -> dict[str, object]:
                 },
             }
         },
-        "routes": [
-            {"match": {"path": path}, "to": "up"} for path in route_paths(spec) or ["/"]
-        ],
+        "routes": [{"match": {"path": path}, "to": "up"} for path in route_paths(spec) or ["/"]],
     }
     if spec.policies:
         document["plugins"] = [

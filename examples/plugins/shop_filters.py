@@ -1,4 +1,4 @@
-"""Three plugins, from the simplest to one that waits: see docs/howto/plugins.md."""
+"""Four plugins, from the simplest to one that waits: see docs/howto/plugins.md."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import time
 from collections.abc import Awaitable
-from typing import Any
+from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from headgate.gateway.filters import Filter, FilterContext, Outcome, Reply, Request, Response
+
+log = logging.getLogger("shop_filters")
 
 
 class Maintenance(Filter):
@@ -62,8 +65,67 @@ class SignedWebhook(Filter):
             return Reply(401, b"no signature\n")
         return None
 
-    def on_request_body(self, request: Request, chunk: bytes, last: bool) -> bytes:
+    def on_request_body(self, request: Request, chunk: bytes, last: bool) -> bytes | Reply:
         expected = hmac.new(self.key, chunk, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(request.headers.get(self.header) or "", expected):
-            raise Reply401
+            return Reply(401, b"the signature does not match\n")
         return chunk
+
+
+class Redirects(Filter):
+    """Looks up where a short link leads, in a file that others may change; waits for it."""
+
+    class Options(Filter.Options):
+        file: Path
+        reread_every: float = Field(10.0, gt=0)
+        """Seconds."""
+
+    def __init__(self, options: Options, context: FilterContext) -> None:
+        super().__init__(options, context)
+        self.file = options.file
+        self.reread_every = options.reread_every
+        self.links: dict[str, str] = {}
+        self.read_at = float("-inf")
+
+    def on_request(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
+        # The common path answers at once; only a request that must wait becomes a task.
+        if time.monotonic() - self.read_at < self.reread_every:
+            return self.answer(request)
+        return self.answer_later(request)
+
+    async def answer_later(self, request: Request) -> Reply | None:
+        self.read_at = time.monotonic()  # first, so that the requests behind do not read it too
+        self.links = json.loads(await asyncio.to_thread(self.file.read_text, "utf-8"))
+        return self.answer(request)
+
+    def answer(self, request: Request) -> Reply | None:
+        target = self.links.get(request.path)
+        return Reply(302, headers=(("location", target),)) if target else None
+
+
+class SlowRequests(Filter):
+    """Names the requests that took long, with a mark that the service set on its answer."""
+
+    class Options(Filter.Options):
+        threshold: float = Field(1.0, gt=0)
+        """Seconds."""
+
+    def __init__(self, options: Options, context: FilterContext) -> None:
+        super().__init__(options, context)
+        self.threshold_s = options.threshold
+
+    def on_response(self, request: Request, response: Response) -> None:
+        # One filter object serves all requests: what belongs to this one is kept in its state.
+        request.state["slow.query"] = response.headers.get("x-slow-query")
+        response.headers.remove("x-slow-query")
+
+    def on_end(self, request: Request, outcome: Outcome) -> None:
+        if outcome.duration_s > self.threshold_s:
+            log.warning(
+                "%s %s took %.3f s on %s; slowest query: %s",
+                request.method,
+                request.path,
+                outcome.duration_s,
+                outcome.instance,
+                request.state.get("slow.query"),
+            )

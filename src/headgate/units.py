@@ -224,6 +224,8 @@ def _bare(value: object, rule: str) -> float | None:
         raise UnitError(value, rule)
     if isinstance(value, str):
         text = value.strip()
+        if text[:1] == "-" and text[1:2].isdigit():
+            raise UnitError(value, "is negative; write zero or more")
         return float(text) if _BARE.fullmatch(text) else None
     if isinstance(value, int) and abs(value) > MAX_SIZE:
         raise UnitError(value, "is too large")  # before float() could overflow
@@ -237,8 +239,6 @@ def _bare(value: object, rule: str) -> float | None:
 
 def _duration_text(value: object) -> float:
     text = value.strip() if isinstance(value, str) else ""
-    if text.startswith("-"):
-        raise UnitError(value, "is negative; write zero or more")
     total = Decimal(0)
     at = 0
     smallest: Decimal | None = None

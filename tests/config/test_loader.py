@@ -230,7 +230,9 @@ def test_a_pipe_is_no_file_to_wait_for(faults, tmp_path):
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    assert any("not a regular file" in f for f in faults(SMALL + "admin: {token: '${file:pipe}'}\n"))
+    assert any(
+        "not a regular file" in f for f in faults(SMALL + "admin: {token: '${file:pipe}'}\n")
+    )
 
 
 def test_a_reference_to_a_huge_file_is_refused(faults, tmp_path):
@@ -239,10 +241,11 @@ def test_a_reference_to_a_huge_file_is_refused(faults, tmp_path):
 
 
 def test_an_unset_variable_is_one_fault_and_no_echo(faults):
-    assert faults(SMALL + "drain: ${env:NOPE}\n") == [
+    (only,) = faults(SMALL + "drain: ${env:NOPE}\n")
+    assert only == (
         "headgate.yaml:5:8: drain: the environment variable NOPE is not set; "
         "set it, or give a default: ${env:NOPE:-...}"
-    ]
+    )
 
 
 # -- several files ------------------------------------------------------------------------
@@ -265,7 +268,10 @@ def test_lists_are_joined_and_mappings_merged(write):
     assert set(loaded.config.services) == {"a", "b"}
     assert (loaded.config.limits.url, loaded.config.limits.body) == (1024, 1 << 20)
     assert [path.name for path in loaded.files] == [
-        "headgate.yaml", "services.yaml", "1.yaml", "2.yaml",
+        "headgate.yaml",
+        "services.yaml",
+        "1.yaml",
+        "2.yaml",
     ]
     assert "include" not in loaded.document
 
@@ -279,7 +285,7 @@ def test_a_directory_is_its_files_in_order(write):
     loaded = load("conf", {})
     assert [route.name for route in loaded.config.routes] == ["a", "b"]
     assert loaded.config.drain == 5.0
-    assert loaded.config.state_dir.endswith("/conf/.headgate")
+    assert str(loaded.config.state_dir).endswith("/conf/.headgate")
 
 
 def test_a_pattern_does_not_take_in_the_file_that_says_it(write):
@@ -305,6 +311,8 @@ def test_an_alias_is_not_changed_by_a_merge(write):
         more_yaml="headers: {request: {set: {x-b: 2}}}\n",
     )
     config = load("headgate.yaml", {}).config
+    assert config.headers is not None
+    assert config.routes[0].headers is not None
     assert set(config.headers.request.set) == {"x-a", "x-b"}
     assert set(config.routes[0].headers.request.set) == {"x-a"}
 
@@ -316,9 +324,9 @@ def test_an_alias_is_not_changed_by_a_merge(write):
 def test_what_is_not_there_is_a_fault(tmp_path, monkeypatch, name, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigInvalid, match="nowhere|empty") as caught:
+    with pytest.raises(ConfigInvalid, match=r"nowhere|empty") as caught:
         load(name, {})
-    assert said in str(caught.value).replace("*", "*")
+    assert said in str(caught.value)
 
 
 # -- files named in the document ----------------------------------------------------------
@@ -334,10 +342,14 @@ def test_file_names_become_absolute(write, tmp_path):
             error_pages: {5xx: {file: sorry.html}}
             """,
         tls__tls_yaml="listeners: [{bind: 0.0.0.0:8443, tls: {cert_file: c.pem, key_file: k.pem}}]\n",
-        tls__c_pem="", tls__k_pem="", ca_pem="", sorry_html="",
+        tls__c_pem="",
+        tls__k_pem="",
+        ca_pem="",
+        sorry_html="",
         **{"tls__c.pem": "", "tls__k.pem": "", "ca.pem": "", "sorry.html": ""},
     )
     config = load("headgate.yaml", {}).config
+    assert config.listeners[0].tls is not None
     assert config.listeners[0].tls.cert_file == str(tmp_path / "tls" / "c.pem")
     assert config.services["users"].tls.ca_file == str(tmp_path / "ca.pem")
     assert config.error_pages["5xx"].file == str(tmp_path / "sorry.html")
@@ -356,8 +368,10 @@ def test_file_names_become_absolute(write, tmp_path):
         "- " * 100_000,
         "? " * 100_000,
         "a: &a [" + "*a," * 1000 + "]",
-        "a0: &a0 x\n" + "".join(f"a{i}: &a{i} [*a{i-1}]\n" for i in range(1, 3000)),
-        "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: *a{i-1}}}\n" for i in range(1, 3000)) + "<<: *a2999\n",
+        "a0: &a0 x\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 3000)),
+        "a0: &a0 {x: 1}\n"
+        + "".join(f"a{i}: &a{i} {{<<: *a{i - 1}}}\n" for i in range(1, 3000))
+        + "<<: *a2999\n",
     ],
     ids=["flow", "map", "block", "question", "self", "chain", "merge-chain"],
 )
@@ -370,10 +384,11 @@ def test_a_billion_laughs_are_cut_short(faults, monkeypatch):
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
     )
-    assert faults(text) == [
+    (only,) = faults(text)
+    assert only == (
         "headgate.yaml: holds far too much once its aliases are followed; "
         "anchors within anchors multiply"
-    ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -384,7 +399,7 @@ def test_a_billion_laughs_are_cut_short(faults, monkeypatch):
         ("a: é\nb: \x1b[0m".encode(), "headgate.yaml:2:4: control character U+001B"),
         ("a: b".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b"\x7fELF\x02\x01\x01\x00", "headgate.yaml:1:1: control character U+007F"),
-        (b"a: \"\\ud800\"", "headgate.yaml:1:"),
+        (b'a: "\\ud800"', "headgate.yaml:1:"),
     ],
 )
 def test_what_is_no_text_is_said_with_its_place(write, data, said):

@@ -13,13 +13,37 @@ from headgate.config.walk import models_under
 from tests.fuzz.fuzz_config import one
 
 KEYS = sorted({name for model in models_under(Config) for name in model.model_fields})
-WORDS = st.sampled_from([
-    "0.0.0.0:8080", "http://127.0.0.1:1", "/a/{b}", "5s", "1KB", "50%", "on", "~^a", "*.a.b", "[::]:1",
-    "${env:NAME}", "${env:PORT}", "${file:headgate.yaml}", "${x", "$${", "users", "", "\n", "é", "a.b:C",
-])
+WORDS = st.sampled_from(
+    [
+        "0.0.0.0:8080",
+        "http://127.0.0.1:1",
+        "/a/{b}",
+        "5s",
+        "1KB",
+        "50%",
+        "on",
+        "~^a",
+        "*.a.b",
+        "[::]:1",
+        "${env:NAME}",
+        "${env:PORT}",
+        "${file:headgate.yaml}",
+        "${x",
+        "$${",
+        "users",
+        "",
+        "\n",
+        "é",
+        "a.b:C",
+    ]
+)
 SCALARS = st.one_of(
-    WORDS, st.text(max_size=8), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
-    st.booleans(), st.none(),
+    WORDS,
+    st.text(max_size=8),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none(),
 )
 VALUES = st.recursive(
     SCALARS,

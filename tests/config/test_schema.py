@@ -44,7 +44,11 @@ def test_the_examples_of_the_reference_load(name, tmp_path):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_of_the_reference_fit_the_schema(name, validator):
-    errors = list(validator.iter_errors(yaml.safe_load(example_text(EXAMPLES[name]).replace("404:", '"404":'))))
+    errors = list(
+        validator.iter_errors(
+            yaml.safe_load(example_text(EXAMPLES[name]).replace("404:", '"404":'))
+        )
+    )
     assert not errors, errors[0].message
 
 
@@ -127,6 +131,10 @@ def test_the_reference_is_whole_and_the_same_every_time():
 def test_the_reference_is_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "headgate.config.reference"],
-        capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": "src"},
     )
     assert done.stdout == page()

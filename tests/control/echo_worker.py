@@ -45,7 +45,8 @@ class EchoWorker:
         wanted = {id(sock): sock for row in sockets.values() for sock in row}
         for key, sock in wanted.items():
             if key not in self.servers:
-                server = await asyncio.start_server(self.serve, sock=sock)
+                # A duplicate, because a server closes its socket and this one stays the caller's.
+                server = await asyncio.start_server(self.serve, sock=sock.dup())
                 self.servers[key] = (sock, server)
         for key in self.servers.keys() - wanted.keys():
             self.servers.pop(key)[1].close()

@@ -22,5 +22,5 @@ if __name__ == "__main__":
             workers=workers,
             watch=True if "watch" in rest else None,
             worker_class=worker_class,
-        )
+        ).to_memfd()
     )

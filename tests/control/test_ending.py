@@ -97,7 +97,7 @@ def test_a_second_signal_ends_at_once(gateway: Gateway):
 
 
 def test_the_command_drains_and_waits(gateway: Gateway):
-    done = gateway.command("drain", "--state-dir", str(gateway.state.path))
+    done = gateway.command("drain")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("drained in ")
     assert gateway.wait_end() == 0
@@ -107,7 +107,7 @@ def test_the_command_drains_also_without_control(gateway: Gateway):
     os.kill(gateway.control_pid(), signal.SIGSTOP)
     control = gateway.control_pid()
     try:
-        done = gateway.command("drain", "--state-dir", str(gateway.state.path))
+        done = gateway.command("drain")
         assert done.returncode == 0, done.stderr
         assert gateway.wait_end() == 0
     finally:
@@ -129,7 +129,7 @@ def test_health_says_that_it_drains(gateway: Gateway):
 def test_an_upgrade_replaces_every_process_but_the_supervisors_pid(gateway: Gateway):
     before = set(gateway.children())
     with Load(gateway) as load:
-        done = gateway.command("upgrade", "--state-dir", str(gateway.state.path))
+        done = gateway.command("upgrade")
         load.wait_for_more()
     assert done.returncode == 0, done.stdout + done.stderr
     assert load.failures == []
@@ -138,12 +138,12 @@ def test_an_upgrade_replaces_every_process_but_the_supervisors_pid(gateway: Gate
     assert len({answer.pid for answer in load.answers}) == 4
     # The successor can do all that the first could.
     gateway.write("two", workers=3)
-    assert gateway.command("reload", "--state-dir", str(gateway.state.path)).returncode == 0
+    assert gateway.command("reload").returncode == 0
     assert len(gateway.worker_pids()) == 3
     gateway.signal(signal.SIGUSR2)
     wait_until(lambda: gateway.health().get("incarnation") == 2)
     assert gateway.get().body == "two"
-    assert gateway.command("drain", "--state-dir", str(gateway.state.path)).returncode == 0
+    assert gateway.command("drain").returncode == 0
     assert gateway.wait_end() == 0
 
 
@@ -151,10 +151,10 @@ def test_an_upgrade_lets_long_requests_finish(gateway: Gateway):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         slow = [pool.submit(gateway.get, "/slow/3") for _ in range(6)]
         time.sleep(0.2)
-        done = gateway.command("upgrade", "--state-dir", str(gateway.state.path))
+        done = gateway.command("upgrade")
         assert done.returncode == 0, done.stderr
         assert {job.result().body for job in slow} == {"one"}
-    wait_until(lambda: len(gateway.children()) == 3)
+    wait_until(lambda: len(gateway.children()) == 4)
 
 
 def test_an_upgrade_to_code_that_does_not_start_is_given_up(gateway: Gateway, tmp_path: Path):
@@ -166,7 +166,7 @@ def test_an_upgrade_to_code_that_does_not_start_is_given_up(gateway: Gateway, tm
     shutil.copy(broken, moved)
     try:
         broken.write_text(text + "\nraise ImportError('half an installation')\n")
-        done = gateway.command("upgrade", "--state-dir", str(gateway.state.path))
+        done = gateway.command("upgrade")
     finally:
         moved.replace(broken)
     assert done.returncode == 1

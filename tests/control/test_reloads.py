@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def reload(gateway: Gateway):
-    return gateway.command("reload", "--state-dir", str(gateway.state.path))
+    return gateway.command("reload")
 
 
 def test_a_reload_changes_every_worker_and_no_process(gateway: Gateway):
@@ -157,7 +157,7 @@ def test_the_admin_listener_moves(gateway: Gateway):
     gateway.write("three", admin={"bind": "off"})
     assert reload(gateway).returncode == 0
     wait_until(lambda: gateway.refuses(gateway.admin_port))
-    assert gateway.command("status", "--state-dir", str(gateway.state.path)).returncode == 0
+    assert gateway.command("status").returncode == 0
 
 
 def test_a_changed_file_reloads_when_watched(tmp_path: Path):

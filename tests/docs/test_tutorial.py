@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+|(?<=--port )\d+")
 PREAMBLE = """\
 set -eu
 headgate() { "$PYTHON" -m headgate "$@"; }
-curl() { command curl --retry 20 --retry-connrefused --retry-delay 1 --retry-max-time 20 -sS "$@"; }
+curl() { command curl --retry 20 --retry-connrefused --retry-delay 1 --retry-max-time 20 --max-time 20 -sS "$@"; }
 """
 
 
@@ -65,6 +66,17 @@ def on_free_ports(page: str) -> str:
     return PORT.sub(lambda found: chosen[found[0]], page)
 
 
+def end_group(shell: subprocess.Popen) -> None:
+    """End what the shell started and did not end: it leads a group of its own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(shell.pid, number)
+        except ProcessLookupError:
+            break
+        time.sleep(1)
+    shell.wait()
+
+
 def is_found(expected: list[str], output: str) -> bool:
     pattern = ".*".join(re.escape(line).replace(re.escape("..."), "[^\n]*") for line in expected)
     return re.search(pattern, output, re.DOTALL) is not None
@@ -78,26 +90,25 @@ def test_the_tutorial_runs_as_it_stands(tmp_path):
     for number, step in enumerate(steps):
         # Standard error goes with the output, as in a terminal.
         script += f"echo '@@ {number}'\n{step.code}echo '@@ ended'\n"
-    # What runs in the background must not hold the pipe that we read to its end.
-    script = re.sub(r"(headgate echo [^\n&]*)&", r"\1> /dev/null 2>&1 &", script)
     script = re.sub(r"(headgate run [^\n&]*)&", r"\1 2> run.log &", script)
-    shell = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHON": sys.executable, "NO_COLOR": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    # A file and not a pipe: what runs in the background may keep a pipe open for ever.
+    printed = tmp_path / "printed.txt"
+    with printed.open("w") as out:
+        shell = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHON": sys.executable, "NO_COLOR": "1"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        output, _ = shell.communicate(timeout=150)
+        shell.wait(120)
+    except subprocess.TimeoutExpired:
+        pass  # what was printed shows how far it came
     finally:
-        # The shell leads a group of its own, with all that it started and did not end.
-        try:
-            os.killpg(shell.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        end_group(shell)
+    output = printed.read_text()
     parts = re.split(r"^@@ \d+\n", output, flags=re.MULTILINE)[1:]
     log = (tmp_path / "run.log").read_text() if (tmp_path / "run.log").exists() else ""
     for step, part in zip(steps, parts, strict=False):  # the shell ends at the first failure

@@ -33,7 +33,9 @@ REDACT = AccessLogSpec().redact
 
 def head(path="/api/users/42", query="page=2", headers=(), **changes):
     values = {"method": "GET", "authority": "shop.example", "host": "shop.example"} | changes
-    return RequestHead(path=path, query=query, headers=tuple(headers), has_query=bool(query), **values)
+    return RequestHead(
+        path=path, query=query, headers=tuple(headers), has_query=bool(query), **values
+    )
 
 
 def record(request_head="default", **changes):
@@ -96,9 +98,16 @@ def test_the_golden_combined_line():
 
 
 def test_a_request_that_could_not_be_read_has_a_line():
-    one = record(None, STATUS=400, ERROR="two hosts", ROUTE="", SERVICE="", INSTANCE="", UPSTREAM_S=-1.0)
+    one = record(
+        None, STATUS=400, ERROR="two hosts", ROUTE="", SERVICE="", INSTANCE="", UPSTREAM_S=-1.0
+    )
     line = json_line(one)
-    assert (line["status"], line["error"], line["method"], line["route"]) == (400, "two hosts", None, None)
+    assert (line["status"], line["error"], line["method"], line["route"]) == (
+        400,
+        "two hosts",
+        None,
+        None,
+    )
     assert combined_line(one).endswith('"-" 400 512 "-" "-"\n')
 
 
@@ -132,7 +141,9 @@ def test_percent_signs_are_literal():
     assert list(line.values()) == [
         "/100%25/%s/%d", "a=%s&b=%(x)s", "100%s %d%%", "%s", "%z",
     ]  # fmt: skip
-    assert '"GET /100%25/%s/%d?a=%s&b=%(x)s HTTP/1.1" 200 512 "-" "100%s %d%%"' in combined_line(one)
+    assert '"GET /100%25/%s/%d?a=%s&b=%(x)s HTTP/1.1" 200 512 "-" "100%s %d%%"' in combined_line(
+        one
+    )
 
 
 def test_seconds_are_formatted_right_out_of_order_and_over_years():
@@ -177,7 +188,9 @@ def test_any_bytes_give_one_valid_line(agent, request_id, path, query):
 
 def test_headers_that_are_not_utf8_are_read_as_latin1():
     assert json_line(record(head(headers=[(b"user-agent", b"caf\xe9")])))["user_agent"] == "café"
-    assert json_line(record(head(headers=[(b"user-agent", "café".encode())])))["user_agent"] == "café"
+    assert (
+        json_line(record(head(headers=[(b"user-agent", "café".encode())])))["user_agent"] == "café"
+    )
 
 
 def test_lengths_are_bounded():
@@ -222,7 +235,9 @@ def test_query_parameters_are_hidden_by_name(query, shown):
 @given(st.sampled_from(["token", "Api_Key", "code"]), st.data())
 def test_a_hidden_name_is_found_however_it_is_encoded(name, data):
     spelled = "".join(
-        f"%{ord(c):02x}" if data.draw(st.booleans()) else data.draw(st.sampled_from([c, c.swapcase()]))
+        f"%{ord(c):02x}"
+        if data.draw(st.booleans())
+        else data.draw(st.sampled_from([c, c.swapcase()]))
         for c in name
     )
     before = data.draw(st.sampled_from(["", "a=1&", "a=%20&", ";", "a&"]))
@@ -242,7 +257,9 @@ def test_a_hidden_name_is_found_however_it_is_encoded(name, data):
     ],
 )
 def test_urls_in_headers_are_redacted(url, shown):
-    one = record(head(headers=[(b"referer", url.encode())]), RESPONSE_HEADERS=((b"location", url.encode()),))
+    one = record(
+        head(headers=[(b"referer", url.encode())]), RESPONSE_HEADERS=((b"location", url.encode()),)
+    )
     line = json_line(one, ("referer", "response.header.location"))
     assert list(line.values()) == [shown, shown]
     assert f'"{shown}"' in combined_line(one)
@@ -273,10 +290,13 @@ def open_log():
     logs = []
 
     def make(path, *, queue_bytes=8 << 20, **spec):
-        told = []
+        told: list[str] = []
         stats = LogStats()
         log = AccessLog(
-            AccessLogSpec(path=str(path), **spec), stats, report=told.append, queue_bytes=queue_bytes
+            AccessLogSpec(path=str(path), **spec),
+            stats,
+            report=told.append,
+            queue_bytes=queue_bytes,
         )
         logs.append(log)
         return log, stats, told
@@ -298,7 +318,9 @@ def test_lines_reach_the_file_in_order_at_close(tmp_path, open_log):
     for n in range(1000):
         log.add(record(STATUS=n))
     assert log.close(5)
-    assert [json.loads(line)["status"] for line in (tmp_path / "a.log").read_text().splitlines()] == list(range(1000))
+    assert [
+        json.loads(line)["status"] for line in (tmp_path / "a.log").read_text().splitlines()
+    ] == list(range(1000))
     assert (stats.written, stats.dropped, stats.failed, told) == (1000, 0, 0, [])
 
 
@@ -346,7 +368,10 @@ def test_rotation_loses_and_doubles_nothing(tmp_path, open_log):
     log.close(5)
     seen = []
     for part in range(5):
-        seen += [json.loads(line)["status"] for line in (tmp_path / f"a.log.{part}").read_text().splitlines()]
+        seen += [
+            json.loads(line)["status"]
+            for line in (tmp_path / f"a.log.{part}").read_text().splitlines()
+        ]
     assert seen == list(range(500))
     assert stats.written == 500
     assert path.read_text() == ""
@@ -531,7 +556,9 @@ os.write(1, b"open\\n")
 
 def test_an_unknown_field_is_a_fault_with_a_suggestion(tmp_path):
     with pytest.raises(ConfigInvalid) as caught:
-        AccessLog(AccessLogSpec(path=str(tmp_path / "x"), fields=("status", "clientip")), LogStats())
+        AccessLog(
+            AccessLogSpec(path=str(tmp_path / "x"), fields=("status", "clientip")), LogStats()
+        )
     (fault,) = caught.value.faults
     assert fault.where == "access_log.fields[1]"
     assert fault.hint == 'did you mean "client_ip"?'

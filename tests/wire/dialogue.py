@@ -42,6 +42,10 @@ class Dialogue:
         self._methods = [method]
         self.outcome = Outcome()
 
+    @property
+    def received(self) -> bytes:
+        return self._data
+
     def __enter__(self) -> Dialogue:
         return self
 

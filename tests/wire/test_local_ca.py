@@ -113,6 +113,12 @@ def test_modes_are_private_whatever_the_umask(tmp_path):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_folder_that_others_could_read_is_closed(tmp_path):
+    (tmp_path / "local-ca").mkdir(mode=0o755)
+    got = ensure(tmp_path, [], NOW)
+    assert stat.S_IMODE(got.path.parent.stat().st_mode) == 0o700
+
+
 def _ensure(folder: Path) -> tuple[bytes, bytes, bool]:
     got = ensure(folder, ["a.test"], NOW)
     return got.ca_path.read_bytes(), got.path.read_bytes(), got.renewed

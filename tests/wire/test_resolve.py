@@ -255,9 +255,11 @@ def run(request):
 @asynccontextmanager
 async def served(tmp_path: Path, clock=None, **options):
     loop = asyncio.get_running_loop()
-    transport, server = await loop.create_datagram_endpoint(Server, ("127.0.0.1", 0))
-    port = transport.get_extra_info("sockname")[1]
-    stream = await asyncio.start_server(server.on_stream, "127.0.0.1", port)
+    server = Server()
+    # A free TCP port is likely to be free for UDP too, but not the other way round.
+    stream = await asyncio.start_server(server.on_stream, "127.0.0.1", 0)
+    port = stream.sockets[0].getsockname()[1]
+    transport, _ = await loop.create_datagram_endpoint(lambda: server, ("127.0.0.1", port))
     more = {"clock": clock} if clock else {}
     resolver = Resolver(
         Options(servers=(f"127.0.0.1:{port}",), **options), hosts_file=tmp_path / "hosts", **more
@@ -302,6 +304,18 @@ def test_aliases_are_followed_and_the_shortest_ttl_counts(run, tmp_path):
             assert await resolver.resolve("www.test") == ("192.0.2.1",)
             (state,) = resolver.snapshot()
             assert 2 < state.fresh_for_s <= 3
+
+    run(main())
+
+
+def test_with_servers_of_ones_own_no_suffix_is_tried(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "host.corp.test")
+
+    async def main():
+        async with served(tmp_path) as (server, resolver):
+            with pytest.raises(UpstreamFailed):
+                await resolver.resolve("a.test")
+            assert {name for name, _ in server.asked} == {"a.test"}
 
     run(main())
 

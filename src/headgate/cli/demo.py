@@ -78,6 +78,11 @@ class Stage:
     admin: str
 
     @property
+    def log(self) -> Path:
+        """What the gateway says, access log included."""
+        return self.file.with_name("gateway.log")
+
+    @property
     def token_file(self) -> Path:
         return self.file.parent / ".headgate" / "admin-token"
 
@@ -136,8 +141,11 @@ TRIES = (
     ),
     Try(
         "Server-sent events, without delay",
-        "/api/users/sse?n=2&tick=0",
-        lambda got: got.status == 200,
+        "/api/products/sse?n=3&tick=0.5",
+        lambda got: (
+            got.headers["content-type"] == "text/event-stream"
+            and got.body.count(b"event: tick") == 3
+        ),
         curl="curl -N",
     ),
     Try(
@@ -174,7 +182,7 @@ def demo(
         suggest(console, scene)
         while not leave.wait(0.2):
             if gateway.poll() is not None:
-                raise HeadgateError(f"the gateway ended by itself, with {gateway.returncode}")
+                raise failed(scene, f"ended by itself, with {gateway.returncode}")
         console.print("\nstopping")
 
 
@@ -197,11 +205,11 @@ def stage() -> Iterator[tuple[Stage, subprocess.Popen[bytes]]]:
             text = text.replace(here, there)
         scene = Stage(Path(folder) / "demo.yaml", f"http://{gateway}", f"http://{admin}")
         scene.file.write_text(text)
-        log = Path(folder) / "access.log"
-        with log.open("wb") as out:
+        with scene.log.open("wb") as out:
             child = subprocess.Popen(
                 scene.command("run", str(scene.file)),
                 stdout=out,
+                stderr=subprocess.STDOUT,
                 # Ctrl-C is ours alone: we stop the gateway, then the services behind it.
                 start_new_session=True,
             )
@@ -242,13 +250,19 @@ def wait_until_ready(
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if gateway.poll() is not None:
-            raise HeadgateError(f"the gateway did not start: it ended with {gateway.returncode}")
+            raise failed(scene, f"did not start and ended with {gateway.returncode}")
         with contextlib.suppress(OSError, http.client.HTTPException):
             if get(scene.gateway, "/api/users/health").status == 200 and scene.token_file.exists():
                 return True
         if leave.wait(0.1):
             return False
-    raise HeadgateError(f"the gateway did not answer within {START_S:.0f} s")
+    raise failed(scene, f"did not answer within {START_S:.0f} s")
+
+
+def failed(scene: Stage, what: str) -> HeadgateError:
+    """The gateway's last words go with the news: its log goes with the folder."""
+    last = scene.log.read_text(errors="replace").splitlines()[-20:]
+    return HeadgateError("\n".join((f"the gateway {what}; it said last:", *last)))
 
 
 def get(base: str, path: str, headers: dict[str, str] | None = None) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from enum import StrEnum
@@ -21,6 +20,7 @@ from headgate.cli._instance import (
 from headgate.config import load
 from headgate.control.explaining import explain as explain_request
 from headgate.errors import ConfigInvalid
+from headgate.plan.build import build
 
 __all__ = ["explain"]
 
@@ -67,8 +67,7 @@ def explain(
         explained: dict[str, Any] = client.ask("POST", "/api/explain", asked).content
     else:
         try:
-            config = load((file or DEFAULT_FILE).absolute()).config
-            plan = importlib.import_module("headgate.plan.build").build(config)
+            plan = build(load((file or DEFAULT_FILE).absolute()).config)
         except ConfigInvalid as error:
             print_faults(error.faults)
             raise typer.Exit(1) from None

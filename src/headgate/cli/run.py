@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from headgate.cli._instance import DEFAULT_FILE, print_faults
 from headgate.config import load
 from headgate.control.launch import Launch, Outline, exec_supervisor
+from headgate.control.trial import trial
 from headgate.errors import ConfigInvalid, HeadgateError
 
 __all__ = ["run"]
@@ -41,28 +41,22 @@ def run(
     path = file.absolute()
     try:
         loaded = load(path)
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module("headgate.plan.build").build(loaded.config)
+        trial(loaded, path)
     except ConfigInvalid as error:
         print_faults(error.faults)
         raise typer.Exit(1) from None
     print_faults(loaded.warnings)
     home = state_dir or Path(loaded.config.state_dir or path.parent / ".headgate")
+    document = {**loaded.document, "state_dir": str(home.absolute())}
     launch = Launch(
         config_file=str(path),
         state_dir=str(home.absolute()),
         outline=Outline.of(loaded, workers),
-        document=loaded_document(loaded.document),
+        document=json.dumps(document, separators=(",", ":")).encode(),
         workers=workers,
         watch=watch,
     )
     try:
-        exec_supervisor(launch)
+        exec_supervisor(launch.to_memfd())
     except OSError as error:
         raise HeadgateError(f"the supervisor cannot be started: {error}") from error
-
-
-def loaded_document(document: dict[str, object]) -> bytes:
-    import json
-
-    return json.dumps(document, separators=(",", ":")).encode()

@@ -132,7 +132,7 @@ routes:
       host: [shop.example.org, www.example.org]
       path: /api/
       headers: {x-beta: "1"}
-      query: {version: ~^v[0-9]+$}
+      query: {version: "~^v[0-9]+$"}
       cookies: {session: {present: true}}
       client_ip: 10.0.0.0/8
     to: next

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final, Literal
-from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
@@ -43,6 +42,9 @@ __all__ = [
 
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_UNSEEN: Final = re.compile(r"[\x00-\x20\x7f]")
+# Also where a server behind might see one: after an escaped slash, or before a ";".
+_DOTS: Final = re.compile(r"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|%2f|%5c|;|%3b|$)", re.IGNORECASE)
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _LABELS: Final = re.compile(
     r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
@@ -59,11 +61,11 @@ def _path_start(value: object) -> str:
         raise refuse('does not start with "/"')
     if "?" in path or "#" in path:
         raise refuse("has a query or fragment in it; match queries under `query`")
-    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in path):
+    if _UNSEEN.search(path):
         raise refuse("has a space or control character in it; write %20 for a space")
     if _BAD_ESCAPE.search(path):
         raise refuse('has a "%" that is not followed by two hexadecimal digits, or a %00')
-    if any(unquote(segment) in (".", "..") for segment in path.split("/")):
+    if _DOTS.search(path):
         raise refuse("has a segment . or .. in it, which no request has once it is normalised")
     return path
 
@@ -239,7 +241,7 @@ def _template(value: object) -> str:
         names_in(text)
     except ValueError as error:
         raise refuse(str(error)) from None
-    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in text):
+    if _UNSEEN.search(text):
         raise refuse("has a space or control character in it")
     return text
 

@@ -55,6 +55,8 @@ def parse_url(text: str) -> Endpoint:
             if not path.startswith("/") or "\0" in path:
                 raise ValueError("needs an absolute path; write unix:/run/users.sock")
             return Endpoint("http", "", 0, path)
+    if not text.isprintable() or " " in text:
+        raise ValueError(URL_RULE)  # urlsplit drops line breaks in silence
     try:
         url = urlsplit(text)
         port = url.port

@@ -6,7 +6,7 @@ A child is a fresh interpreter, not a fork: after an upgrade it runs the new cod
 no page, lock or loop with the supervisor. It gets one descriptor, its end of a channel; all
 else arrives as messages.
 
-    starting   exec'd; the first configuration is on its way
+    starting   exec'd; the first configuration is on its way, or, for a worker in reserve, not yet
     ready      it has answered; a worker accepts, control serves
     leaving    told to drain, or it said that it will; it is not replaced when it ends
 
@@ -63,6 +63,11 @@ class Child:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: int | None = None  # of waitpid, once it has ended
 
+    @property
+    def is_seated(self) -> bool:
+        """Whether it has, or had, a seat; the worker in reserve has none."""
+        return self.index >= 0
+
     def kill(self, signum: int = signal.SIGKILL) -> None:
         if self.status is None:
             os.kill(self.pid, signum)
@@ -112,8 +117,6 @@ class Children:
                 str(theirs.fileno()),
                 "--parent",
                 str(os.getpid()),
-                "--index",
-                str(index),
                 *arguments,
             )
             try:

@@ -13,7 +13,6 @@ supervisor, which brings it to all workers or to none, and only its answer makes
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
 import socket
@@ -31,9 +30,12 @@ from headgate.control.hub import Hub
 from headgate.control.launch import Outline
 from headgate.control.reload import Reloader, ReloadResult
 from headgate.control.state_dir import StateDir, StateDirUnusable
+from headgate.control.trial import folder_of, import_from, located, trial
 from headgate.control.watch import Watch, named_files
 from headgate.errors import ConfigInvalid, Fault, HeadgateError
 from headgate.observe import ProcessWatch, Rows, WorkerStats
+from headgate.plan.build import build
+from headgate.plan.plan import Plan
 
 __all__ = ["Control", "Current", "Start"]
 
@@ -76,7 +78,7 @@ class Current:
     outline: Outline
     addresses: dict[str, str]
     loaded_at: float
-    plan: Any = None  # built on first use, for explain
+    plan: Plan | None = None  # built on first use, for explain
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class Control:
         self.is_draining = False
         self.workers: list[dict[str, Any]] = []
         self.control_crashes = 0
+        import_from(folder_of(Path(start.config_file)))
         self.started_mono = time.monotonic()
         decoded: dict[str, Any] = json.loads(document)
         self.current = Current(
@@ -195,12 +198,16 @@ class Control:
                 log.error("reload on %s refused: %s", reason, fault_text(fault))
         return result
 
-    def _read(self) -> tuple[Loaded, Any]:
+    def _read(self) -> tuple[Loaded, Plan]:
         """Read, check and build, as a worker would. Runs on a thread."""
-        loaded = load(Path(self.start.config_file))
-        return loaded, _build(loaded.config)
+        path = Path(self.start.config_file)
+        loaded = load(path)
+        plan = trial(loaded, path)
+        # Of the run, not of the file: --state-dir outlives reloads, and so does the lock.
+        loaded.document["state_dir"] = self.start.state_dir
+        return loaded, plan
 
-    async def _roll_out(self, loaded: Loaded, plan: Any) -> list[dict[str, Any]]:
+    async def _roll_out(self, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
         outline = Outline.of(loaded, self.start.workers)
         payload = json.dumps(loaded.document, separators=(",", ":")).encode()
         try:
@@ -212,8 +219,7 @@ class Control:
         except ChannelClosed as error:
             return [{"message": str(error), "hint": ""}]
         if answer.kind == "refused":
-            faults: list[dict[str, Any]] = answer.fields["faults"]
-            return faults
+            return [_fault(found) for found in located(loaded, _faults(answer.fields["faults"]))]
         self.current = Current(
             generation=answer.fields["generation"],
             config=loaded.config,
@@ -236,7 +242,7 @@ class Control:
 
     def watched_files(self) -> Iterable[Path]:
         main = Path(self.start.config_file)
-        base = main if main.is_dir() else main.parent
+        base = folder_of(main)
         yield main
         yield from (Path(name) for name in self.current.outline.files)
         yield from named_files(self.current.document, base)
@@ -258,10 +264,10 @@ class Control:
     async def reopen_logs(self) -> None:
         await self.channel.ask("reopen_logs", timeout_s=ORDER_S)
 
-    def plan(self) -> Any:
+    def plan(self) -> Plan:
         """The plan that explain reads; the workers have their own."""
         if self.current.plan is None:
-            self.current.plan = _build(self.current.config)
+            self.current.plan = build(self.current.config)
         return self.current.plan
 
     # -------------------------------------------------------------------------------- health
@@ -308,26 +314,16 @@ def _worries(row: dict[str, Any]) -> Iterable[str]:
         )
 
 
-def _build(config: Config) -> Any:
-    try:
-        return importlib.import_module("headgate.plan.build").build(config)
-    except ModuleNotFoundError:
-        return None
-
-
 def _fault(fault: Fault) -> dict[str, Any]:
     return asdict(fault)
 
 
+def _faults(rows: Iterable[dict[str, Any]]) -> Iterable[Fault]:
+    """Faults that came from another process; it may have left out what it did not know."""
+    for row in rows:
+        yield Fault(**{"file": "", "line": 0, "column": 0, "where": "", "hint": "", **row})
+
+
 def fault_text(fault: dict[str, Any]) -> str:
     """A fault as one line, whichever process found it."""
-    return str(
-        Fault(
-            file=fault.get("file", ""),
-            line=fault.get("line", 0),
-            column=fault.get("column", 0),
-            where=fault.get("where", ""),
-            message=fault["message"],
-            hint=fault.get("hint", ""),
-        )
-    )
+    return "".join(str(found) for found in _faults([fault]))

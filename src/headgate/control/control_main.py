@@ -130,7 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headgate.control.control_main")
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--index", type=int, required=True)
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     os.set_inheritable(options.channel, False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -10,6 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from headgate.errors import HeadgateError
+from headgate.plan.build import explain as plan_explain
+from headgate.plan.explain import Account
+from headgate.plan.plan import Plan
 
 __all__ = ["explain", "explain_text"]
 
@@ -21,7 +23,7 @@ class NoRequest(HeadgateError):
 
 
 def explain(
-    plan: Any, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+    plan: Plan, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
 ) -> dict[str, Any]:
     """The answer as plain data, with the text that the command prints under "text"."""
     account = _account(plan, method, url, headers, client_ip)
@@ -30,14 +32,14 @@ def explain(
 
 
 def explain_text(
-    plan: Any, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+    plan: Plan, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
 ) -> str:
     return str(_account(plan, method, url, headers, client_ip))
 
 
 def _account(
-    plan: Any, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
-) -> Any:
+    plan: Plan, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+) -> Account:
     if not _METHOD.fullmatch(method):
         raise NoRequest(f'"{method[:40]}" is no method; write GET, POST, ...')
     try:
@@ -49,5 +51,4 @@ def _account(
         raise NoRequest(
             f'"{url[:80]}" is no URL; write http://host/path, or a path that begins with /'
         )
-    build = importlib.import_module("headgate.plan.build")
-    return build.explain(plan, method, url, list(headers), client_ip)
+    return plan_explain(plan, method, url, list(headers), client_ip)

@@ -100,6 +100,12 @@ class Launch:
     incarnation: int = 0
     running: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> str:
+        """Of the configuration: plugins may lie there."""
+        path = Path(self.config_file)
+        return str(path if path.is_dir() else path.parent)
+
     def to_memfd(self) -> int:
         head = {
             "format": FORMAT,
@@ -138,12 +144,11 @@ class Launch:
             raise HandoverUnreadable(f"the supervisor's state cannot be read: {error}") from error
 
 
-def exec_supervisor(launch: Launch, *, state_fd: int | None = None) -> NoReturn:
+def exec_supervisor(state_fd: int) -> NoReturn:
     """Become the supervisor. Raises OSError when the interpreter cannot be started."""
-    fd = launch.to_memfd() if state_fd is None else state_fd
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, python("headgate.control.supervisor", "--state", str(fd)))  # noqa: S606
+    os.execv(sys.executable, python("headgate.control.supervisor", "--state", str(state_fd)))  # noqa: S606
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -30,40 +30,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
-import resource
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from headgate.control.backoff import Backoff
 from headgate.control.channel import Message
 from headgate.control.children import Child, Children, ending, name_process
+from headgate.control.control_seat import ControlSeat
 from headgate.control.crew import Candidate, Crew, Refused, fault
-from headgate.control.launch import HandoverUnreadable, Launch, Outline, exec_supervisor, python
-from headgate.control.listening import BindRefused, Endpoint, Listeners
+from headgate.control.launch import HandoverUnreadable, Launch, Outline
+from headgate.control.listening import BindRefused, Listeners
+from headgate.control.service_manager import notify, raise_descriptor_limit
 from headgate.control.state_dir import StateDir
+from headgate.control.succession import SIGNALS, TRIAL_PASSED, become, why_new_code_fails
 from headgate.errors import AlreadyRunning, HeadgateError
 
 __all__ = ["Supervisor", "main"]
 
-SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGCHLD,
-)
-CONTROL_STOP_S = 3.0
-TRIAL_TIMEOUT_S = 30.0
 DRAINED_TWICE = 128  # exit status of a drain that was cut short is this and the signal's number
 
 log = logging.getLogger("headgate.supervisor")
@@ -74,12 +62,8 @@ class Supervisor:
         self._launch = launch
         self._state = StateDir(Path(launch.state_dir))
         self._children = Children(self._heard, self._ended)
-        self._admin = Listeners()
         self._lock_fd = -1
         self._started_wall = 0.0
-        self._control: Child | None = None
-        self._control_backoff = Backoff()
-        self._control_respawn: asyncio.TimerHandle | None = None
         self._operation = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_generation = 1
@@ -93,8 +77,12 @@ class Supervisor:
             Listeners(),
             Candidate(1, launch.outline, launch.document),
             worker_class=launch.worker_class,
+            folder=launch.folder,
             on_change=self._changed,
-            on_spawn=self._link,
+            on_seated=lambda worker: self._control.link(worker),
+        )
+        self._control = ControlSeat(
+            self._children, self._state, terms=self._control_terms, workers=self._crew.processes
         )
 
     # ---------------------------------------------------------------------------- starting
@@ -117,7 +105,7 @@ class Supervisor:
             loop.add_signal_handler(signum, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children.reap()  # who ended while SIGCHLD had no handler
-        self._start_control()
+        self._control.start()
         self._crew.fill()
         status = await self._done
         for task in self._tasks:
@@ -130,76 +118,21 @@ class Supervisor:
         self._started_wall = time.time()  # noqa: TID251  for the operator: since when it runs
         outline = self._launch.outline
         self._crew.listeners.open(outline.listeners, outline.workers)
-        self._admin.open(self._admin_endpoints(outline), 1)
+        self._control.admin.open(self._control.endpoints(outline), 1)
 
-    def _admin_endpoints(self, outline: Outline) -> list[Endpoint]:
-        """Where control serves: a socket for this machine's own user, and the admin bind."""
-        endpoints = [Endpoint(f"unix:{self._state.socket_path}", 0o600)]
-        if outline.admin is not None:
-            endpoints.append(Endpoint(outline.admin, 0o600))
-        return endpoints
-
-    # ------------------------------------------------------------------------------ control
-
-    def _start_control(self) -> None:
-        self._control_respawn = None
-        if self._is_draining or self._control is not None:
-            return
-        try:
-            self._control = self._children.spawn("control", 0, time.monotonic())
-        except OSError as error:
-            self._respawn_control(f"could not be started: {error.strerror}", None)
-            return
+    def _control_terms(self) -> tuple[bytes, dict[str, Any]]:
         launch, committed = self._launch, self._crew.committed
-        self._control.channel.send(
-            "start",
-            committed.document,
-            config_file=launch.config_file,
-            state_dir=launch.state_dir,
-            workers=launch.workers,
-            watch=launch.watch,
-            generation=committed.generation,
-            outline=committed.outline.to_json(),
-            incarnation=launch.incarnation,
-            supervisor=os.getpid(),
-            started=self._started_wall,
-            addresses=self._crew.listeners.addresses(),
-        )
-        self._send_admin_sockets()
-        for child in self._children:
-            if child.role == "worker":
-                self._link(child)
-        self._changed()
-
-    def _send_admin_sockets(self) -> None:
-        if self._control is None:
-            return
-        rows = self._admin.descriptors()
-        self._control.channel.send(
-            "admin_sockets",
-            b"",
-            [fd for row in rows.values() for fd in row],
-            binds=list(rows),
-            local=f"unix:{self._state.socket_path}",
-            addresses=self._admin.addresses(),
-        )
-
-    def _respawn_control(self, how: str, ready_at: float | None) -> None:
-        wait_s = self._control_backoff.crashed(time.monotonic(), ready_at)
-        log.error("control %s; workers go on; next start in %g s", how, wait_s)
-        loop = asyncio.get_running_loop()
-        self._control_respawn = loop.call_later(wait_s, self._start_control)
-
-    def _link(self, worker: Child) -> None:
-        """Join a worker and control directly. Either may have just started."""
-        if self._control is None:
-            return
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self._control.channel.send(
-                "link", b"", [ours.fileno()], worker=worker.index, pid=worker.pid
-            )
-            worker.channel.send("link", b"", [theirs.fileno()])
+        return committed.document, {
+            "config_file": launch.config_file,
+            "state_dir": launch.state_dir,
+            "workers": launch.workers,
+            "watch": launch.watch,
+            "generation": committed.generation,
+            "outline": committed.outline.to_json(),
+            "incarnation": launch.incarnation,
+            "started": self._started_wall,
+            "addresses": self._crew.listeners.addresses(),
+        }
 
     def _changed(self) -> None:
         """Something about the workers changed: tell control, once for many changes."""
@@ -216,14 +149,14 @@ class Supervisor:
             self._has_served = True
         if not self._is_announced and ready == len(self._crew.slots) and not self._is_draining:
             self._announce(ready)
-        if self._control is not None:
-            self._control.channel.send(
-                "workers", workers=workers, control_crashes=self._control_backoff.crashes
-            )
+        self._control.send(
+            "workers", workers=workers, control_crashes=self._control.backoff.crashes
+        )
 
     def _announce(self, ready: int) -> None:
         self._is_announced = True
-        _notify("READY=1")
+        self._crew.keep_reserve()
+        notify("READY=1")
         if self._launch.incarnation:
             log.info("the supervisor runs the new code (pid %d)", os.getpid())
             return
@@ -231,7 +164,7 @@ class Supervisor:
         admin = next(
             (
                 address
-                for bind, address in self._admin.addresses().items()
+                for bind, address in self._control.admin.addresses().items()
                 if bind == self._crew.committed.outline.admin
             ),
             "off",
@@ -253,12 +186,9 @@ class Supervisor:
                 self._give_up(child)
                 return
             self._crew.ended(child)
-        elif child is self._control:
-            self._control = None
-            if not self._is_draining and child.state != "leaving":
-                self._respawn_control(
-                    f"(pid {child.pid}) {ending(child.status or 0)}", child.ready_at
-                )
+        else:
+            self._control.ended(child)
+            self._changed()
         if self._is_draining:
             self._maybe_done()
 
@@ -279,10 +209,8 @@ class Supervisor:
             return
         match message.kind:
             case "ready":
-                child.state = "ready"
-                child.ready_at = time.monotonic()
-                if not child.first_news.done():
-                    child.first_news.set_result(None)
+                self._control.is_ready(child)
+                self._changed()
             case "apply":
                 self._spawn_task(self._apply(child, message), "apply")
             case "drain":
@@ -309,10 +237,8 @@ class Supervisor:
     # ------------------------------------------------------------------------------- signals
 
     def _on_hangup(self) -> None:
-        if self._control is None:
+        if not self._control.send("reload", reason="SIGHUP"):
             log.warning("SIGHUP: control is being restarted; send it again in a moment")
-        else:
-            self._control.channel.send("reload", reason="SIGHUP")
 
     def _on_terminate(self, signum: signal.Signals) -> None:
         if self._is_draining:
@@ -344,9 +270,9 @@ class Supervisor:
                 Outline.from_json(message.fields["outline"]),
                 message.payload,
             )
-            _notify("RELOADING=1")
+            notify("RELOADING=1")
             refused = await self._try_apply(candidate)
-            _notify("READY=1")
+            notify("READY=1")
             if refused is not None:
                 control.channel.answer(message, "refused", faults=refused.faults)
                 return
@@ -366,7 +292,7 @@ class Supervisor:
         except BindRefused as error:
             return Refused([fault(str(error))])
         try:
-            admin_opened = self._admin.open(self._admin_endpoints(outline), 1)
+            admin_opened = self._control.admin.open(self._control.endpoints(outline), 1)
         except BindRefused as error:
             opened.undo()
             return Refused([fault(str(error))])
@@ -377,8 +303,8 @@ class Supervisor:
             return refused
         # Workers have let go of what the new configuration does not name; so do we.
         self._crew.listeners.close_all_but(outline.listeners)
-        self._admin.close_all_but(self._admin_endpoints(outline))
-        self._send_admin_sockets()
+        self._control.admin.close_all_but(self._control.endpoints(outline))
+        self._control.send_admin_sockets()
         return None
 
     # --------------------------------------------------------------------------------- drain
@@ -387,13 +313,11 @@ class Supervisor:
         if self._is_draining:
             return
         self._is_draining = True
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
         drain_s = self._crew.committed.outline.drain_s
         log.info("draining on %s: requests in flight have %g s", reason, drain_s)
-        if self._control is not None:
-            self._control.channel.send("draining")
-        if self._control_respawn is not None:
-            self._control_respawn.cancel()
+        self._control.send("draining")
+        self._control.close()
         # Our own copies first: when the workers close theirs, the kernel must refuse newcomers
         # at once and not queue them for nobody.
         for bind in self._crew.listeners.descriptors():
@@ -405,20 +329,17 @@ class Supervisor:
     def _maybe_done(self) -> None:
         if any(child.role == "worker" for child in self._children):
             return
-        control = self._control
-        if control is None:
+        if self._control.child is None:
             self._finish(0)
-        elif control.state != "leaving":
-            control.state = "leaving"
-            control.channel.send("stop")
-            asyncio.get_running_loop().call_later(CONTROL_STOP_S, control.kill)
+        else:
+            self._control.tell_to_stop()
 
     def _finish(self, status: int) -> None:
         if self._done.done():
             return
         for child in self._children:
             child.kill()
-        for listeners in (self._crew.listeners, self._admin):
+        for listeners in (self._crew.listeners, self._control.admin):
             for bind in listeners.descriptors():
                 listeners.close(bind)
         self._state.forget_instance()
@@ -439,12 +360,13 @@ class Supervisor:
                 faults = refused.faults if refused else [fault("the gateway is draining")]
                 for entry in faults:
                     log.error("upgrade given up: %s", entry["message"])
+                self._crew.keep_reserve()
                 answer("refused", faults=faults)
                 return
             answer(
                 "upgraded", workers=len(self._crew.slots), incarnation=self._launch.incarnation + 1
             )
-            await self._stop_control()
+            await self._control.wait_stopped()
             if self._crew.is_draining:
                 return  # the order came meanwhile
             self._exec()
@@ -452,11 +374,12 @@ class Supervisor:
     async def _try_upgrade(self) -> Refused | None:
         state_fd = self._handover().to_memfd()
         try:
-            refused = await self._try_new_code(state_fd)
+            why = await why_new_code_fails(state_fd)
         finally:
             os.close(state_fd)
-        if refused is not None:
-            return refused
+        if why is not None:
+            return Refused([fault(f"the new code does not start: {why}")])
+        self._crew.drop_reserve()  # it has the old code in its head
         for slot in list(self._crew.slots):
             if self._is_draining:
                 return None
@@ -466,52 +389,13 @@ class Supervisor:
             log.info("upgrade: worker %d runs the new code", slot.index)
         return None
 
-    @staticmethod
-    async def _try_new_code(state_fd: int) -> Refused | None:
-        """Let the new code read our state, and import all it needs, while we still live."""
-        command = python("headgate.control.supervisor", "--state", str(state_fd), "--trial")
-
-        def trial() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                command,
-                pass_fds=(state_fd,),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=TRIAL_TIMEOUT_S,
-                check=False,
-            )
-
-        try:
-            done = await asyncio.to_thread(trial)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Refused([fault(f"the new code does not start: {error}")])
-        if "headgate: trial passed" in done.stdout:
-            return None
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return Refused([fault(f"the new code does not start: {last}")])
-
-    async def _stop_control(self) -> None:
-        control = self._control
-        if control is None:
-            if self._control_respawn is not None:
-                self._control_respawn.cancel()
-            return
-        control.state = "leaving"
-        control.channel.send("stop")
-        try:
-            async with asyncio.timeout(CONTROL_STOP_S):
-                await control.ended.wait()
-        except TimeoutError:
-            control.kill()
-            await control.ended.wait()
-
     def _handover(self) -> Launch:
-        # One whose channel is closed is being killed; the successor starts another.
+        # One whose channel is closed is being killed; the successor starts another. So it does
+        # for the one in reserve.
         workers = [
             child.to_json()
             for child in self._children
-            if child.role == "worker" and not child.channel.is_closed
+            if child.role == "worker" and child.is_seated and not child.channel.is_closed
         ]
         launch = self._launch
         committed = self._crew.committed
@@ -532,8 +416,8 @@ class Supervisor:
                 "last_generation": self._last_generation,
                 "listeners": self._crew.listeners.descriptors(),
                 "modes": self._crew.listeners.modes(),
-                "admin": self._admin.descriptors(),
-                "admin_modes": self._admin.modes(),
+                "admin": self._control.admin.descriptors(),
+                "admin_modes": self._control.admin.modes(),
                 "workers": workers,
                 "crashes": self._crew.history(),
             },
@@ -541,34 +425,25 @@ class Supervisor:
 
     def _exec(self) -> None:
         """Become the new code. On failure everything goes on as it was."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        channels = [child.channel for child in self._children if child.role == "worker"]
-        for channel in channels:
-            if not channel.flush(1.0):
-                log.warning("a worker did not read its channel; it will be replaced")
-        descriptors = self._kept_descriptors()
-        state_fd = self._handover().to_memfd()
-        for fd in descriptors:
-            os.set_inheritable(fd, True)
+        for child in self._children:
+            if child.role == "worker" and not child.channel.flush(1.0):
+                log.warning("worker %d does not read its channel", child.index)
         log.info("upgrade: the supervisor restarts itself")
-        try:
-            exec_supervisor(self._launch, state_fd=state_fd)
-        except OSError as error:
-            log.error("the supervisor goes on with the old code: %s", error)  # noqa: TRY400
-            for fd in descriptors:
-                os.set_inheritable(fd, False)
-            os.close(state_fd)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            self._start_control()
+        state_fd = self._handover().to_memfd()
+        error = become(state_fd, self._kept_descriptors())
+        log.error("the supervisor goes on with the old code: %s", error)
+        os.close(state_fd)
+        self._control.reopen()
+        self._crew.keep_reserve()
 
     def _kept_descriptors(self) -> list[int]:
         kept = [self._lock_fd]
-        for listeners in (self._crew.listeners, self._admin):
+        for listeners in (self._crew.listeners, self._control.admin):
             kept.extend(fd for row in listeners.descriptors().values() for fd in row)
         kept.extend(
             child.channel.fileno()
             for child in self._children
-            if child.role == "worker" and not child.channel.is_closed
+            if child.role == "worker" and child.is_seated and not child.channel.is_closed
         )
         return kept
 
@@ -580,7 +455,7 @@ class Supervisor:
         self._started_wall = running["started_wall"]
         self._last_generation = running["last_generation"]
         self._crew.listeners.adopt(running["listeners"], running["modes"])
-        self._admin.adopt(running["admin"], running["admin_modes"])
+        self._control.admin.adopt(running["admin"], running["admin_modes"])
         for fd in [
             self._lock_fd,
             *(fd for row in running["listeners"].values() for fd in row),
@@ -594,30 +469,8 @@ class Supervisor:
         self._has_served = True
 
 
-def _notify(state: str) -> None:
-    """Tell systemd, when it started us with Type=notify (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    if state == "RELOADING=1":
-        state += f"\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), address)
-
-
 def _say(text: str) -> None:
     print(f"headgate: {text}", file=sys.stderr, flush=True)  # noqa: T201  the run's own terminal
-
-
-def _raise_descriptor_limit() -> None:
-    """As many open files as we may have: a connection through the gateway takes two, and the
-    usual soft limit of 1024 exists only for programs that use select().
-    """
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(launch: Launch) -> int:
@@ -641,10 +494,10 @@ def main(arguments: list[str] | None = None) -> int:
             import headgate.control.worker_main
 
             headgate.control.worker_main.load_worker(launch.worker_class)
-            print("headgate: trial passed")  # noqa: T201
+            print(TRIAL_PASSED)  # noqa: T201
             return 0
         os.close(options.state)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         name_process("headgate")
         return asyncio.run(_run(launch))
     except (HandoverUnreadable, AlreadyRunning, BindRefused, HeadgateError) as error:

@@ -16,7 +16,10 @@ A socket keeps its Python object for as long as it is lent to us, so that a work
 identity which listeners a reload did not touch. Those that it is no longer lent are closed
 after `apply` has returned.
 
-The first apply decides: when it is refused the process says so and ends, and the supervisor
+A process is nobody's worker before its first apply, which names its seat. All imports are done
+by then, so that a process held in reserve serves within milliseconds.
+
+That first apply also decides: when it is refused the process says so and ends, and the supervisor
 decides when to try again. SIGTERM to the process itself means "leave": the supervisor seats
 a successor and this one drains.
 """
@@ -37,6 +40,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from headgate.control.channel import Channel, Message
@@ -78,8 +82,7 @@ def load_worker(name: str) -> WorkerClass:
 
 
 class WorkerProcess:
-    def __init__(self, index: int, channel: socket.socket, worker_class: str) -> None:
-        self._index = index
+    def __init__(self, channel: socket.socket, worker_class: WorkerClass) -> None:
         self._worker_class = worker_class
         self._worker: GatewayWorker | None = None
         self._sockets: dict[str, socket.socket] = {}
@@ -105,19 +108,26 @@ class WorkerProcess:
             signal.signal(signum, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         self._channel.start()
-        self._worker = load_worker(self._worker_class)(self._index, self._report)
         serves = False
         while True:
             order = await self._orders.get()
             if order.kind == "apply":
+                if self._worker is None:
+                    self._worker = self._sit_down(order.fields["index"])
                 took = await self._apply(self._worker, order)
                 if took:
                     serves = True
                 elif not serves:
                     return EX_CONFIG
             elif order.kind == "drain":
-                await self._drain(self._worker, order.fields["deadline_s"])
+                if self._worker is not None:
+                    await self._drain(self._worker, order.fields["deadline_s"])
                 return 0
+
+    def _sit_down(self, index: int) -> GatewayWorker:
+        """Become the worker of one seat; until then any seat may be ours."""
+        name_process(f"headgate-w{index}")
+        return self._worker_class(index, self._report)
 
     def _on_terminate(self) -> None:
         self._channel.send("leaving")  # the supervisor seats a successor and tells us to drain
@@ -162,6 +172,9 @@ class WorkerProcess:
         gc.set_threshold(*GC_THRESHOLDS)
 
     async def _drain(self, worker: GatewayWorker, deadline_s: float) -> None:
+        # The worker has its own; while ours are open the kernel would queue for nobody.
+        for sock in self._sockets.values():
+            sock.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s + 0.5):
                 await worker.drain(deadline_s)
@@ -233,21 +246,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headgate.control.worker_main")
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--worker", default=DEFAULT_WORKER)
+    parser.add_argument("--folder", type=Path)  # of the configuration, where plugins may be
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     os.set_inheritable(options.channel, False)
-    name_process(f"headgate-w{options.index}")
+    name_process("headgate-w")
     faulthandler.enable()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s %(name)s[{options.index}]: %(message)s",
+        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
     )
+    if options.folder is not None and str(options.folder) not in sys.path:
+        sys.path.append(str(options.folder))
     import uvloop  # here, so that the trial of an upgrade and the tests can import this module
 
-    process = WorkerProcess(options.index, socket.socket(fileno=options.channel), options.worker)
+    worker_class = load_worker(options.worker)
+    process = WorkerProcess(socket.socket(fileno=options.channel), worker_class)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(process.run())
 

@@ -27,7 +27,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.clock import http_date
-from headgate.gateway.exchange import Exchange
 from headgate.gateway.wheel import NEVER
 from headgate.wire.http1.body import BodyReader, ChunkedReader, LengthReader, chunk, last_chunk
 from headgate.wire.http1.head import body_follows, judge_partial, parse_request_head
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
 
+    from headgate.gateway.exchange import Exchange
     from headgate.gateway.listener import Listener
     from headgate.gateway.site import Prepared, Site
     from headgate.wire.message import Header, ResponseHead
@@ -238,7 +238,7 @@ class DownstreamH1(asyncio.Protocol):
             framing += b"connection: keep-alive\r\n"
         if self._is_head:
             body = b""
-        if b"\r\ndate: " not in block:
+        if not head.has_date:
             # RFC 9110 6.6.1: a recipient with a clock dates what it forwards.
             framing += http_date()
         if len(body) < _LARGE:
@@ -339,7 +339,7 @@ class DownstreamH1(asyncio.Protocol):
         if not head.keep_alive:
             self._close_after = True
         self.deadline = NEVER
-        self._exchange = ex = Exchange(self, self._site, prep, now)
+        self._exchange = ex = self._site.exchange(self, prep, now)
         return ex
 
     def _read_heads(self, data: bytes) -> None:

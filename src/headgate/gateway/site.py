@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from headgate.gateway import problem
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.headcache import HeadCache
 from headgate.gateway.wheel import NEVER
 from headgate.plan.conditions import MatchInput
@@ -30,11 +32,11 @@ from headgate.wire.http1.head import HeadLimits
 from headgate.wire.message import Forward, Refusal, RequestHead, ResponseHead, find
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from headgate.config import ErrorPageSpec, ListenerSpec
     from headgate.gateway.access_log import AccessLog
-    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
     from headgate.gateway.service import ServiceRuntime
     from headgate.observe import RouteStats, WorkerStats
@@ -106,7 +108,8 @@ class RouteRuntime:
             query=f"?{head.query}" if head.has_query else "",
         )
         location = fill(redirect.to, values).encode("latin-1", "replace")
-        return ResponseHead(redirect.status, ((b"location", location),), length=0), b""
+        reason = problem.title_of(redirect.status).encode("ascii")
+        return ResponseHead(redirect.status, ((b"location", location),), reason=reason, length=0), b""
 
 
 class Prepared:
@@ -226,6 +229,7 @@ class Site:
         stats: WorkerStats,
         log: AccessLog,
         error_pages: Mapping[int | str, tuple[bytes, str]],
+        spawn: Callable[[Coroutine[object, object, None]], object],
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -234,6 +238,7 @@ class Site:
         self.routes = routes
         self.stats = stats
         self.log = log
+        self.spawn = spawn
         self.limits = limits
         self.head_limits = HeadLimits(limits.url, limits.header_bytes, limits.header_count)
         self.header_timeout_s = limits.header_timeout
@@ -253,6 +258,13 @@ class Site:
         self._pages = error_pages
         self._dropped = frozenset({self.request_id_name})
         self._refused: dict[Refusal, Prepared] = {}
+
+    def exchange(self, down: Downstream, prep: Prepared, now: float) -> Exchange:
+        """Begin a request; only routes with filters pay for them."""
+        route = prep.route
+        if route is None or route.chain is None:
+            return Exchange(down, self, prep, now)
+        return FilteredExchange(down, self, prep, now, route.chain)
 
     def is_trusted(self, ip: str) -> bool:
         return ip in self.trusted

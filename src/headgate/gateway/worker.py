@@ -113,7 +113,7 @@ class Worker:
         self._plan = plan
         self.generation = self._stats.generation = generation
         for spec in plan.listeners:
-            site = Site(plan, spec, routes, self._stats, log, pages)
+            site = Site(plan, spec, routes, self._stats, log, pages, self._spawn)
             await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
         named = {spec.bind for spec in plan.listeners}
         for bind in self._listeners.keys() - named:

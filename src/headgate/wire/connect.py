@@ -19,6 +19,7 @@ refused by either side; `timeout` connected, but the handshake was not finished 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -130,8 +131,11 @@ async def _start(
             factory, sock=sock, ssl=tls.context, server_hostname=tls.server_name
         )
     except BaseException:
-        # The loop closes its transport later, or never made one; closing twice does no harm.
-        sock.close()
+        # The socket belongs to a transport by now, which must be the one to close it: asyncio
+        # keeps its books by descriptor. But a transport that is cancelled before its first turn
+        # goes on with the handshake; this way it reads the end of the stream and gives up.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
         raise
 
 

@@ -113,13 +113,13 @@ class TrustedNetworks:
         self._v4 = tuple(v4.items())
         self._v6 = tuple(v6.items())
         self._unix = unix
-        self._known: dict[str, bool] = {}
+        self._known: dict[object, bool] = {}
 
-    def __contains__(self, ip: str) -> bool:
+    def __contains__(self, ip: object) -> bool:
         """Tell whether `ip` (text, as the socket or a header gave it) is trusted."""
         known = self._known.get(ip)
         if known is None:
-            known = self._look_up(ip)
+            known = isinstance(ip, str) and self._look_up(ip)
             if len(self._known) >= _CACHED_PEERS:
                 self._known.clear()
             self._known[ip] = known

@@ -126,6 +126,7 @@ class ResponseHead:
     __slots__ = (
         "block",
         "chunked",
+        "has_date",
         "headers",
         "keep_alive",
         "length",
@@ -152,6 +153,7 @@ class ResponseHead:
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.upgrade = upgrade
+        self.has_date = any(name == b"date" for name, _ in headers)
         self.block: bytes | None = None
 
     def get(self, name: bytes) -> bytes | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from headgate.gateway.filters import FilterContext, Headers, Request, Response
@@ -13,7 +15,7 @@ def context():
 @pytest.fixture
 def make_request():
     def make(headers=(), **changes):
-        values = {
+        values: dict[str, Any] = {
             "method": "GET",
             "path": "/api/users/42",
             "query": "a=1&z=one%20two",

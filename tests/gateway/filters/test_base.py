@@ -19,7 +19,7 @@ def test_reads_are_case_insensitive_and_keep_order():
     assert "x-b" not in headers
     assert 7 not in headers
     assert len(headers) == 4
-    assert list(headers.items())[0] == ("accept", "*/*")
+    assert next(headers.items()) == ("accept", "*/*")
 
 
 def test_set_takes_the_place_of_all_fields_of_the_name():

@@ -7,7 +7,15 @@ import inspect
 
 import pytest
 
-from headgate.gateway.filters import Filter, Outcome, Reply, build_chain
+from headgate.gateway.filters import Chain, Filter, Outcome, Reply
+from headgate.gateway.filters import build_chain as build_chain_or_none
+
+
+def build_chain(filters) -> Chain:
+    chain = build_chain_or_none(filters)
+    assert chain is not None
+    return chain
+
 
 OUTCOME = Outcome(200, 0.1, 0, 0, None, None)
 
@@ -70,7 +78,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kinds", KINDS)
 def test_requests_go_forward_and_responses_backward(kinds, context, make_request, make_response):
-    trace = []
+    trace: list[str] = []
     chain = build_chain([kind(name, trace, context) for kind, name in zip(kinds, "abc")])
     request, response = make_request(), make_response()
 
@@ -115,7 +123,7 @@ class ReplyingLater(Tracing):
 @pytest.mark.parametrize("kind", [Replying, ReplyingLater])
 @pytest.mark.parametrize("before", [Tracing, TracingLater])
 def test_a_reply_ends_its_phase(kind, before, context, make_request, make_response):
-    trace = []
+    trace: list[str] = []
     filters = [before("a", trace, context), kind("b", trace, context), before("c", trace, context)]
     chain = build_chain(filters)
 
@@ -125,6 +133,29 @@ def test_a_reply_ends_its_phase(kind, before, context, make_request, make_respon
 
     asyncio.run(scenario())
     assert trace == ["a request", "c response"]
+
+
+class RefusingBody(Tracing):
+    def on_request_body(self, request, chunk, last):
+        return Reply(401)
+
+    def on_response_body(self, request, response, chunk, last):
+        return Reply(502)
+
+
+@pytest.mark.parametrize("before", [Tracing, TracingLater])
+def test_a_reply_from_a_body_hook_ends_its_phase(before, context, make_request, make_response):
+    chain = build_chain(
+        [before("a", [], context), RefusingBody("b", [], context), before("c", [], context)]
+    )
+
+    async def scenario():
+        got = await value_of(chain.run_request_body(make_request(), b"x", True))
+        assert got == Reply(401)
+        got = await value_of(chain.run_response_body(make_request(), make_response(), b"x", True))
+        assert got == Reply(502)
+
+    asyncio.run(scenario())
 
 
 def test_a_subclass_of_reply_counts_as_a_reply(context, make_request):
@@ -160,13 +191,13 @@ def test_hooks_that_are_not_overridden_are_not_in_the_chain(context):
 
 
 def test_nothing_overridden_is_no_chain(context):
-    assert build_chain([]) is None
-    assert build_chain([Filter(Filter.Options(), context)]) is None
+    assert build_chain_or_none([]) is None
+    assert build_chain_or_none([Filter(Filter.Options(), context)]) is None
 
 
 def test_a_hook_set_on_the_object_counts_as_overridden(context, make_request):
     plain = Filter(Filter.Options(), context)
-    plain.on_request = lambda request: Reply(418)
+    plain.on_request = lambda request: Reply(418)  # type: ignore[method-assign]
     assert build_chain([plain]).run_request(make_request()) == Reply(418)
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import hmac
 import sys
 from pathlib import Path
 
 import pytest
 
 from headgate.errors import PluginInvalid
-from headgate.gateway.filters import build_chain
+from headgate.gateway.filters import Outcome, Reply
+from headgate.gateway.filters import build_chain as build_chain_or_none
 from headgate.gateway.filters.load import load_filter
 
-GOOD = '''
+
+def build_chain(filters):
+    return build_chain_or_none(filters)
+
+
+GOOD = """
 from pydantic import Field, field_validator
 from headgate.gateway.filters import Filter, Reply
 
@@ -54,7 +63,7 @@ class NotAFilter:
     pass
 
 value = 3
-'''
+"""
 
 
 @pytest.fixture
@@ -114,7 +123,7 @@ def test_the_folder_comes_after_the_path(folder, context):
     ],
 )  # fmt: skip
 def test_what_cannot_be_loaded_says_why(folder, context, use, where, message, hint):
-    options = {} if use.endswith("NoBase") else None
+    options: dict[str, str] | None = {} if use.endswith("NoBase") else None
     with pytest.raises(PluginInvalid) as caught:
         load(folder, context, use, options)
     (fault,) = caught.value.faults
@@ -155,7 +164,10 @@ def test_a_fault_on_import_names_the_line_of_the_plugin(folder, context):
 def test_wrong_options_are_named_with_the_reason(folder, context, options, faults):
     with pytest.raises(PluginInvalid) as caught:
         load(folder, context, options=options)
-    got = [(f.where.removeprefix("routes[1].plugins[0]."), f.message, f.hint) for f in caught.value.faults]
+    got = [
+        (f.where.removeprefix("routes[1].plugins[0]."), f.message, f.hint)
+        for f in caught.value.faults
+    ]
     assert got == faults
 
 
@@ -177,7 +189,58 @@ def test_a_fault_never_shows_the_value(folder, context):
     assert "s3cret" not in str(caught.value)
 
 
-def test_the_worked_example_loads(context, make_request, monkeypatch):
+EXAMPLES = Path(__file__).parents[3] / "examples" / "plugins"
+
+
+@pytest.fixture
+def example(context, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    examples = Path(__file__).parents[3] / "examples" / "plugins"
-    load_filter("shop_filters:Maintenance", {}, context, folder=examples)
+
+    def build(name, **options):
+        return build_chain([load_filter(f"shop_filters:{name}", options, context, folder=EXAMPLES)])
+
+    yield build
+    sys.modules.pop("shop_filters", None)
+
+
+def test_the_maintenance_example(example, make_request):
+    chain = example("Maintenance", allow=["192.0.2.1"], retry_after=5)
+    assert chain.run_request(make_request(client_ip="192.0.2.1")) is None
+    reply = chain.run_request(make_request(client_ip="192.0.2.7"))
+    assert reply.status == 503
+    assert ("retry-after", "5") in reply.headers
+
+
+def test_the_webhook_example(example, make_request):
+    chain = example("SignedWebhook", secret="k")
+    assert chain.request_body_max == 65536
+    assert chain.run_request(make_request()).status == 401
+    good = hmac.new(b"k", b"body", hashlib.sha256).hexdigest()
+    signed = make_request([(b"x-signature", good.encode())])
+    assert chain.run_request(signed) is None
+    assert chain.run_request_body(signed, b"body", True) == b"body"
+    assert chain.run_request_body(signed, b"bodi", True).status == 401
+
+
+def test_the_redirects_example(example, make_request, tmp_path):
+    (tmp_path / "links.json").write_text('{"/x": "https://shop.example/"}')
+    chain = example("Redirects", file=str(tmp_path / "links.json"))
+
+    async def first():
+        return await chain.run_request(make_request(path="/x"))
+
+    expected = Reply(302, headers=(("location", "https://shop.example/"),))
+    assert asyncio.run(first()) == expected
+    assert chain.run_request(make_request(path="/x")) == expected
+    assert chain.run_request(make_request(path="/y")) is None
+
+
+def test_the_slow_requests_example(example, make_request, make_response, caplog):
+    chain = example("SlowRequests", threshold=0.5)
+    request, response = make_request(), make_response([(b"x-slow-query", b"SELECT 1")])
+    chain.run_response(request, response)
+    assert len(response.headers) == 0
+    chain.end[0](request, Outcome(200, 0.4, 0, 0, None, None))
+    assert caplog.text == ""
+    chain.end[0](request, Outcome(200, 0.6, 0, 0, None, "127.0.0.1:3001"))
+    assert "took 0.600 s on 127.0.0.1:3001; slowest query: SELECT 1" in caplog.text

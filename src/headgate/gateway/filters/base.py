@@ -239,8 +239,12 @@ class Filter:
 
     def on_request_body(
         self, request: Request, chunk: bytes, last: bool
-    ) -> bytes | Awaitable[bytes]:
-        """Return what to forward in place of `chunk`; `last` marks the final, maybe empty, call."""
+    ) -> bytes | Reply | Awaitable[bytes | Reply]:
+        """Return what to forward in place of `chunk`; `last` marks the final, maybe empty, call.
+
+        With `request_body_max`, nothing was forwarded yet and a Reply ends the request here. In
+        the middle of a stream it is too late for one: the request is broken off.
+        """
         return chunk
 
     def on_response(
@@ -250,8 +254,12 @@ class Filter:
 
     def on_response_body(
         self, request: Request, response: Response, chunk: bytes, last: bool
-    ) -> bytes | Awaitable[bytes]:
-        """Return what to send in place of `chunk`; `last` marks the final, maybe empty, call."""
+    ) -> bytes | Reply | Awaitable[bytes | Reply]:
+        """Return what to send in place of `chunk`; `last` marks the final, maybe empty, call.
+
+        With `response_body_max`, a Reply takes the place of the response; in the middle of a
+        stream it breaks the response off.
+        """
         return chunk
 
     def on_end(self, request: Request, outcome: Outcome) -> None:

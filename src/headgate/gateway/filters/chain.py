@@ -7,7 +7,8 @@ every hook answers at once; the first hook that hands back an awaitable turns th
 into a coroutine, which the caller awaits. What an editor must not break:
 
 - Requests go through the filters in file order, responses in the reverse order.
-- A Reply ends its phase: later hooks of the phase are not called.
+- A Reply ends its phase: later hooks of the phase are not called. From a body hook it is a proper
+  answer only when the body was gathered; the caller knows.
 - When one filter wants a whole body, the body is gathered once for all of them, within the
   smallest of the bounds asked for; a streaming filter then sees a single, last chunk.
 """
@@ -20,10 +21,13 @@ from types import MethodType
 
 from headgate.gateway.filters.base import Filter, Outcome, Reply, Request, Response
 
-RequestHook = Callable[[Request], Reply | Awaitable[Reply | None] | None]
-RequestBodyHook = Callable[[Request, bytes, bool], bytes | Awaitable[bytes]]
-ResponseHook = Callable[[Request, Response], Reply | Awaitable[Reply | None] | None]
-ResponseBodyHook = Callable[[Request, Response, bytes, bool], bytes | Awaitable[bytes]]
+HeadAnswer = Reply | Awaitable[Reply | None] | None
+BodyAnswer = bytes | Reply | Awaitable[bytes | Reply]
+
+RequestHook = Callable[[Request], HeadAnswer]
+RequestBodyHook = Callable[[Request, bytes, bool], BodyAnswer]
+ResponseHook = Callable[[Request, Response], HeadAnswer]
+ResponseBodyHook = Callable[[Request, Response, bytes, bool], BodyAnswer]
 EndHook = Callable[[Request, Outcome], None]
 
 
@@ -45,7 +49,7 @@ class Chain:
     wants_response_body: bool = False
     wants_end: bool = False
 
-    def run_request(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
+    def run_request(self, request: Request) -> HeadAnswer:
         """Call the `on_request` hooks; a Reply is the answer in place of the upstream's."""
         for at, hook in enumerate(self.request, 1):
             got = hook(request)
@@ -56,9 +60,7 @@ class Chain:
             return _rest_of_head(_awaited(got), self.request[at:], request)
         return None
 
-    def run_response(
-        self, request: Request, response: Response
-    ) -> Reply | Awaitable[Reply | None] | None:
+    def run_response(self, request: Request, response: Response) -> HeadAnswer:
         """Call the `on_response` hooks; a Reply takes the place of the response."""
         for at, hook in enumerate(self.response, 1):
             got = hook(request, response)
@@ -69,12 +71,12 @@ class Chain:
             return _rest_of_head(_awaited(got), self.response[at:], request, response)
         return None
 
-    def run_request_body(
-        self, request: Request, chunk: bytes, last: bool
-    ) -> bytes | Awaitable[bytes]:
+    def run_request_body(self, request: Request, chunk: bytes, last: bool) -> BodyAnswer:
         """Pass one chunk through the `on_request_body` hooks."""
         for at, hook in enumerate(self.request_body, 1):
             got = hook(request, chunk, last)
+            if isinstance(got, Reply):
+                return got
             if not isinstance(got, bytes):
                 return _rest_of_body(got, self.request_body[at:], last, request)
             chunk = got
@@ -82,10 +84,12 @@ class Chain:
 
     def run_response_body(
         self, request: Request, response: Response, chunk: bytes, last: bool
-    ) -> bytes | Awaitable[bytes]:
+    ) -> BodyAnswer:
         """Pass one chunk through the `on_response_body` hooks."""
         for at, hook in enumerate(self.response_body, 1):
             got = hook(request, response, chunk, last)
+            if isinstance(got, Reply):
+                return got
             if not isinstance(got, bytes):
                 return _rest_of_body(got, self.response_body[at:], last, request, response)
             chunk = got
@@ -145,7 +149,7 @@ async def _ready(reply: Reply) -> Reply:
 
 async def _rest_of_head(
     first: Awaitable[Reply | None],
-    rest: tuple[Callable[..., Reply | Awaitable[Reply | None] | None], ...],
+    rest: tuple[Callable[..., HeadAnswer], ...],
     *args: object,
 ) -> Reply | None:
     reply = await first
@@ -158,13 +162,15 @@ async def _rest_of_head(
 
 
 async def _rest_of_body(
-    first: Awaitable[bytes],
-    rest: tuple[Callable[..., bytes | Awaitable[bytes]], ...],
+    first: Awaitable[bytes | Reply],
+    rest: tuple[Callable[..., BodyAnswer], ...],
     last: bool,
     *args: object,
-) -> bytes:
+) -> bytes | Reply:
     chunk = await first
     for hook in rest:
+        if isinstance(chunk, Reply):
+            break
         got = hook(*args, chunk, last)
-        chunk = got if isinstance(got, bytes) else await got
+        chunk = got if isinstance(got, bytes | Reply) else await got
     return chunk

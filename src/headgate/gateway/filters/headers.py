@@ -3,8 +3,9 @@
 Theory of operation. The four edits apply in the order remove, rename, set, add, and are compiled
 into one pass over the fields plus a prepared tail:
 
-- `gone` holds every name that does not survive: those removed, those set anew, and those renamed
-  to a name that is set anew. Renames are simultaneous, so `{a: b, b: a}` swaps.
+- `gone` holds every name that does not survive: those removed, those renamed to a name that is
+  set anew, and those set anew unless their old fields get another name first. Renames are
+  simultaneous, so `{a: b, b: a}` swaps.
 - The tail holds the fields set and added. Constant ones are bytes made when the plan is built.
   The others are rendered first, before anything is removed, so that they see the message as it
   came to the filter: a header may be kept under another name, or wrapped in a new value.
@@ -50,13 +51,14 @@ class Edits:
         self._constant: list[Header] = []
         self._rendered: list[tuple[bytes, Render]] = []
         anew = {name.lower().encode("utf-8") for name in spec.set}
-        gone = {name.lower().encode("utf-8") for name in spec.remove} | anew
+        gone = {name.lower().encode("utf-8") for name in spec.remove}
         for old, new in spec.rename.items():
             key, to = old.lower().encode("utf-8"), _name(f"rename.{old}", new)
             if to in anew:
                 gone.add(key)
             elif key not in gone:
                 self._renames[key] = to
+        gone |= anew - self._renames.keys()
         for action, fields in (("set", spec.set), ("add", spec.add)):
             for name, text in fields.items():
                 where = f"{action}.{name}"

@@ -1,0 +1,467 @@
+"""An exchange on a route with filters: the same life, with hooks at its turns.
+
+Theory of operation
+-------------------
+    head -> on_request -> (Reply | forward) -> bodies through pumps -> on_response -> on_end
+              may wait: what comes of the body is held, as while a connection is made
+                                                   may wait: the instance is told to pause
+
+Every answer passes `on_response`, whether an instance, a filter or the gateway made it, so that a
+header policy or CORS also covers errors; it passes once, and a Reply that a response hook makes
+is final. A hook that raises costs its request a 500 and is counted under the filter's name; it
+never costs another request anything.
+
+A filter that changes a body must set `length = -1` (see `filters.base`). That is checked here by
+counting: a body that does not fit its announced length would be read by the peer as the
+beginning of the next message, so such an exchange is broken off instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from headgate.gateway import problem
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.filters.base import Headers, Outcome, Reply, Request, Response
+from headgate.gateway.pump import Pump
+from headgate.wire.http1.head import body_follows
+from headgate.wire.message import UNKNOWN_LENGTH, Forward, ResponseHead
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from headgate.errors import UpstreamFailed
+    from headgate.gateway.exchange import Downstream
+    from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.site import Prepared, Site
+    from headgate.wire.message import Header
+
+log: Final = logging.getLogger("headgate.filters")
+
+_CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
+
+
+class FilteredExchange(Exchange):
+    __slots__ = (
+        "_answered",
+        "_chain",
+        "_deciding",
+        "_head",
+        "_in",
+        "_late",
+        "_left_in",
+        "_left_out",
+        "_out",
+        "_trailers_out",
+        "request",
+        "response",
+    )
+
+    def __init__(
+        self, down: Downstream, site: Site, prep: Prepared, now: float, chain: Chain
+    ) -> None:
+        super().__init__(down, site, prep, now)
+        self._chain = chain
+        self._deciding = False
+        self._answered = False
+        self._in: Pump | None = None
+        self._out: Pump | None = None
+        self._left_in = UNKNOWN_LENGTH
+        self._left_out = UNKNOWN_LENGTH
+        self._late: list[tuple[bytes, bool]] | None = None
+        self._trailers_out: Sequence[Header] = ()
+        self._head: ResponseHead | None = None
+        self.request: Request | None = None
+        self.response: Response | None = None
+
+    # -- the request ---------------------------------------------------------------------------
+
+    def start(self, body: bytes, end: bool) -> None:
+        prep = self.prep
+        if prep.trusted_forwarding:
+            self._take_trusted()
+        route = self.route
+        self.request_done = end
+        self.bytes_in = len(body)
+        head = prep.head
+        if route is None:
+            super().start(body, end)
+            return
+        headers = prep.forward.headers if prep.forward is not None else head.headers
+        self.request = request = Request(
+            method=head.method,
+            path=head.path,
+            query=head.query,
+            headers=Headers(headers),
+            client_ip=self.client_ip,
+            is_tls=self.down.is_tls,
+            request_id=self.request_id.decode("latin-1"),
+            route=route.name,
+            service=route.service_name or None,
+            params=prep.params,
+            length=head.length,
+            host=head.host,
+        )
+        if head.length > route.body_limit or len(body) > route.body_limit:
+            self.refuse(413, "request body too large")
+            return
+        try:
+            got = self._chain.run_request(request)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._filter_failed(error)
+            return
+        if got is None or isinstance(got, Reply):
+            self._proceed(got, body)
+        else:
+            self._deciding = True
+            if body:
+                self._hold(body)
+            self.site.spawn(self._decide(got))
+
+    async def _decide(self, awaitable: Awaitable[Reply | None]) -> None:
+        try:
+            reply = await awaitable
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._deciding = False
+            self._filter_failed(error)
+            return
+        self._deciding = False
+        if self.finished:
+            return
+        held = b"".join(self._pending) if self._pending else b""
+        if self._pending_bytes > 0:
+            self._pending = None
+            self._pending_bytes = 0
+            self.down.resume()
+        self._proceed(reply, held)
+
+    def _proceed(self, reply: Reply | None, body: bytes) -> None:
+        route, request = self.route, self.request
+        if route is None or request is None:
+            return
+        if reply is not None:
+            self.answer(_local(reply))
+            return
+        if route.service is None:
+            self.answer(route.local_answer(self))
+            return
+        before = self.prep.forward
+        if before is None:
+            self.refuse(500, "nothing to forward")
+            return
+        has_body = self.prep.head.length != 0
+        chain = self._chain
+        gathers = chain.wants_request_body and has_body and chain.request_body_max is not None
+        self.forward = forward = Forward(
+            before.method,
+            before.target,
+            before.authority,
+            tuple(request.headers.raw),
+            length=request.length if has_body else 0,
+            scheme=before.scheme,
+            expects_continue=before.expects_continue and not gathers,
+            upgrade=before.upgrade,
+            te_trailers=before.te_trailers,
+        )
+        if not chain.wants_request_body or not has_body:
+            self._dispatch(body, self.request_done)
+            return
+        self._left_in = forward.length
+        self._in = Pump(
+            lambda chunk, last: chain.run_request_body(request, chunk, last),
+            self._whole_request if gathers else self._request_piece,
+            self._body_refused,
+            self._filter_failed,
+            self.site.spawn,
+            (self.down.pause, self.down.resume),
+            gather_max=chain.request_body_max,
+            overflow=lambda: self.refuse(413, "request body too large for a filter"),
+        )
+        if gathers:
+            if before.expects_continue and not self.request_done:
+                self.down.send_informational(_CONTINUE)
+        else:
+            self._dispatch(b"", end=False)
+        if body or self.request_done:
+            self._in.feed(body, self.request_done)
+
+    def on_request_data(self, data: bytes) -> None:
+        if self.finished:
+            return
+        if self._in is None or self.is_tunnel:
+            super().on_request_data(data)
+            return
+        self.bytes_in += len(data)
+        if self.route is None or self.bytes_in > self.route.body_limit:
+            self.refuse(413, "request body too large")
+        else:
+            self._in.feed(data, last=False)
+
+    def on_request_end(self, trailers: Sequence[Header] = ()) -> None:
+        if self._deciding:
+            if not self.request_done:
+                self.request_done = True
+                self.trailers_in = trailers
+        elif self._in is None or self.is_tunnel:
+            super().on_request_end(trailers)
+        elif not self.request_done and not self.finished:
+            self.request_done = True
+            self.trailers_in = trailers
+            self._in.feed(b"", last=True)
+
+    def _whole_request(self, body: bytes, _last: bool) -> None:
+        if self.forward is not None and not self.finished:
+            self.forward.length = len(body)
+            self.trailers_in = ()
+            self._in = None
+            self._dispatch(body, end=True)
+
+    def _request_piece(self, data: bytes, last: bool) -> None:
+        if self.finished:
+            return
+        if self._left_in >= 0:
+            self._left_in -= len(data)
+            if self._left_in < 0 or (last and self._left_in):
+                self._filter_failed(ValueError("a filter changed the length of a request body"))
+                return
+        if self.up is not None:
+            if data:
+                self.up.send_data(data)
+            if last:
+                self.up.send_end(self.trailers_in)
+        else:
+            self._hold(data)
+            self._in = None if last else self._in
+
+    # -- the response --------------------------------------------------------------------------
+
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        if self.finished:
+            return
+        self.upstream_s = monotonic() - self.started
+        if end:
+            self.up = None
+        if head.status == 101:  # noqa: PLR2004
+            super().on_response_head(head, body, end)
+            return
+        self._respond(head, body, end)
+
+    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
+        if self.finished:
+            return
+        if self._answered or self.request is None:
+            super().answer(reply)
+            return
+        self._let_go()
+        if self._in is not None:
+            self._in.close()
+        head, body = reply
+        self._respond(head, body, end=True)
+
+    def _respond(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        request = self.request
+        if request is None:
+            return
+        self._answered = True
+        self._head = head
+        length = head.length
+        if length < 0 and end and body_follows(request.method, head.status):
+            length = len(body)
+        self.response = response = Response(head.status, Headers(head.headers), length)
+        try:
+            got = self._chain.run_response(request, response)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._filter_failed(error)
+            return
+        if got is None or isinstance(got, Reply):
+            self._send_response(got, body, end)
+        else:
+            self._late = [(body, end)]
+            if self.up is not None:
+                self.up.pause()
+            self.site.spawn(self._decide_response(got))
+
+    async def _decide_response(self, awaitable: Awaitable[Reply | None]) -> None:
+        try:
+            reply = await awaitable
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._filter_failed(error)
+            return
+        late, self._late = self._late or [], None
+        if self.finished:
+            return
+        body = b"".join(data for data, _ in late)
+        if self.up is not None:
+            self.up.resume()
+        self._send_response(reply, body, end=late[-1][1] if late else False)
+
+    def _send_response(self, reply: Reply | None, body: bytes, end: bool) -> None:
+        response, request, head = self.response, self.request, self._head
+        if response is None or request is None or head is None:
+            return
+        if reply is not None:
+            super().answer(_local(reply))
+            return
+        out = ResponseHead(
+            response.status,
+            tuple(response.headers.raw),
+            reason=head.reason
+            if response.status == head.status
+            else problem.title_of(response.status).encode(),
+            length=response.length,
+        )
+        chain = self._chain
+        if not chain.wants_response_body or not body_follows(request.method, response.status):
+            self._begin_response(out, body, end)
+            return
+        self._head = out
+        gathers = chain.response_body_max is not None
+        self._left_out = response.length
+        self._out = Pump(
+            lambda chunk, last: chain.run_response_body(request, response, chunk, last),
+            self._whole_response if gathers or end else self._response_piece,
+            self._body_refused,
+            self._filter_failed,
+            self.site.spawn,
+            (self._pause_up, self._resume_up),
+            gather_max=chain.response_body_max,
+            overflow=self._response_too_large,
+        )
+        if not gathers and not end:
+            self._begin_response(out, b"", end=False)
+        if body or end:
+            self._out.feed(body, end)
+
+    def on_response_data(self, data: bytes) -> None:
+        if self.finished:
+            return
+        if self._late is not None:
+            self._late.append((data, False))
+        elif self._out is None or self.is_tunnel:
+            super().on_response_data(data)
+        else:
+            self._out.feed(data, last=False)
+
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
+        if self.finished:
+            return
+        if self._late is not None:
+            self.up = None
+            self._late.append((b"", True))
+        elif self._out is None or self.is_tunnel:
+            super().on_response_end(trailers)
+        else:
+            self.up = None
+            self._trailers_out = trailers
+            self._out.feed(b"", last=True)
+
+    def _begin_response(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        self.response_started = True
+        self.status = head.status
+        self.response_headers = head.headers
+        self.bytes_out = len(body)
+        self.down.send_head(self, head, body, end)
+        if end:
+            self._finish()
+
+    def _whole_response(self, body: bytes, _last: bool) -> None:
+        if self._head is not None and not self.finished:
+            self._head.length = len(body)
+            self._begin_response(self._head, body, end=True)
+
+    def _response_piece(self, data: bytes, last: bool) -> None:
+        if self.finished:
+            return
+        if self._left_out >= 0:
+            self._left_out -= len(data)
+            if self._left_out < 0 or (last and self._left_out):
+                self._filter_failed(ValueError("a filter changed the length of a response body"))
+                return
+        if data:
+            self.bytes_out += len(data)
+            self.down.send_data(data)
+        if last:
+            self.down.send_end(self._trailers_out)
+            self._finish()
+
+    def _may_try_again(self, failure: UpstreamFailed, *, unsent: bool) -> bool:
+        # Once the hooks have seen a response, a second one would pass them twice.
+        return not self._answered and super()._may_try_again(failure, unsent=unsent)
+
+    def _response_too_large(self) -> None:
+        self.refuse(502, "response body too large for a filter")
+
+    def _pause_up(self) -> None:
+        if self.up is not None:
+            self.up.pause()
+
+    def _resume_up(self) -> None:
+        if self.up is not None:
+            self.up.resume()
+
+    # -- endings -------------------------------------------------------------------------------
+
+    def _body_refused(self, reply: Reply) -> None:
+        """A hook refused a body: answer so, or break off what has already begun."""
+        self.error = self.error or "refused_by_filter"
+        self.answer(_local(reply))
+
+    def _filter_failed(self, error: BaseException) -> None:
+        if self.finished:
+            return
+        route = self.route.name if self.route is not None else ""
+        log.error("a filter failed on route %r", route, exc_info=error)
+        self.site.stats.filter_errors.add(_culprit(error))
+        self._answered = True
+        self._late = None
+        self.refuse(500, "a filter failed")
+
+    def _finish(self) -> None:
+        for pump in (self._in, self._out):
+            if pump is not None:
+                pump.close()
+        super()._finish()
+        request = self.request
+        if request is None or not self._chain.wants_end:
+            return
+        outcome = Outcome(
+            self.status,
+            monotonic() - self.started,
+            self.bytes_in,
+            self.bytes_out,
+            self.error,
+            self.instance,
+        )
+        for hook in self._chain.end:
+            try:
+                hook(request, outcome)
+            except Exception as error:  # noqa: BLE001, PERF203 - a plugin may raise anything
+                log.error("on_end of a filter failed", exc_info=error)  # noqa: TRY400
+                self.site.stats.filter_errors.add(_culprit(error))
+
+
+def _local(reply: Reply) -> tuple[ResponseHead, bytes]:
+    headers = Headers()
+    for name, value in reply.headers:
+        headers.add(name, value)
+    head = ResponseHead(
+        reply.status,
+        tuple(headers.raw),
+        reason=problem.title_of(reply.status).encode("ascii"),
+        length=len(reply.body),
+    )
+    return head, reply.body
+
+
+def _culprit(error: BaseException) -> str:
+    """The module that raised, for a counter: the deepest frame that is not ours."""
+    name = type(error).__name__
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith("headgate.gateway.") or ".filters." in module:
+            name = module
+        trace = trace.tb_next
+    return name
