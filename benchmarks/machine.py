@@ -160,7 +160,7 @@ def describe() -> dict[str, str]:
     total_kb = _kilobytes((_PROC / "meminfo").read_text(), "MemTotal:") // 1024
     release = platform.release().split("-", 1)[0]
     return {
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(os.cpu_count() or 1),
         "cpu": model,
         "memory": f"{round(total_kb / 1024 / 1024)} GB",
         "kernel": f"{platform.system()} {release}",

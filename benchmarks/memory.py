@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -179,7 +180,8 @@ def measure(names: list[str], on: Stage, connections: int) -> dict[str, Any]:
                 got = {"error": str(error)[-500:]}
             found.setdefault(name, {})[case] = got
             print(f"{name:9} {case:40} {_in_words(got)}", flush=True)
-    return {"peers": found, "connections": connections}
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return {"peers": found, "connections": connections, "open_files": limit}
 
 
 def _in_words(found: dict[str, Any]) -> str:

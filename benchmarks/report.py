@@ -227,6 +227,13 @@ def _head(results: Mapping[str, Any]) -> str:
         if drift
         else ""
     )
+    others = statistics.median([result.disturbance() for result in read_results(results).values()])
+    warning = (
+        f"\n\n**Provisional: other processes took {others:.0%} of the proxy's core during this run. "
+        "Requests per second and latencies mean little then; figures per core still do.**"
+        if others > 0.1
+        else ""
+    )
     return f"""\
 # Benchmarks
 
@@ -239,7 +246,7 @@ Each proxy has one core to itself and one worker; {shared}. All have the same up
 keep-alive over TCP on loopback), the same client and room for as many idle upstream connections. \
 {results["rounds"]} rounds of {results["seconds"]:g} s each are interleaved, so that a change in the \
 machine's speed meets all of them; ratios are taken within a round, and the median is shown with \
-the lowest and highest in brackets.{steady}
+the lowest and highest in brackets.{steady}{warning}
 
 Where the client was slower than the proxy (*core busy* well under 100 %), requests per second \
 say little; *per core* is requests per second of CPU time that the proxy used, which is what a \
@@ -350,7 +357,7 @@ framing on both sides.
 
 ## Run it yourself
 
-    make bench                                       # all of it, about half an hour
+    make bench                                       # all of it, most of an hour
     python -m benchmarks.run --only get --only tls   # some of it, printed
     python -m benchmarks.run --quick                 # does everything still run?
     python -m benchmarks.memory                      # resident memory

@@ -55,6 +55,13 @@ def memory_section(memory: Mapping[str, Any], titles: Mapping[str, str]) -> str:
             _memory_cell(found.get(case, {}), memory["connections"]) for found in peers.values()
         ]
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
+    if any("error" in found for cases_of in peers.values() for found in cases_of.values()):
+        files = f"{memory['open_files']:,}" if "open_files" in memory else "so many"
+        lines += [
+            "",
+            f"Failed: that many connections were not held, or not served. With {files} open files "
+            "allowed here, HAProxy, which reserves two a connection, takes fewer than 10,000.",
+        ]
     return "\n".join(lines)
 
 

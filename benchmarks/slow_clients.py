@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.clients.open_loop import run_open_loop
+from benchmarks.clients.wrk import ClientFailed
 from benchmarks.peers import PEERS
 from benchmarks.run import RESULTS, stage
 from benchmarks.spec import ProxySpec
@@ -116,6 +117,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
             def measure(phase: str, seconds: float) -> None:
                 got = run_open_loop(server.port, options.rate, seconds, cpu)
+                if got.answered == 0:
+                    # Quantiles of nothing would read as a latency of zero.
+                    raise ClientFailed(f"{phase}: nothing was answered")
                 phases[phase] = {
                     key: getattr(got, key) for key in ("p50", "p95", "p99", "max", "errors")
                 }

@@ -25,7 +25,7 @@ class Envoy:
     title = "Envoy"
     features = (
         "`--concurrency 1`, circuit-breaker limits lifted, timeouts off, no access log, no admin "
-        "listener; many routes as a prefix tree (`matcher`), which is faster than its route list"
+        "listener; many routes as a prefix tree (`matcher`) and not as a list searched in order"
     )
 
     def version(self) -> str | None:

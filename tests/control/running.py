@@ -76,6 +76,7 @@ class Gateway:
         self.state = StateDir(folder / "state")
         self.port = free_port()
         self.admin_port = free_port()
+        self.worker_class = ECHO
         self.process: subprocess.Popen[str] | None = None
         self.log: list[str] = []
         self._reader: threading.Thread | None = None
@@ -98,25 +99,23 @@ class Gateway:
     # --------------------------------------------------------------------------- the process
 
     def start(self, *rest: str, prefix: tuple[str, ...] = (), wait: bool = True) -> None:
+        command = [*prefix, sys.executable, "-m", "tests.control.launch_run"]
+        command += [str(self.file), str(self.state.path), self.worker_class, *rest]
+        self._launch(command, wait=wait)
+
+    def _launch(self, command: list[str], *, wait: bool) -> None:
         self.log = []
         self.process = subprocess.Popen(
-            [
-                *prefix,
-                sys.executable,
-                "-m",
-                "tests.control.launch_run",
-                str(self.file),
-                str(self.state.path),
-                ECHO,
-                *rest,
-            ],
+            command,
             env=ENV,
             cwd=self.folder,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
         )
-        self._reader = threading.Thread(target=self._read, args=(self.process, self.log), daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, args=(self.process, self.log), daemon=True
+        )
         self._reader.start()
         if wait:
             self.wait_for("ready: ")
@@ -212,7 +211,10 @@ class Gateway:
         return [row["pid"] for row in self.workers() if row["state"] == "ready"]
 
     def children(self) -> list[int]:
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return [
+            int(pid)
+            for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        ]
 
     def control_pid(self) -> int:
         for pid in self.children():
@@ -220,6 +222,11 @@ class Gateway:
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "headgate-ctl":
                     return pid
         return 0
+
+    def _located(self, words: tuple[str, ...]) -> list[str]:
+        if self.state.path.name == ".headgate":
+            return list(words)  # beside the file, where commands look by themselves
+        return [*words, "--state-dir", str(self.state.path)]
 
     def command(self, *words: str) -> Done:
         """A command of ours, in this process: an interpreter more would cost half a second."""
@@ -229,7 +236,7 @@ class Gateway:
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
-                    main([*words, "--state-dir", str(self.state.path)])
+                    main(self._located(words))
                 except SystemExit as ended:
                     code = ended.code
         finally:

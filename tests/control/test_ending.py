@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.running import ENV, Gateway, Load, is_alive, wait_until
+from tests.control.running import Gateway, Load, is_alive, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -157,22 +156,23 @@ def test_an_upgrade_lets_long_requests_finish(gateway: Gateway):
     wait_until(lambda: len(gateway.children()) == 4)
 
 
-def test_an_upgrade_to_code_that_does_not_start_is_given_up(gateway: Gateway, tmp_path: Path):
-    pids = gateway.worker_pids()
-    # What the interpreter finds first after an upgrade gone wrong, in the supervisor's own path.
-    broken = Path(ENV["PYTHONPATH"].split(os.pathsep)[1]) / "tests" / "control" / "echo_worker.py"
-    text = broken.read_text()
-    moved = broken.with_suffix(".moved")
-    shutil.copy(broken, moved)
-    try:
-        broken.write_text(text + "\nraise ImportError('half an installation')\n")
-        done = gateway.command("upgrade")
-    finally:
-        moved.replace(broken)
+def test_an_upgrade_to_code_that_does_not_start_is_given_up(stopped: Gateway):
+    # A copy of the worker beside the configuration, where plugins may lie too.
+    code = stopped.folder / "worker_of_ours.py"
+    text = Path(__file__).with_name("echo_worker.py").read_text()
+    code.write_text(text)
+    stopped.worker_class = "worker_of_ours:EchoWorker"
+    stopped.start()
+    pids = stopped.worker_pids()
+    code.write_text(text + "\nraise ImportError('half an installation')\n")
+    done = stopped.command("upgrade")
     assert done.returncode == 1
     assert "half an installation" in done.stderr
-    assert gateway.worker_pids() == pids
-    assert gateway.get().body == "one"
+    assert stopped.worker_pids() == pids
+    assert stopped.get().body == "one"
+    code.write_text(text)
+    assert stopped.command("upgrade").returncode == 0
+    assert stopped.get().body == "one"
 
 
 def test_sigusr1_reopens_logs_in_every_worker(gateway: Gateway):

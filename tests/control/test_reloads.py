@@ -59,7 +59,9 @@ def test_a_file_with_faults_is_refused_with_their_places(gateway: Gateway):
 
 def test_what_one_worker_refuses_no_worker_serves(gateway: Gateway):
     new_port = free_port()
-    gateway.write("REFUSE1", listeners=[{"bind": f"127.0.0.1:{p}"} for p in (gateway.port, new_port)])
+    gateway.write(
+        "REFUSE1", listeners=[{"bind": f"127.0.0.1:{p}"} for p in (gateway.port, new_port)]
+    )
     done = reload(gateway)
     assert done.returncode == 1
     assert "this worker does not like the document" in done.stderr

@@ -208,13 +208,12 @@ def test_two_that_connect_in_one_turn_leave_one_open(run, monkeypatch):
         async def each(loop, address, port):
             sock = socket.socket()
             made.append(sock)
-            if len(made) == 2:
-                both.set()
             await both.wait()
             return sock
 
         monkeypatch.setattr(subject, "_attempt", each)
         loop = asyncio.get_running_loop()
+        loop.call_later(0.05, both.set)
         won = await subject._open_tcp(loop, ["127.0.0.1", "127.0.0.2"], 1)
         await asyncio.sleep(0.01)
         assert sorted(sock.fileno() == -1 for sock in made) == [False, True]

@@ -108,7 +108,7 @@ class Decoder:
         try:
             fields = json.loads(self._buffer[_PREFIX.size : head_end])
             kind = fields.pop("kind")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ChannelClosed("a frame whose head is no JSON object with a kind") from error
         payload = bytes(memoryview(self._buffer)[head_end:end])
         del self._buffer[:end]

@@ -79,7 +79,7 @@ class Supervisor:
             worker_class=launch.worker_class,
             folder=launch.folder,
             on_change=self._changed,
-            on_seated=lambda worker: self._control.link(worker),
+            on_seated=self._link,
         )
         self._control = ControlSeat(
             self._children, self._state, terms=self._control_terms, workers=self._crew.processes
@@ -177,6 +177,9 @@ class Supervisor:
             admin,
             self._state.path,
         )
+
+    def _link(self, worker: Child) -> None:
+        self._control.link(worker)
 
     # ------------------------------------------------------------------------------- events
 
@@ -493,6 +496,7 @@ def main(arguments: list[str] | None = None) -> int:
             import headgate.control.control_main
             import headgate.control.worker_main
 
+            sys.path.append(launch.folder)
             headgate.control.worker_main.load_worker(launch.worker_class)
             print(TRIAL_PASSED)  # noqa: T201
             return 0

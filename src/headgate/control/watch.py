@@ -120,7 +120,6 @@ class Watch:
                 stop_event=self._stop,
                 rust_timeout=int(POLL_S * 1000),
                 yield_on_timeout=True,
-                raise_interrupt=False,
             ):
                 now = signature(watched)
                 if now == seen:

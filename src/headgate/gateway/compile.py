@@ -51,9 +51,7 @@ def _filters(route: RoutePlan, folder: Path | None) -> Sequence[Filter]:
         filters.append(Compress(route.compress, context))
     for index, plugin in enumerate(route.plugins):
         where = f"{route.plugins_where}[{index}]"
-        filters.append(
-            load_filter(plugin.use, plugin.options, context, folder=folder, where=where)
-        )
+        filters.append(load_filter(plugin.use, plugin.options, context, folder=folder, where=where))
     if route.headers is not None:
         try:
             filters.extend(header_filters(route.headers, context))

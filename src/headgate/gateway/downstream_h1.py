@@ -71,6 +71,7 @@ class DownstreamH1(asyncio.Protocol):
         "_raw",
         "_scanned",
         "_site",
+        "_skipped_line",
         "_trusted",
         "_unwritable",
         "client_ip",
@@ -110,6 +111,7 @@ class DownstreamH1(asyncio.Protocol):
         self._body_since = 0.0
         self._buffer = b""
         self._scanned = 0
+        self._skipped_line = False
         self._chunking = False
         self._close_after = False
         self._in_turn = False
@@ -213,7 +215,7 @@ class DownstreamH1(asyncio.Protocol):
         block = head.block
         if block is None:
             block = head.block = render_head(head)
-        if head.status == 101:  # noqa: PLR2004
+        if head.status == 101:
             self._switch(ex, head, block, body)
             return
         if self._body is not None or not ex.request_done or self.listener.draining:
@@ -334,7 +336,7 @@ class DownstreamH1(asyncio.Protocol):
             self.listener.refused(MISDIRECTED.reason)
             prep = self._site.refused(MISDIRECTED)
         head = prep.head
-        self._is_10 = head.version == 10  # noqa: PLR2004
+        self._is_10 = head.version == 10
         self._is_head = head.method == "HEAD"
         if not head.keep_alive:
             self._close_after = True
@@ -358,9 +360,12 @@ class DownstreamH1(asyncio.Protocol):
         site = self.listener.site
         if site is not self._site:
             self._enter(site)
-        if data.startswith(b"\r\n") and not self._scanned:
+        if data.startswith(b"\r\n") and not self._skipped_line:
             # RFC 9112 2.2: an empty line before a request, as some old clients send, is skipped.
             data = data[2:]
+            self._skipped_line = True
+            self._scanned = 0
+            self._buffer = b""
             if not data:
                 return b""
         if not self.requests and data[:24] == _H2_PREFACE[: len(data)] and site.has_http2:
@@ -370,6 +375,7 @@ class DownstreamH1(asyncio.Protocol):
             self._wait_for_head(data, site)
             return b""
         self._scanned = 0
+        self._skipped_line = False
         self._buffer = b""
         end += 4
         block, rest = (data[:end], data[end:]) if end < len(data) else (data, b"")
@@ -521,6 +527,6 @@ def render_head(head: ResponseHead) -> bytes:
     """Status line and fields, with the length when it is known; the rim adds what varies."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
     lines += [b"%b: %b\r\n" % field for field in head.headers]
-    if head.length >= 0 and head.status >= 200 and head.status != 204:  # noqa: PLR2004
+    if head.length >= 0 and head.status >= 200 and head.status != 204:
         lines.append(b"content-length: %d\r\n" % head.length)
     return b"".join(lines)

@@ -30,6 +30,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.clock import http_date
+from headgate.gateway.downstream_h1 import MISDIRECTED
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
 from headgate.wire.h2 import (
@@ -55,11 +56,11 @@ from headgate.wire.http1.head import (
     URL_TOO_LONG,
     body_follows,
 )
-from headgate.wire.message import Refusal, RequestHead, ResponseHead
+from headgate.wire.message import Refusal, RequestHead, ResponseHead, find
 from headgate.wire.target import BadTarget, parse_target
 
 if TYPE_CHECKING:
-    import asyncio
+    import ssl
     from collections.abc import Sequence
 
     from headgate.gateway.downstream_h1 import DownstreamH1
@@ -71,6 +72,9 @@ _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 64 * 1024
 _DRAIN_S: Final = 1.0
 """How long the answer to the PING of a graceful end is waited for."""
+_DRAIN_BUSY_S: Final = 2.0
+"""How long a drain waits for a moment without streams before it says GOAWAY. By the RFC it could
+be said at once, but some clients (those on the h2 library) then give up what is in flight."""
 _KEPT_HEADS: Final = 1024
 _WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -221,8 +225,8 @@ class StreamDown(Stream):
             self._open_tunnel(ex, head, body)
             return
         passing = encode_passing(ex.response_extras())
-        if not head.has_date:
-            passing += _date_block()
+        if find(head.headers, b"date") is None:
+            passing += _date_block()  # RFC 9110 6.6.1: a recipient with a clock dates it
         if head.length >= 0 and status != 204:
             passing += _length_block(head.length)
         if not body_follows(ex.prep.head.method, status):
@@ -275,6 +279,9 @@ class StreamDown(Stream):
         if isinstance(head, Refusal):
             conn.listener.refused(head.reason)
             return site.refused(head)
+        if conn.is_misdirected(head.host):
+            conn.listener.refused(MISDIRECTED.reason)
+            return site.refused(MISDIRECTED)
         if fields.protocol is not None:
             head, self._accept = _as_upgrade(head, fields.protocol)
             return site.prepare(head, self.peer_ip, trusted=conn.is_trusted)
@@ -363,6 +370,8 @@ class DownstreamH2(RimH2[StreamDown]):
         """One object for each (trusted, TLS) pair, so that kept heads compare it by identity."""
         self._site: Site = listener.site
         self._draining_since = 0.0
+        self._goodbye_at = 0.0
+        self._tls_context: ssl.SSLContext | None = None
         self._began = self.active_at = monotonic()
         self.codec = ServerConnection(
             listener.h2_limits, self._make_stream, self._began, listener.h2_judge
@@ -373,14 +382,8 @@ class DownstreamH2(RimH2[StreamDown]):
 
     # -- from the transport --------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if not self.listener.admit(self):
-            return
-        self._start()
-
     def adopt(self, before: DownstreamH1, received: bytes) -> None:
-        """Go on with a connection whose first bytes were the HTTP/2 preface (RFC 9113 3.3).
+        """Go on with a connection that chose HTTP/2: by ALPN, or by the preface (RFC 9113 3.3).
 
         The caller has set this protocol on the transport and has put it in the other's place.
         """
@@ -388,6 +391,9 @@ class DownstreamH2(RimH2[StreamDown]):
         self.peer_ip = before.peer_ip
         self.client_ip = before.client_ip
         self.tls_version = before.tls_version
+        store = self.listener.store
+        if store is not None and len(store.snapshot()) > 1:
+            self._tls_context = self.transport.get_extra_info("ssl_object").context
         self._start()
         self.data_received(received)
 
@@ -410,9 +416,14 @@ class DownstreamH2(RimH2[StreamDown]):
         """Take no further request, finish those in flight, close (RFC 9113 6.8)."""
         if not self._draining_since and not self.is_closing:
             self._draining_since = monotonic()
-            self.codec.drain()
+            if not self.codec.streams:
+                self._say_goodbye()
             self.watch()
-            self.flush_soon()
+
+    def is_misdirected(self, host: str) -> bool:
+        """RFC 9113 9.1.2: clients reuse connections for hosts whose certificate this one is not."""
+        store, context = self.listener.store, self._tls_context
+        return store is not None and context is not None and store.misdirected(context, host)
 
     def current_site(self) -> Site:
         site = self.listener.site
@@ -446,20 +457,31 @@ class DownstreamH2(RimH2[StreamDown]):
             self.close()
         elif not codec.settings_acked and now - self._began > SETTINGS_S:
             codec.fail(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS not acknowledged"))
-        elif self._draining_since and now - self._draining_since > _DRAIN_S:
-            codec.finish_drain()
+        elif self._goodbye_at:
+            if now - self._goodbye_at > _DRAIN_S:
+                codec.finish_drain()
+        elif self._draining_since and now - self._draining_since > _DRAIN_BUSY_S:
+            self._say_goodbye()
 
     def _rest(self, now: float) -> None:
         if self._draining_since:
-            self.deadline = now + _DRAIN_S
+            self.watch()
             return
         self.deadline = self.active_at + self._site.idle_timeout_s
         if self.deadline <= now:
             self.codec.goaway(ErrorCode.NO_ERROR)
             self.end()
 
+    def _say_goodbye(self) -> None:
+        self._goodbye_at = monotonic()
+        self.codec.drain()
+        self.flush_soon()
+
     def _is_over(self) -> bool:
         codec = self.codec
+        if self._draining_since and not self._goodbye_at:
+            self._say_goodbye()
+            return False
         return codec.goaway_sent is not None and codec.goaway_sent <= codec.last_peer_stream
 
     def _on_fault(self) -> None:

@@ -149,7 +149,7 @@ class Exchange:
         self.bytes_out = 0
         self.upstream_s = -1.0
         self.expires_at = NEVER
-        self.response_headers: Sequence[Header] = ()
+        self.response_headers: tuple[Header, ...] = ()
         self.attempts = 0
         self.request_id = _take_id()
         self.waiting_on: Line | None = None
@@ -338,7 +338,7 @@ class Exchange:
             forwarded = self.down.forwarded_block + prep.host_block
         if prep.makes_trace:
             trace = self.request_id
-            if len(trace) != 32:  # noqa: PLR2004 - a trusted peer's id need not be ours
+            if len(trace) != 32:
                 trace = _take_id()
             return b"%b%b%b\r\ntraceparent: 00-%b-%b-01\r\n" % (
                 forwarded,

@@ -243,7 +243,7 @@ class FilteredExchange(Exchange):
         self.upstream_s = monotonic() - self.started
         if end:
             self.up = None
-        if head.status == 101:  # noqa: PLR2004
+        if head.status == 101:
             super().on_response_head(head, body, end)
             return
         self._respond(head, body, end)
@@ -437,7 +437,7 @@ class FilteredExchange(Exchange):
         for hook in self._chain.end:
             try:
                 hook(request, outcome)
-            except Exception as error:  # noqa: BLE001, PERF203 - a plugin may raise anything
+            except Exception as error:
                 log.error("on_end of a filter failed", exc_info=error)  # noqa: TRY400
                 self.site.stats.filter_errors.add(_culprit(error))
 

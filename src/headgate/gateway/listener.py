@@ -55,6 +55,7 @@ class Listener:
         self.h2_limits = _h2_limits(site)
         self.h2_judge = Judge()
         self.connections: set[Connection] = set()
+        self._emptied = asyncio.Event()
         self._spawn = spawn
         self._per_ip: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
@@ -111,6 +112,11 @@ class Listener:
         for connection in list(self.connections):
             connection.drain()
 
+    async def wait_empty(self) -> None:
+        """Return when a draining listener has no connection left."""
+        if self.connections:
+            await self._emptied.wait()
+
     def close_all(self) -> None:
         for connection in list(self.connections):
             connection.close()
@@ -154,6 +160,8 @@ class Listener:
             return
         self.connections.remove(conn)
         self.stats.open -= 1
+        if self.draining and not self.connections:
+            self._emptied.set()
         left = self._per_ip.get(conn.peer_ip, 1) - 1
         if left:
             self._per_ip[conn.peer_ip] = left
@@ -183,7 +191,7 @@ class Listener:
     def _turn_away(self, conn: DownstreamH1, status: int, reason: str) -> None:
         self.stats.refused.add(reason)
         body = json.dumps({"type": "about:blank", "status": status, "detail": reason}).encode()
-        phrase = "Service Unavailable" if status == 503 else "Too Many Requests"  # noqa: PLR2004
+        phrase = "Service Unavailable" if status == 503 else "Too Many Requests"
         conn.transport.write(
             (
                 f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"

@@ -58,7 +58,7 @@ def render(
                 "title": title_of(status),
                 "status": status,
                 "detail": detail,
-                "source": source or ("client" if status < 500 else "gateway"),  # noqa: PLR2004
+                "source": source or ("client" if status < 500 else "gateway"),
                 "request_id": ex.request_id.decode("latin-1"),
             }
         ).encode()
@@ -67,7 +67,7 @@ def render(
 
 def for_upstream(ex: Exchange, failure: UpstreamFailed) -> tuple[ResponseHead, bytes]:
     status, source, detail = _UPSTREAM[failure.kind]
-    headers = _RETRY_LATER if status == 503 else ()  # noqa: PLR2004
+    headers = _RETRY_LATER if status == 503 else ()
     return render(ex, status, detail, source=source, headers=headers)
 
 

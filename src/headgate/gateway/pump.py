@@ -3,7 +3,8 @@
 Theory of operation. While every hook answers at once a chunk passes straight through. When one
 hands back an awaitable, the pump is *busy*: chunks that come meanwhile queue up, the source is
 told to wait beyond `HELD_MAX`, and when the hook is done the queue goes on through the hooks, in
-order. A hook may refuse the message with a `Reply`, which ends the pump. In *gather* mode the chunks are collected first and the hooks see them as one.
+order. A hook may refuse the message with a `Reply`, which ends the pump. In *gather* mode the
+chunks are collected first and the hooks see them as one.
 """
 
 from __future__ import annotations

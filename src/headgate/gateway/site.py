@@ -109,7 +109,9 @@ class RouteRuntime:
         )
         location = fill(redirect.to, values).encode("latin-1", "replace")
         reason = problem.title_of(redirect.status).encode("ascii")
-        return ResponseHead(redirect.status, ((b"location", location),), reason=reason, length=0), b""
+        return ResponseHead(
+            redirect.status, ((b"location", location),), reason=reason, length=0
+        ), b""
 
 
 class Prepared:
@@ -193,7 +195,7 @@ class Prepared:
 
     def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
         route = self.route
-        made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""  # noqa: PLR2004
+        made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
         log.add(
             (
                 time.time() - duration_s,  # noqa: TID251 - the log tells wall time
@@ -326,7 +328,7 @@ class Site:
         if prep is None:
             prep = Prepared(self, RequestHead("-", "", "", "", "", (), keep_alive=False))
             prep.refuse(refusal.status, refusal.reason)
-            if len(self._refused) < 64:  # noqa: PLR2004 - refusals are a fixed set; a guard only
+            if len(self._refused) < 64:
                 self._refused[refusal] = prep
         return prep
 
@@ -387,4 +389,3 @@ def _trace_id(head: RequestHead) -> bytes | None:
     if found[2] == _NO_TRACE or found[3] == _NO_SPAN:
         return None
     return found[2]
-

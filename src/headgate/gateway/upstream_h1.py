@@ -282,10 +282,10 @@ class UpstreamH1(asyncio.Protocol):
                 self._break(ex, parsed.reason)
                 return
             head = parsed
-            if head.status >= 200:  # noqa: PLR2004
+            if head.status >= 200:
                 self._heads.put(block, head)
         status = head.status
-        if status < 200:  # noqa: PLR2004
+        if status < 200:
             self._read_informational(ex, head, rest)
             return
         if not body_follows(ex.prep.head.method, status):
@@ -307,7 +307,9 @@ class UpstreamH1(asyncio.Protocol):
         self._release(head.keep_alive, rest)
         ex.on_response_head(head, body, end=True)
 
-    def _begin_body(self, ex: Exchange, head: ResponseHead, reader: BodyReader, rest: bytes) -> None:
+    def _begin_body(
+        self, ex: Exchange, head: ResponseHead, reader: BodyReader, rest: bytes
+    ) -> None:
         self._reader = reader
         self._keep = head.keep_alive
         payload, rest = reader.feed(rest) if rest else (b"", b"")
@@ -356,7 +358,7 @@ class UpstreamH1(asyncio.Protocol):
             self.close()
 
     def _read_informational(self, ex: Exchange, head: ResponseHead, rest: bytes) -> None:
-        if head.status == 101:  # noqa: PLR2004
+        if head.status == 101:
             forward = ex.forward
             if forward is None or forward.upgrade is None or head.upgrade != forward.upgrade:
                 self._break(ex, "switched protocols without being asked")

@@ -14,6 +14,7 @@ nothing about it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -37,8 +38,14 @@ from headgate.wire import local_ca
 from headgate.wire.connect import Endpoint, Tls, connect
 from headgate.wire.http1.head import HeadLimits
 from headgate.wire.resolve import Resolver
-from headgate.wire.tls import HTTP1, HTTP2_AND_1, TlsProfile, load_certificates, upstream_context
-from headgate.wire.tls import CertificateStore
+from headgate.wire.tls import (
+    HTTP1,
+    HTTP2_AND_1,
+    CertificateStore,
+    TlsProfile,
+    load_certificates,
+    upstream_context,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -53,7 +60,6 @@ if TYPE_CHECKING:
 _UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
-_DRAIN_POLL_S: Final = 0.02
 
 
 class Worker:
@@ -123,12 +129,13 @@ class Worker:
 
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting, let what is in flight finish, close what is left at the deadline."""
-        until = monotonic() + deadline_s
         for listener in self._listeners.values():
             listener.stop_listening()
             listener.drain()
-        while monotonic() < until and any(x.connections for x in self._listeners.values()):
-            await asyncio.sleep(_DRAIN_POLL_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                for listener in self._listeners.values():
+                    await listener.wait_empty()
         for listener in self._listeners.values():
             listener.close_all()
         for line in [*self._lines.values(), *self._retired]:
@@ -192,11 +199,13 @@ class Worker:
             line.sweep(now)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]  # what it yields is the loop's affair
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _load_certificates(self, config: Config) -> dict[str, tuple[tuple[Certificate, ...], TlsProfile]]:
+    def _load_certificates(
+        self, config: Config
+    ) -> dict[str, tuple[tuple[Certificate, ...], TlsProfile]]:
         stores: dict[str, tuple[tuple[Certificate, ...], TlsProfile]] = {}
         wall = time.time()  # noqa: TID251 - certificates live in wall time
         for spec in config.listeners:
@@ -213,7 +222,9 @@ class Worker:
             elif tls.cert_file is not None:
                 files = [(tls.cert_file, tls.key_file or tls.cert_file)]
             else:
-                files = [(pair.cert_file, pair.key_file or pair.cert_file) for pair in tls.certificates]
+                files = [
+                    (pair.cert_file, pair.key_file or pair.cert_file) for pair in tls.certificates
+                ]
             certificates, faults = load_certificates(files, profile, wall)
             errors = tuple(fault for fault in faults if fault.level == "error")
             if errors:

@@ -107,7 +107,7 @@ class MatchRule:
         if self.networks:
             fits = self.takes_client(request.client_ip)
             where = ", ".join(str(network) for network in self.networks)
-            who = request.client_ip or "a client without an address"
+            who = shown(request.client_ip)[1:-1] or "a client without an address"
             verb = "is in" if fits else "is not in"
             found.append(Check("client_ip", fits, f"client_ip: {who} {verb} {where}"))
         return tuple(found)
@@ -117,7 +117,7 @@ class MatchRule:
         if fitting:
             best = min(fitting, key=host_order)
             verb = "is" if best == host else "is below"
-            return Check("host", True, f'host: "{host}" {verb} "{best}"')
+            return Check("host", True, f'host: {shown(host)} {verb} "{best}"')
         wanted = ", ".join(f'"{wanted}"' for wanted in self.hosts)
         return Check("host", False, f"host: wanted {wanted}, got {shown(host)}")
 

@@ -19,7 +19,6 @@ refused by either side; `timeout` connected, but the handshake was not finished 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -124,19 +123,13 @@ async def _start(
     sock: socket.socket,
     tls: Tls | None,
 ) -> tuple[asyncio.Transport, _P]:
-    try:
-        if tls is None:
-            return await loop.create_connection(factory, sock=sock)
-        return await loop.create_connection(
-            factory, sock=sock, ssl=tls.context, server_hostname=tls.server_name
-        )
-    except BaseException:
-        # The socket belongs to a transport by now, which must be the one to close it: asyncio
-        # keeps its books by descriptor. But a transport that is cancelled before its first turn
-        # goes on with the handshake; this way it reads the end of the stream and gives up.
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        raise
+    # From here on the socket is the loop's, which closes it also on failure and cancellation;
+    # closing it here as well would confuse asyncio, which keeps its books by descriptor.
+    if tls is None:
+        return await loop.create_connection(factory, sock=sock)
+    return await loop.create_connection(
+        factory, sock=sock, ssl=tls.context, server_hostname=tls.server_name
+    )
 
 
 async def _open_tcp(
@@ -164,13 +157,13 @@ async def _open_tcp(
                 running.discard(attempt)
                 error = attempt.exception()
                 if error is None:
-                    running |= done - {attempt}
                     return attempt.result()
                 # The first failure is told: it is about the address that is preferred.
                 if failure is None and isinstance(error, OSError):
                     failure = error
         raise failure or OSError("no address")
     finally:
+        # Also one that was done together with the winner, as it was not looked at.
         for attempt in running:
             attempt.add_done_callback(_discard)
             attempt.cancel()

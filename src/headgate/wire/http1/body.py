@@ -24,8 +24,20 @@ from headgate.wire.message import Refusal
 if TYPE_CHECKING:
     from headgate.wire.message import Header
 
+# chunk-ext of RFC 9112 7.1.1 to the letter: a quote left open would let another parser read past
+# the line end.
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _SIZE_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n"
+    rb"([0-9A-Fa-f]{1,15})"
+    rb"(?:[ \t]*+;[ \t]*+"
+    + _TOKEN
+    + rb"(?:[ \t]*+=[ \t]*+(?:"
+    + _TOKEN
+    + rb"|"
+    + _QUOTED
+    + rb"))?+)*+"
+    rb"\r\n"
 )
 _SIZE_LINE_MAX: Final = 256
 _EXTENSIONS_MAX: Final = 16 * 1024

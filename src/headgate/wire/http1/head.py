@@ -68,7 +68,8 @@ _HOP_BY_HOP: Final = frozenset(
 _JUDGED: Final = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NOT_NAMEABLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 
-# RFC 9110 6.5.1: fields that must not travel in a trailer section.
+# RFC 9110 6.5.1: fields that must not travel in a trailer section; with them those by which we
+# tell services who asks, which nobody may say behind our back.
 FORBIDDEN_TRAILERS: Final = _JUDGED | {
     b"authorization",
     b"set-cookie",
@@ -85,6 +86,10 @@ FORBIDDEN_TRAILERS: Final = _JUDGED | {
     b"retry-after",
     b"vary",
     b"forwarded",
+    b"x-real-ip",
+    b"x-request-id",
+    b"traceparent",
+    b"tracestate",
     b"via",
     b"max-forwards",
     b"range",
@@ -141,9 +146,7 @@ def judge_partial(data: bytes | bytearray, limits: HeadLimits) -> Refusal | None
     return None
 
 
-def parse_request_head(  # noqa: PLR0911 - each return is one rule of the RFC
-    block: bytes, limits: HeadLimits, scheme: str
-) -> RequestHead | Refusal:
+def parse_request_head(block: bytes, limits: HeadLimits, scheme: str) -> RequestHead | Refusal:
     line = _REQUEST_LINE.match(block)
     if line is None:
         return _why_not_a_request_line(block, limits)
@@ -157,7 +160,7 @@ def parse_request_head(  # noqa: PLR0911 - each return is one rule of the RFC
     raw_fields = _FIELD.findall(block, start)
     if len(raw_fields) > limits.field_count:
         return TOO_MANY_FIELDS
-    fields = _judge_fields(block, start, raw_fields)
+    fields = _judge_fields(block, start, raw_fields, twins=True)
     if isinstance(fields, Refusal):
         return fields
     is_11 = line[3] == b"1"
@@ -215,7 +218,7 @@ def parse_response_head(block: bytes, limits: HeadLimits) -> ResponseHead | Refu
     raw_fields = _FIELD.findall(block, start)
     if len(raw_fields) > limits.field_count or len(block) > limits.head_bytes:
         return BAD_RESPONSE_FIELD
-    fields = _judge_fields(block, start, raw_fields)
+    fields = _judge_fields(block, start, raw_fields, twins=False)
     if isinstance(fields, Refusal):
         return BAD_RESPONSE_FIELD
     is_11 = line[1] == b"1"
@@ -224,7 +227,7 @@ def parse_response_head(block: bytes, limits: HeadLimits) -> ResponseHead | Refu
     if isinstance(length, Refusal):
         return BAD_RESPONSE_LENGTH
     chunked = fields.coding is not None
-    if status < 200 or status == 204:  # noqa: PLR2004
+    if status < 200 or status == 204:
         # RFC 9112 6.1, RFC 9110 8.6: these carry neither field. A server that sends one may
         # also send the body that goes with it, and that would be read as the next response.
         if chunked or length > 0:
@@ -238,17 +241,17 @@ def parse_response_head(block: bytes, limits: HeadLimits) -> ResponseHead | Refu
         length=length,
         chunked=chunked,
         keep_alive=b"close" not in options and (is_11 or b"keep-alive" in options),
-        upgrade=_upgrade(fields) if status == 101 else None,  # noqa: PLR2004
+        upgrade=_upgrade(fields) if status == 101 else None,
     )
 
 
 def body_follows(method: str, status: int) -> bool:
     """RFC 9112 6.3, rules 1 and 2: some responses end with their head, whatever it announces."""
-    return method != "HEAD" and status >= 200 and status not in (204, 304)  # noqa: PLR2004
+    return method != "HEAD" and status >= 200 and status not in (204, 304)
 
 
 def parse_trailers(block: bytes, limits: HeadLimits) -> tuple[Header, ...] | Refusal:
-    """The trailer section including its empty line; forbidden fields are dropped (RFC 9110 6.5.1)."""
+    """The trailer section with its empty line; forbidden fields are dropped (RFC 9110 6.5.1)."""
     if not _ALL_FIELDS.fullmatch(block):
         return BAD_FIELD
     raw_fields = _FIELD.findall(block)
@@ -259,7 +262,7 @@ def parse_trailers(block: bytes, limits: HeadLimits) -> tuple[Header, ...] | Ref
         name = raw_name.lower()
         if b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
             return TWIN_FIELD
-        if name not in FORBIDDEN_TRAILERS:
+        if name not in FORBIDDEN_TRAILERS and not name.startswith(b"x-forwarded-"):
             kept.append((name, raw_value.rstrip(b" \t")))
     return tuple(kept)
 
@@ -307,9 +310,12 @@ class _Fields:
 _OPTION_WORDS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
-def _judge_fields(  # noqa: C901, PLR0912 - one branch a field that frames the message
-    block: bytes, start: int, raw_fields: list[tuple[bytes, bytes]]
+def _judge_fields(
+    block: bytes, start: int, raw_fields: list[tuple[bytes, bytes]], *, twins: bool
 ) -> _Fields | Refusal:
+    """Sort the fields. `twins`: refuse names that imitate another with an underscore, a matter of
+    requests, since it is CGI's reading of them that makes them dangerous (RFC 3875 4.1.18).
+    """
     if not _ALL_FIELDS.fullmatch(block, start):
         return BAD_LINE_END if _BARE.search(block, start) else BAD_FIELD
     fields = _Fields()
@@ -319,7 +325,7 @@ def _judge_fields(  # noqa: C901, PLR0912 - one branch a field that frames the m
         name = raw_name.lower()
         value = raw_value.rstrip(b" \t")
         if name not in _JUDGED:
-            if b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
+            if twins and b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
                 return TWIN_FIELD
             keep((name, value))
         elif name == b"host":
@@ -347,9 +353,7 @@ def _judge_fields(  # noqa: C901, PLR0912 - one branch a field that frames the m
     return fields
 
 
-_ALL_FIELDS: Final = re.compile(
-    rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
-)
+_ALL_FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
 
 
 def _upgrade(fields: _Fields) -> str | None:
@@ -370,6 +374,4 @@ def _why_not_a_request_line(block: bytes, limits: HeadLimits) -> Refusal:
     return BAD_LINE
 
 
-_OTHER_VERSION: Final = re.compile(
-    _TOKEN + rb"+ [\x21-\x7e]+ HTTP/(?!1\.[01]\r)[0-9]\.[0-9]\r\n"
-)
+_OTHER_VERSION: Final = re.compile(_TOKEN + rb"+ [\x21-\x7e]+ HTTP/(?!1\.[01]\r)[0-9]\.[0-9]\r\n")

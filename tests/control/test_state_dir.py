@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headgate.control.state_dir import StateDir, StateDirUnusable
+from headgate.errors import AlreadyRunning
+from tests.control.running import ENV
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_it_is_made_for_its_owner_alone(tmp_path: Path):
+    state = StateDir(tmp_path / "a" / "b")
+    state.prepare()
+    assert mode(state.path) == 0o700
+    assert list(state.path.iterdir()) == []
+
+
+def test_one_that_others_could_enter_is_tightened(tmp_path: Path):
+    path = tmp_path / "state"
+    path.mkdir(mode=0o755)
+    StateDir(path).prepare()
+    assert mode(path) == 0o700
+
+
+def test_the_token_is_made_once_and_is_hard_to_guess(tmp_path: Path):
+    state = StateDir(tmp_path)
+    assert state.token() is None
+    token = state.make_token()
+    assert len(token) >= 40
+    assert state.make_token() == token == state.token()
+    assert mode(tmp_path / "admin-token") == 0o600
+
+
+def test_a_token_file_that_others_could_read_is_tightened(tmp_path: Path):
+    (tmp_path / "admin-token").write_text("chosen\n")
+    assert StateDir(tmp_path).make_token() == "chosen"
+    assert mode(tmp_path / "admin-token") == 0o600
+
+
+def test_the_lock_names_its_holder_and_ends_with_it(tmp_path: Path):
+    state = StateDir(tmp_path)
+    assert state.running_pid() is None
+    fd = state.lock()
+    assert not os.get_inheritable(fd)
+    with pytest.raises(AlreadyRunning) as refused:
+        StateDir(tmp_path).lock()
+    assert refused.value.pid == os.getpid()
+    assert state.running_pid() == os.getpid()
+    os.close(fd)
+    assert state.running_pid() is None
+    os.close(state.lock())
+
+
+def test_a_file_is_whole_or_absent(tmp_path: Path):
+    state = StateDir(tmp_path)
+    assert state.read_json("totals.json") == {}
+    (tmp_path / "totals.json").write_text('{"half')
+    assert state.read_json("totals.json") == {}
+    state.write_json("totals.json", {"a": 1})
+    assert state.read_json("totals.json") == {"a": 1}
+    assert mode(tmp_path / "totals.json") == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["totals.json"]
+
+
+def test_a_plain_file_in_the_way_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateDirUnusable, match="is a plain file; move it away"):
+        StateDir(tmp_path / "file").prepare()
+    with pytest.raises(StateDirUnusable, match="has a plain file in its path"):
+        StateDir(tmp_path / "file" / "state").prepare()
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from headgate.control.state_dir import StateDir, StateDirUnusable
+try:
+    StateDir(Path(sys.argv[1])).prepare()
+except StateDirUnusable as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "says"),
+    [
+        (
+            "mount -t tmpfs -o size=4k none {d} && dd if=/dev/zero of={d}/f bs=4k count=1",
+            "full disk",
+        ),
+        ("mount -t tmpfs -o ro none {d}", "is on a read-only file system"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_told_with_the_way_out(tmp_path: Path, mount: str, says: str):
+    namespaces = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not allow a new mount namespace")
+    script = (
+        f"{mount.format(d=tmp_path)} 2>/dev/null; exec {sys.executable} -c '{PREPARE}' {tmp_path}/s"
+    )
+    done = subprocess.run(
+        [*namespaces, "sh", "-c", script], capture_output=True, text=True, env=ENV, check=False
+    )
+    assert says in done.stdout, done.stdout + done.stderr
+    assert "choose another with --state-dir" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_directory_of_another_user_is_refused(tmp_path: Path):
+    path = tmp_path / "state"
+    path.mkdir(mode=0o777)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(StateDirUnusable, match="belongs to user 12345"):
+        StateDir(path).prepare()
