@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from headgate.control.redaction import brought_in, redact
 
@@ -22,7 +23,7 @@ def test_what_references_brought_in_is_shown_as_them(tmp_path: Path):
 
 
 def test_names_that_say_secret_hide_their_values():
-    document = {
+    document: dict[str, Any] = {
         "admin": {"token": "abc", "bind": "127.0.0.1:1"},
         "services": {"a": {"tls": {"key_file": "/k", "cert_file": "/c"}}},
         "headers": {

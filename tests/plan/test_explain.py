@@ -21,7 +21,10 @@ ROUTES = {
 
 def router():
     return Router(
-        [rule_from_spec(MatchSpec.model_validate(m), i, n, 0) for i, (n, m) in enumerate(ROUTES.items())]
+        [
+            rule_from_spec(MatchSpec.model_validate(m), i, n, 0)
+            for i, (n, m) in enumerate(ROUTES.items())
+        ]
     )
 
 

@@ -7,11 +7,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.plan.reference_router import Asked, decide
 
 from headgate.config.routes import MatchSpec
 from headgate.plan.match import Matched, MatchRule, Missed
 from headgate.plan.router import MatchInput, Router, rule_from_spec
+from tests.plan.reference_router import Asked, decide
 
 
 def rules(*specs, priorities=()):

@@ -141,8 +141,7 @@ DIFFERENCES = (
         },
     ),
     Difference(
-        "nginx takes any scheme, HAProxy passes it on. We are a gateway for http and "
-        "https.",
+        "nginx takes any scheme, HAProxy passes it on. We are a gateway for http and https.",
         {
             "absolute-form-ftp": (1, "loose"),
         },
@@ -168,7 +167,7 @@ DIFFERENCES = (
         },
     ),
     Difference(
-        "Names with \"_\" for \"-\" are passed on (by HAProxy) or dropped (by nginx, whose "
+        'Names with "_" for "-" are passed on (by HAProxy) or dropped (by nginx, whose '
         "instance then sees nothing of it). We refuse those that imitate a field which "
         "frames or identifies.",
         {

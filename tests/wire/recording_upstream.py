@@ -122,7 +122,10 @@ class RecordingUpstream:
                 number = self._connections
                 self._open.add(connection)
             threading.Thread(
-                target=self._serve, args=(connection, number), name=f"upstream-{number}", daemon=True
+                target=self._serve,
+                args=(connection, number),
+                name=f"upstream-{number}",
+                daemon=True,
             ).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:

@@ -51,7 +51,7 @@ class Message:
 
 def _lines(data: bytes, at: int) -> tuple[list[bytes], int]:
     """The lines up to an empty one, each ended by CRLF; and where they end."""
-    lines = []
+    lines: list[bytes] = []
     while True:
         end = data.find(b"\n", at)
         if end < 0:
@@ -154,13 +154,17 @@ def read_request(data: bytes, at: int = 0) -> Message:
     return _body(message, data, body_at, _framing(message.fields) or 0)
 
 
-def read_response(data: bytes, at: int = 0, method: bytes = b"GET", *, closed: bool = False) -> Message:
+def read_response(
+    data: bytes, at: int = 0, method: bytes = b"GET", *, closed: bool = False
+) -> Message:
     """Read a response to `method`; `closed` says that no more bytes will come."""
     lines, body_at = _lines(data, at)
     if not lines:
         raise NotHttp("empty line before a response")
     start = lines[0]
-    if not (start.startswith(b"HTTP/1.1 ") and start[9:12].isdigit() and start[12:13] in (b" ", b"")):
+    if not (
+        start.startswith(b"HTTP/1.1 ") and start[9:12].isdigit() and start[12:13] in (b" ", b"")
+    ):
         raise NotHttp(f"status line {start!r}")
     if not VALUE.issuperset(start):
         raise NotHttp("status line")

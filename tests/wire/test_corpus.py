@@ -137,7 +137,10 @@ def test_a_response_of_the_corpus(case, in_pieces, gateway, upstream, scripted):
             return
         cuts = sorted({1, raw.find(b"\n"), raw.find(b"\r\n\r\n") + 3, len(raw) - 1})
         ends = [cut for cut in cuts if 0 < cut < len(raw)]
-        scripted(*(raw[a:b] for a, b in zip([0, *ends], [*ends, len(raw)], strict=True)), close=case.closes)
+        scripted(
+            *(raw[a:b] for a, b in zip([0, *ends], [*ends, len(raw)], strict=True)),
+            close=case.closes,
+        )
     else:
         scripted(raw, close=case.closes)
     request = case.method + b" /p HTTP/1.1\r\nHost: h.example\r\n" + case.headers + b"\r\n"
@@ -175,7 +178,9 @@ def test_a_response_of_the_corpus(case, in_pieces, gateway, upstream, scripted):
     assert not gateway.errors
 
 
-@pytest.mark.parametrize("late", [b"x", b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
+@pytest.mark.parametrize(
+    "late", [b"x", b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"]
+)
 def test_bytes_on_an_idle_connection_to_an_instance_close_it(late, gateway, upstream, scripted):
     scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", late)
     with Dialogue(gateway.port()) as client:

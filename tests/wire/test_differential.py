@@ -72,7 +72,7 @@ def fronts(upstream, tmp_path_factory):
 @pytest.fixture(scope="module")
 def readings(fronts, upstream):
     """What reaches the instance through each, case by case."""
-    found = {}
+    found: dict[str, dict[str, int | str]] = {}
     for front in fronts:
         with Dialogue(front.port) as client:
             client.send(PROBE)
@@ -98,7 +98,8 @@ def test_headgate_is_never_the_laxest(readings):
     laxer = {
         case: seen
         for case, seen in readings.items()
-        if strictness(seen["headgate"]) > max(strictness(seen["nginx"]), strictness(seen["haproxy"]))
+        if strictness(seen["headgate"])
+        > max(strictness(seen["nginx"]), strictness(seen["haproxy"]))
     }
     assert not laxer
 
@@ -106,7 +107,9 @@ def test_headgate_is_never_the_laxest(readings):
 def test_every_difference_is_explained(readings, fronts):
     versions = {front.name: front.version for front in fronts[:2]}
     if versions != VERSIONS:
-        pytest.skip(f"the table is of {VERSIONS}, here are {versions}; the other tests hold for all")
+        pytest.skip(
+            f"the table is of {VERSIONS}, here are {versions}; the other tests hold for all"
+        )
     differences = {
         case.id: (readings[case.id]["nginx"], readings[case.id]["haproxy"])
         for case in COMPARED

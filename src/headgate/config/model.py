@@ -155,7 +155,7 @@ class ForwardedSpec(Spec):
     """What services are told about the client."""
 
     x_forwarded: Flag = True
-    """Send `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`. What the client sent under these
+    """Send `X-Forwarded-For`, `-Proto` and `-Host`. What the client sent under these
     names is kept only when it comes from `trusted_proxies`."""
 
     forwarded: Flag = False
@@ -167,7 +167,7 @@ class ForwardedSpec(Spec):
         Words("name or `false`"),
         WithJsonSchema({"type": ["string", "boolean"]}),
     ] = "headgate"
-    """The name to give in `Via` (RFC 9110 section 7.6.3), both ways; `false` sends none."""
+    """The name to give in `Via` to services (RFC 9110 section 7.6.3); `false` sends none."""
 
 
 class RequestIdSpec(Spec):

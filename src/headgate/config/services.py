@@ -193,8 +193,8 @@ class ServiceSpec(PolicyFields):
     """How a request's instance is chosen. `round_robin` takes them in turn, by weight."""
 
     http: Annotated[Literal["auto", "1.1", "2"], BeforeValidator(text_of)] = "auto"
-    """The protocol spoken to instances. `auto` is HTTP/1.1 over plain connections, and what the
-    instance prefers (ALPN) over TLS. gRPC over plain connections needs `2`."""
+    """The protocol spoken to instances. `auto` is HTTP/1.1, which every instance speaks and which
+    costs less here; gRPC needs `2`, over TLS (by ALPN) and over plain connections alike."""
 
     host: Annotated[
         str,

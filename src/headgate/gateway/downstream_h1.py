@@ -46,7 +46,6 @@ _BUFFER_MAX: Final = 64 * 1024
 _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 1024 * 1024
 _HALF_CLOSED_S: Final = 1.0
-_RATE_GRACE_S: Final = 10.0
 MISDIRECTED: Final = Refusal(421, "the connection is for another host")
 _H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -338,7 +337,7 @@ class DownstreamH1(asyncio.Protocol):
         head = prep.head
         self._is_10 = head.version == 10
         self._is_head = head.method == "HEAD"
-        if not head.keep_alive:
+        if not head.keep_alive or self.requests == self._site.limits.requests_per_connection:
             self._close_after = True
         self.deadline = NEVER
         self._exchange = ex = self._site.exchange(self, prep, now)
@@ -423,7 +422,15 @@ class DownstreamH1(asyncio.Protocol):
             ex.refuse(reader.refusal.status, reader.refusal.reason)
             return
         self._body_bytes += len(data)
-        self.deadline = monotonic() + self._site.body_timeout_s
+        now = monotonic()
+        self.deadline = now + self._site.body_timeout_s
+        limits = self._site.limits
+        taken_s = now - self._body_since
+        if taken_s > limits.min_rate_grace and self._body_bytes < limits.min_rate * taken_s:
+            self._count("slow_body")
+            self._close_after = True
+            ex.refuse(408, "request body slower than the minimum rate")
+            return
         if payload:
             ex.on_request_data(payload)
         if reader.is_done and self._exchange is ex:
@@ -446,7 +453,10 @@ class DownstreamH1(asyncio.Protocol):
 
     def _keep_for_later(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
-        if len(self._buffer) > _BUFFER_MAX and not self._paused:
+        ahead = self._buffer.count(b"\r\n\r\n")
+        if (
+            len(self._buffer) > _BUFFER_MAX or ahead >= self._site.limits.pipeline
+        ) and not self._paused:
             self._paused = True
             self.transport.pause_reading()
 

@@ -105,6 +105,7 @@ class Exchange:
         "bytes_in",
         "bytes_out",
         "client_ip",
+        "connect_s",
         "down",
         "error",
         "excluded",
@@ -127,6 +128,7 @@ class Exchange:
         "up",
         "upstream_s",
         "waiting_on",
+        "waits_since",
     )
 
     def __init__(self, down: Downstream, site: Site, prep: Prepared, now: float) -> None:
@@ -148,11 +150,13 @@ class Exchange:
         self.bytes_in = 0
         self.bytes_out = 0
         self.upstream_s = -1.0
+        self.connect_s = -1.0
         self.expires_at = NEVER
         self.response_headers: tuple[Header, ...] = ()
         self.attempts = 0
         self.request_id = _take_id()
         self.waiting_on: Line | None = None
+        self.waits_since = 0.0
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
         self.trailers_in: Sequence[Header] = ()
@@ -228,6 +232,7 @@ class Exchange:
     def on_connected(self, up: Upstream) -> None:
         """A connection that this exchange waited for is its own now."""
         self.waiting_on = None
+        self.connect_s = monotonic() - self.waits_since
         body, end = b"", self.request_done
         if self._pending:
             body = b"".join(self._pending)
@@ -389,6 +394,7 @@ class Exchange:
         self.expires_at = self.started + route.total_s
         got = route.service.take(self)
         if got is None:
+            self.waits_since = monotonic()
             if body:
                 self._hold(body)
         elif isinstance(got, UpstreamFailed):

@@ -48,6 +48,15 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
 _TRACE_FIELDS: Final = frozenset({b"traceparent", b"tracestate"})
+_OPTIONS_ALL: Final = (
+    ResponseHead(
+        204,
+        ((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),),
+        reason=b"No Content",
+        length=0,
+    ),
+    b"",
+)
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 
@@ -104,7 +113,8 @@ class RouteRuntime:
         values.update(
             scheme=head.scheme,
             host=head.authority,
-            path=head.path,
+            # A path may begin with two slashes, and "//host" in a Location is another host.
+            path="/" + head.path.lstrip("/"),
             query=f"?{head.query}" if head.has_query else "",
         )
         location = fill(redirect.to, values).encode("latin-1", "replace")
@@ -118,6 +128,7 @@ class Prepared:
     """A head with everything that follows from it; shared by all requests that look the same."""
 
     __slots__ = (
+        "_fixed",
         "_refusal",
         "_site",
         "_stats",
@@ -137,6 +148,7 @@ class Prepared:
         self._site = site
         self._stats: RouteStats = site.stats.route("", "")
         self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
+        self._fixed: tuple[ResponseHead, bytes] | None = None
         self.head = head
         self.route: RouteRuntime | None = None
         self.forward: Forward | None = None
@@ -151,12 +163,17 @@ class Prepared:
     def refuse(self, status: int, reason: str, headers: tuple[Header, ...] = ()) -> None:
         self._refusal = (status, reason, headers)
 
+    def answer_with(self, fixed: tuple[ResponseHead, bytes]) -> None:
+        self._fixed = fixed
+
     def lead_to(self, route: RouteRuntime) -> None:
         self.route = route
         self._stats = self._site.stats.route(route.name, route.service_name)
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""
+        if self._fixed is not None:
+            return self._fixed
         status, reason, headers = self._refusal or (404, "no route matches", ())
         ex.error = ex.error or reason
         return problem.render(ex, status, reason, headers=headers)
@@ -201,7 +218,7 @@ class Prepared:
                 time.time() - duration_s,  # noqa: TID251 - the log tells wall time
                 duration_s,
                 ex.upstream_s,
-                -1.0,
+                ex.connect_s,
                 ex.status,
                 ex.bytes_in,
                 ex.bytes_out,
@@ -309,7 +326,10 @@ class Site:
         prep.trace_id = _trace_id(head)
         prep.makes_trace = prep.trace_id is None
         if not isinstance(found, Matched):
-            if found.allow:
+            if head.path == "*":
+                # RFC 9110 9.3.7: about the server as a whole; with no route for it, that is us.
+                prep.answer_with(_OPTIONS_ALL)
+            elif found.allow:
                 allow = ", ".join(found.allow).encode("ascii")
                 prep.refuse(405, "the path is known, the method is not", ((b"allow", allow),))
             else:

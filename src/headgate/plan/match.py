@@ -102,7 +102,9 @@ class MatchRule:
             wanted = ", ".join(sorted(self.methods))
             is_in = request.method in self.methods
             verb = "is one of" if is_in else "is not one of"
-            found.append(Check("method", is_in, f"method: {request.method} {verb} {wanted}"))
+            found.append(
+                Check("method", is_in, f"method: {shown(request.method)[1:-1]} {verb} {wanted}")
+            )
         found.extend(condition.check(request) for condition in self.conditions)
         if self.networks:
             fits = self.takes_client(request.client_ip)

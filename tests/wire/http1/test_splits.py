@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.gateway.upstream_h1 import render_request
-from headgate.wire.http1.body import ChunkedReader, LengthReader, UntilCloseReader, chunk, last_chunk
+from headgate.wire.http1.body import (
+    ChunkedReader,
+    LengthReader,
+    UntilCloseReader,
+    chunk,
+    last_chunk,
+)
 from headgate.wire.http1.head import (
     HeadLimits,
     judge_partial,
@@ -121,9 +127,7 @@ def test_a_body_until_close_is_everything(data, places):
     assert feed(UntilCloseReader(), cut(data, places))[0] == data
 
 
-HEADS = [
-    case.raw[: case.raw.index(b"\r\n\r\n") + 4] for case in CASES if b"\r\n\r\n" in case.raw
-]
+HEADS = [case.raw[: case.raw.index(b"\r\n\r\n") + 4] for case in CASES if b"\r\n\r\n" in case.raw]
 
 
 @pytest.mark.parametrize("block", HEADS, ids=lambda block: repr(block[:60]))
@@ -194,7 +198,9 @@ def broken(draw, blocks):
         at = draw(st.integers(0, max(len(data) - 5, 0)))
         until = at + draw(st.integers(0, 3))
         data[at:until] = draw(
-            st.sampled_from([b"", b" ", b"\t", b"\r", b"\n", b"\r\n", b":", b",", b"_", b"\0", b"1", b"A"])
+            st.sampled_from(
+                [b"", b" ", b"\t", b"\r", b"\n", b"\r\n", b":", b",", b"_", b"\0", b"1", b"A"]
+            )
         )
     return bytes(data)
 
@@ -230,4 +236,8 @@ def test_a_response_head_that_is_taken_says_one_thing(data):
     block = b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)
     block += b"".join(b"%b: %b\r\n" % field for field in head.headers) + b"\r\n"
     message = read_response(block, closed=True)
-    assert not {n for n, _ in message.fields} & {b"content-length", b"transfer-encoding", b"connection"}
+    assert not {n for n, _ in message.fields} & {
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+    }

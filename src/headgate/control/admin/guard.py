@@ -10,7 +10,8 @@ Before any endpoint, in this order:
 2. *Host.* A page that a browser shows may make its own name resolve to 127.0.0.1 and then read
    our answers (DNS rebinding). It cannot know the token, so this matters for what is open
    without one: there the Host must be an address, `localhost`, or the name we are bound to.
-3. *Size and time.* The body is gathered here, up to a bound and a deadline.
+3. *Size and time.* The body is gathered here, up to a bound and a deadline; the head has a bound
+   too, before everything else.
 
 Open without a token: health, because load balancers ask for it, and the description of the API,
 which is the same for everybody.
@@ -31,6 +32,7 @@ from headgate.control.admin.problem import problem
 __all__ = ["Guard"]
 
 OPEN_PATHS = frozenset({"/", "/api/health", "/docs", "/openapi.json"})
+MAX_HEAD_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 
@@ -48,6 +50,15 @@ class Guard:
         if scope["type"] != "http":
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+            # The server's own bound counts only what it has not parsed yet.
+            refusal = problem(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"heads of the admin API have at most {MAX_HEAD_BYTES} bytes",
+                headers={"connection": "close"},
+            )
+            await refusal(scope, receive, send)
+            return
         if not self._is_local and not self._has_token(headers):
             if scope["path"] not in OPEN_PATHS:
                 refusal = problem(
