@@ -108,7 +108,7 @@ class Crowd(threading.Thread):
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Before, beside, after."""
+    """Before, while they arrive, beside, after."""
     with stage(options.seconds) as on:
         cpu = on.ground.cores.client
         server = on.start(PEERS[options.peer], ProxySpec())
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 phases[phase] = {
                     key: getattr(got, key) for key in ("p50", "p95", "p99", "max", "errors")
                 }
-                print(f"{phase:8} {phases[phase]}", flush=True)
+                print(f"{phase:17} {phases[phase]}", flush=True)
 
             measure("warm-up", 1)
             del phases["warm-up"]
@@ -131,6 +131,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             crowd = Crowd(server.port, options.clients)
             crowd.start()
             try:
+                # A thousand connections in one second are a crowd before they are slow.
+                measure("while they arrive", 3)
                 measure("beside", options.seconds)
             finally:
                 crowd.stop()

@@ -287,7 +287,7 @@ DIFFERENCES = (
             "chunk-extension-nul": (1, 1),
             "chunk-extension-control": (1, 1),
             "chunk-extension-del": (1, 1),
-            "chunk-trailer-nul": (1, "loose"),
+            "chunk-trailer-nul": (1, 0),
         },
     ),
     Difference(

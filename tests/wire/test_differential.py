@@ -21,7 +21,7 @@ from tests.wire.dialogue import PROBE, Dialogue
 from tests.wire.differences import TABLE, VERSIONS
 from tests.wire.recording_upstream import RecordingUpstream
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
 
 LOOSE = "loose"
 """The instance got bytes that are no strict HTTP."""
@@ -30,6 +30,8 @@ LOOSE = "loose"
 def reading(port, case, upstream):
     """How many requests of the case reach the instance, or that they were not strict."""
     upstream.reset()
+    # How long a silence means that no further answer will come.
+    quiet_s = 0.2 if b"/inner" in case.raw or len(case.answers) > 1 else 0.04
     with Dialogue(port, b"HEAD" if case.raw.startswith(b"HEAD ") else b"GET") as client:
         client.send(case.raw)
         if case.ends:
@@ -37,7 +39,7 @@ def reading(port, case, upstream):
         until = monotonic() + 1.5
         while monotonic() < until:
             before = len(client.outcome.statuses)
-            out = client.read(before + 1, 0.03 if before else 0.3)
+            out = client.read(before + 1, quiet_s if before else 0.3)
             if out.closed or out.broken or (before and len(out.statuses) == before):
                 break
     if upstream.violations:
@@ -104,18 +106,30 @@ def test_headgate_is_never_the_laxest(readings):
     assert not laxer
 
 
+def told(case, seen):
+    """What the table says of a reading.
+
+    Of a body that goes wrong on its way, the instance may have got the wrong bytes or not, as
+    the peer's reads happened to fall.
+    """
+    return 0 if case.partial and seen == LOOSE else seen
+
+
 def test_every_difference_is_explained(readings, fronts):
     versions = {front.name: front.version for front in fronts[:2]}
     if versions != VERSIONS:
         pytest.skip(
             f"the table is of {VERSIONS}, here are {versions}; the other tests hold for all"
         )
-    differences = {
-        case.id: (readings[case.id]["nginx"], readings[case.id]["haproxy"])
+    found = {
+        case.id: (
+            told(case, readings[case.id]["nginx"]),
+            told(case, readings[case.id]["haproxy"]),
+        )
         for case in COMPARED
-        if {readings[case.id]["nginx"], readings[case.id]["haproxy"]} != {case.seen}
     }
-    assert differences == TABLE
+    same = {case.id: (case.seen, case.seen) for case in COMPARED}
+    assert {case: seen for case, seen in found.items() if seen != same[case]} == TABLE
 
 
 def test_the_table_names_cases_of_the_corpus():

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import socket
 import time
 import uuid
@@ -124,9 +125,35 @@ class Control:
     def begin(self) -> None:
         """Start what runs beside requests. On the running loop."""
         self._process.start(asyncio.get_running_loop())
-        self.token = self.current.config.admin.token or self.state.make_token()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Act on what `current` says about control itself."""
+        self.token = self.current.config.admin.token or self._own_token()
         self._follow_files()
         self.write_instance()
+
+    def _own_token(self) -> str:
+        try:
+            return self.state.make_token()
+        except StateDirUnusable as error:
+            # The gateway serves, and the socket in the state directory still answers; better a
+            # token that nobody knows than none.
+            log.error("the admin token cannot be kept: %s", error)  # noqa: TRY400
+            return self.token or secrets.token_urlsafe(32)
+
+    def committed(self, message: Message) -> None:
+        """Workers took up a configuration that an earlier control process had sent."""
+        document: dict[str, Any] = json.loads(message.payload)
+        self.current = Current(
+            generation=message.fields["generation"],
+            config=from_document(document),
+            document=document,
+            outline=Outline.from_json(message.fields["outline"]),
+            addresses=message.fields["addresses"],
+            loaded_at=time.time(),  # noqa: TID251  for the operator
+        )
+        self._take_up()
 
     def end(self) -> None:
         self._process.stop()
@@ -229,9 +256,7 @@ class Control:
             loaded_at=time.time(),  # noqa: TID251  for the operator
             plan=plan,
         )
-        self.token = loaded.config.admin.token or self.state.make_token()
-        self._follow_files()
-        self.write_instance()
+        self._take_up()
         return []
 
     # --------------------------------------------------------------------------------- watch

@@ -71,9 +71,7 @@ class ControlProcess:
 
     def _heard(self, message: Message) -> None:
         if message.kind == "start":
-            self._control = Control(Start.of(message), message.payload, self._channel)
-            self._control.begin()
-            self._spawn(self._control.hub.poll(), "poll")
+            self._start(message)
             return
         control = self._control
         if control is None:
@@ -89,6 +87,8 @@ class ControlProcess:
                 control.hub.connect(message.fields["worker"], message.fields["pid"], message.fds[0])
             case "reload":
                 self._spawn(control.reload(message.fields["reason"]), "reload")
+            case "committed":
+                control.committed(message)
             case "draining":
                 control.is_draining = True
             case "stop":
@@ -97,6 +97,17 @@ class ControlProcess:
                 pass  # we write to standard error, which nobody rotates
             case _:
                 log.warning("the supervisor said %r, which means nothing", message.kind)
+
+    def _start(self, message: Message) -> None:
+        try:
+            self._control = Control(Start.of(message), message.payload, self._channel)
+            self._control.begin()
+        except Exception:
+            # To the supervisor a crash, to be tried again ever more seldom: there is no use in a
+            # control process that has not begun.
+            log.exception("control cannot start")
+            os._exit(70)
+        self._spawn(self._control.hub.poll(), "poll")
 
     async def _serve(self, control: Control, message: Message) -> None:
         """Serve on the sockets that we were given, and only there."""

@@ -127,11 +127,11 @@ class ControlSeat:
 
     # ------------------------------------------------------------------------- telling
 
-    def send(self, kind: str, **fields: Any) -> bool:
+    def send(self, kind: str, payload: bytes = b"", **fields: Any) -> bool:
         """Say something, if anybody is there to hear it."""
         if self.child is None:
             return False
-        self.child.channel.send(kind, **fields)
+        self.child.channel.send(kind, payload, **fields)
         return True
 
     def send_admin_sockets(self) -> None:

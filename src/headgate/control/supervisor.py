@@ -279,14 +279,19 @@ class Supervisor:
             if refused is not None:
                 control.channel.answer(message, "refused", faults=refused.faults)
                 return
-            rows = self._crew.snapshot()
+            addresses = self._crew.listeners.addresses()
             control.channel.answer(
-                message,
-                "applied",
-                generation=candidate.generation,
-                workers=sum(row["state"] == "ready" for row in rows),
-                addresses=self._crew.listeners.addresses(),
+                message, "applied", generation=candidate.generation, addresses=addresses
             )
+            if self._control.child is not control:
+                # It died meanwhile, and its successor was told the configuration before this one.
+                self._control.send(
+                    "committed",
+                    candidate.document,
+                    generation=candidate.generation,
+                    outline=candidate.outline.to_json(),
+                    addresses=addresses,
+                )
 
     async def _try_apply(self, candidate: Candidate) -> Refused | None:
         outline = candidate.outline

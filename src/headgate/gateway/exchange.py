@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from headgate.errors import UpstreamFailed
 from headgate.gateway import problem
@@ -81,20 +81,22 @@ class Upstream(Protocol):
 class _Ids:
     """Request ids, 128 random bits as hex, cut from a batch: a system call for every 512."""
 
-    __slots__ = ("_batch",)
+    __slots__ = ("batch",)
 
     def __init__(self) -> None:
-        self._batch: list[bytes] = []
+        self.batch: list[bytes] = []
 
     def take(self) -> bytes:
-        batch = self._batch
+        batch = self.batch
         if not batch:
             text = os.urandom(16 * _ID_BATCH).hex().encode()
             batch.extend(text[i : i + 32] for i in range(0, len(text), 32))
         return batch.pop()
 
 
-_take_id: Final = _Ids().take
+_ids: Final = _Ids()
+_take_id: Final = _ids.take
+_batch: Final = _ids.batch
 
 
 class Exchange:
@@ -107,6 +109,7 @@ class Exchange:
         "client_ip",
         "connect_s",
         "down",
+        "ended",
         "error",
         "excluded",
         "expires_at",
@@ -137,6 +140,7 @@ class Exchange:
         self.prep = prep
         self.route: RouteRuntime | None = prep.route
         self.started = now
+        self.ended = 0.0
         self.client_ip = down.client_ip
         self.up: Upstream | None = None
         self.forward: Forward | None = prep.forward
@@ -154,7 +158,7 @@ class Exchange:
         self.expires_at = NEVER
         self.response_headers: tuple[Header, ...] = ()
         self.attempts = 0
-        self.request_id = _take_id()
+        self.request_id = _batch.pop() if _batch else _take_id()
         self.waiting_on: Line | None = None
         self.waits_since = 0.0
         self._pending: list[bytes] | None = None
@@ -258,12 +262,14 @@ class Exchange:
         self.status = head.status
         self.response_headers = head.headers
         self.bytes_out = len(body)
-        self.upstream_s = monotonic() - self.started
+        self.ended = now = monotonic()
+        self.upstream_s = now - self.started
         if end:
             self.up = None
-        self.down.send_head(self, head, body, end)
-        if end:
-            self._finish()
+            self.down.send_head(self, head, body, end)
+            self._finish(now)
+        else:
+            self.down.send_head(self, head, body, end)
 
     def on_response_data(self, data: bytes) -> None:
         if not self.finished:
@@ -363,11 +369,10 @@ class Exchange:
     def response_block(self) -> bytes:
         site = self.site
         if site.response_time:
-            ms = (monotonic() - self.started) * 1000
             return b"%b%b\r\nx-response-time: %.3fms\r\n" % (
                 site.request_id_prefix,
                 self.request_id,
-                ms,
+                ((self.ended or monotonic()) - self.started) * 1000,
             )
         return b"%b%b\r\n" % (site.request_id_prefix, self.request_id)
 
@@ -397,12 +402,13 @@ class Exchange:
             self.waits_since = monotonic()
             if body:
                 self._hold(body)
-        elif isinstance(got, UpstreamFailed):
+        elif got.__class__ is UpstreamFailed:
             self.on_upstream_failed(got, unsent=True)
         elif self._pending is not None or self.trailers_in:
-            self.on_connected(got)  # what was held for another instance goes along
+            # What was held for another instance goes along.
+            self.on_connected(cast("Upstream", got))
         else:
-            self._send(got, body, end)
+            self._send(cast("Upstream", got), body, end)
 
     def _send(self, up: Upstream, body: bytes, end: bool) -> None:
         self.up = up
@@ -454,10 +460,10 @@ class Exchange:
             self.waiting_on = None
             waiting_on.forget(self)
 
-    def _finish(self) -> None:
+    def _finish(self, now: float = 0.0) -> None:
         self.finished = True
         if self.up is not None or self.waiting_on is not None:
             self._let_go()
         self._pending = None
-        self.prep.count(self, monotonic())
+        self.prep.count(self, now or monotonic())
         self.down.done(self)

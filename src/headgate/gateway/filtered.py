@@ -418,11 +418,11 @@ class FilteredExchange(Exchange):
         self._late = None
         self.refuse(500, "a filter failed")
 
-    def _finish(self) -> None:
+    def _finish(self, now: float = 0.0) -> None:
         for pump in (self._in, self._out):
             if pump is not None:
                 pump.close()
-        super()._finish()
+        super()._finish(now)
         request = self.request
         if request is None or not self._chain.wants_end:
             return

@@ -112,6 +112,9 @@ class Pool:
         self.is_closed = False
 
     def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+        ex.instance = self.name
+        if ex.attempts > 1:
+            self.stats.retries += 1
         idle = self.idle
         while idle:
             conn = idle.pop()

@@ -44,7 +44,7 @@ class RimH2(asyncio.Protocol, Generic[S]):
         self.wake = NEVER
         self.is_closing = False
         self.active_at = 0.0
-        """When bytes last came."""
+        """When bytes last came, or when the last stream was found gone."""
         self.blocked_at = 0.0
         """Since when the transport takes nothing; 0 while it does."""
         self._began = 0.0
@@ -129,7 +129,9 @@ class RimH2(asyncio.Protocol, Generic[S]):
         if self.codec.streams or self.blocked_at or not self.codec.settings_acked:
             self.deadline = now + CHECK_S
         else:
-            self.is_watched = False
+            if self.is_watched:
+                self.is_watched = False
+                self.active_at = now
             self._rest(now)
 
     def _flush(self) -> None:

@@ -12,7 +12,7 @@ from headgate.errors import UpstreamFailed
 from headgate.policy.balancer import BALANCERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from headgate.gateway.exchange import Exchange, Upstream
     from headgate.gateway.pool import Line
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServiceRuntime:
-    __slots__ = ("_lines", "_pick", "_single", "host", "name", "plan", "size")
+    __slots__ = ("_lines", "_pick", "host", "name", "plan", "size", "take")
 
     def __init__(self, plan: ServicePlan, lines: Sequence[Line]) -> None:
         self.plan = plan
@@ -30,24 +30,20 @@ class ServiceRuntime:
         self.size = len(self._lines)
         balancer = BALANCERS[plan.balance]([i.weight for i in plan.instances])
         self._pick = balancer.pick
-        self._single = self._lines[0] if self.size == 1 and plan.instances[0].weight else None
-
-    def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+        self.take: Callable[[Exchange], Upstream | UpstreamFailed | None]
         """A connection, None when the exchange has to wait for one, or why there is none."""
-        line = self._single
-        if line is None:
-            found = self._pick(ex.excluded)
+        alone = self.size == 1 and plan.instances[0].weight > 0
+        self.take = self._lines[0].take if alone else self._balanced
+
+    def _balanced(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+        found = self._pick(ex.excluded)
+        if found is None:
+            # Every instance has been tried; the last resort is to try one again.
+            found = self._pick(())
             if found is None:
-                # Every instance has been tried; the last resort is to try one again.
-                found = self._pick(())
-                if found is None:
-                    return UpstreamFailed("connect", "no instance has any weight")
-            line = self._lines[found]
-            ex.picked = found
-        ex.instance = line.name
-        if ex.attempts > 1:
-            line.stats.retries += 1
-        return line.take(ex)
+                return UpstreamFailed("connect", "no instance has any weight")
+        ex.picked = found
+        return self._lines[found].take(ex)
 
     def count_failure(self, picked: int, failure: UpstreamFailed) -> None:
         self._lines[picked].stats.failures.add(failure.kind)

@@ -418,6 +418,9 @@ class PoolH2:
         self._retries: dict[Exchange, tuple[Forward, bytes, int]] = {}
 
     def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+        ex.instance = self.name
+        if ex.attempts > 1:
+            self.stats.retries += 1
         for conn in self._conns:
             if conn.room:
                 self.stats.reused += 1

@@ -12,7 +12,7 @@ import html
 import json
 from typing import Any
 
-__all__ = ["CONTENT_SECURITY_POLICY", "docs_page"]
+__all__ = ["CONTENT_SECURITY_POLICY", "docs_page", "field_type", "resolved"]
 
 _STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}
@@ -112,7 +112,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
         )
     body = operation.get("requestBody")
     if body:
-        schema = _resolved(body["content"]["application/json"]["schema"], schemas)
+        schema = resolved(body["content"]["application/json"]["schema"], schemas)
         example = {
             name: field.get("default", "") for name, field in schema.get("properties", {}).items()
         }
@@ -128,12 +128,12 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
         parts.append(html.escape(response.get("description", "")) + "</p>")
         schema = response.get("content", {}).get("application/json", {}).get("schema")
         if schema:
-            parts.append(_fields(_resolved(schema, schemas), schemas))
+            parts.append(_fields(resolved(schema, schemas), schemas))
     parts.append("</details>")
     return "".join(parts)
 
 
-def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     if schema.get("type") == "array":
         schema = schema["items"]
     reference = schema.get("$ref")
@@ -145,7 +145,7 @@ def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     rows = [
-        f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(_type(field))}"
+        f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(field_type(field))}"
         f"<td>{html.escape(field.get('description', ''))}"
         for name, field in schema.get("properties", {}).items()
     ]
@@ -154,13 +154,13 @@ def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     return "<table><tr><th>Field<th>Type<th>Meaning" + "".join(rows) + "</table>"
 
 
-def _type(field: dict[str, Any]) -> str:
+def field_type(field: dict[str, Any]) -> str:
     if "$ref" in field:
         return str(field["$ref"]).rpartition("/")[2]
     if "enum" in field:
         return " or ".join(str(value) for value in field["enum"])
     if "anyOf" in field:
-        return " or ".join(_type(option) for option in field["anyOf"])
+        return " or ".join(field_type(option) for option in field["anyOf"])
     if field.get("type") == "array":
-        return f"list of {_type(field.get('items', {}))}"
+        return f"list of {field_type(field.get('items', {}))}"
     return str(field.get("type", "any"))

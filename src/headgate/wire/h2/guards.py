@@ -43,8 +43,9 @@ class GuardLimits:
     updates: Bucket = Bucket(burst=1000, per_s=100, earned=4)
     empty: Bucket = Bucket(burst=100, per_s=10)
     continuations: int = 32
-    block_bytes: int = 65_536
-    """A field block as sent, before decompression."""
+    block_bytes: int = 131_072
+    """A field block as sent, before decompression. Above the list that we announce, so that a
+    head a little too large is answered and not cut off."""
 
 
 @dataclass(slots=True)

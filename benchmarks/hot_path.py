@@ -1,0 +1,114 @@
+"""What Python costs on the request path: one GET through both rims, without a socket.
+
+    python -m benchmarks.hot_path [requests]
+
+The transports only keep what is written, so the figure is the data plane's own work: what is left
+of a request's time when the kernel and the event loop are taken away. Run it before and after
+touching the request path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import pstats
+import sys
+from time import perf_counter
+
+from headgate.config import from_document
+from headgate.gateway.access_log import AccessLog
+from headgate.gateway.compile import compile_chains
+from headgate.gateway.downstream_h1 import DownstreamH1
+from headgate.gateway.headcache import HeadCache
+from headgate.gateway.listener import Listener
+from headgate.gateway.pool import Pool, PoolSizes
+from headgate.gateway.service import ServiceRuntime
+from headgate.gateway.site import RouteRuntime, Site
+from headgate.gateway.upstream_h1 import UpstreamH1
+from headgate.gateway.wheel import Wheel
+from headgate.observe import WorkerStats
+from headgate.plan.build import build
+from headgate.wire.http1.head import HeadLimits
+
+REQUEST = b"GET /abc HTTP/1.1\r\nHost: 127.0.0.1:18080\r\n\r\n"
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Fri, 20 Nov 2026 14:48:54 GMT\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 34\r\nConnection: keep-alive\r\n\r\n"
+    b"hello world, this is a small body\n"
+)
+
+
+class Sink:
+    """A transport that keeps the last write."""
+
+    def __init__(self) -> None:
+        self.last = b""
+
+    def write(self, data: bytes) -> None:
+        self.last = data
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 5) if name == "peername" else None
+
+    def set_write_buffer_limits(self, *_: int) -> None: ...
+
+
+def make(log: str = "off") -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
+    document = {
+        "listeners": [{"bind": "127.0.0.1:18080"}],
+        "services": {"up": {"instances": ["http://127.0.0.1:19090"]}},
+        "routes": [{"match": {"path": "/"}, "to": "up"}],
+        "access_log": {"format": log, "path": "/dev/null"},
+    }
+    config = from_document(document)
+    plan = build(config)
+    stats = WorkerStats("bench", "0")
+    wheel = Wheel(0.0)
+    access_log = AccessLog(config.access_log, stats.log)
+    pool = Pool(
+        "up", "up", PoolSizes(), stats.instance("up", "up"), None, lambda work: work.close()
+    )  # type: ignore[arg-type]
+    service = ServiceRuntime(plan.services["up"], [pool])
+    routes = tuple(
+        RouteRuntime(route, service, chain)
+        for route, chain in zip(plan.routes, compile_chains(plan), strict=True)
+    )
+    spawn = None
+    site = Site(plan, plan.listeners[0], routes, stats, access_log, {}, spawn)  # type: ignore[arg-type]
+    listener = Listener("b", site, wheel, stats.listener("b"), stats, None, spawn)  # type: ignore[arg-type]
+    down, up = DownstreamH1(listener), UpstreamH1(pool, wheel, HeadCache(), HeadLimits())
+    client, instance = Sink(), Sink()
+    down.connection_made(client)  # type: ignore[arg-type]
+    up.connection_made(instance)  # type: ignore[arg-type]
+    pool.open = 1
+    pool.give(up)
+    return down, up, client, instance
+
+
+def run(count: int, log: str = "off") -> float:
+    down, up, client, instance = make(log)
+    ask, answer = down.data_received, up.data_received
+    best = float("inf")
+    for _ in range(5):
+        began = perf_counter()
+        for _ in range(count):
+            ask(REQUEST)
+            answer(RESPONSE)
+        best = min(best, (perf_counter() - began) / count)
+    if b"HTTP/1.1 200 OK" not in client.last or b"GET /abc" not in instance.last:
+        raise SystemExit(f"not proxied: {client.last!r} {instance.last!r}")
+    return best * 1e6
+
+
+async def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    print(f"bare                {run(count):.2f} us a request")
+    print(f"with JSON access log {run(count, 'json'):.2f} us a request")
+    if "--profile" in sys.argv:
+        profile = cProfile.Profile()
+        profile.runcall(run, count)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,39 @@
+"""What the tests of a running gateway share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway.rig import Gateway, Instance
+
+
+@pytest.fixture
+def start():
+    """Start gateways; none may have left an exception on its event loop."""
+    running: list[Gateway] = []
+
+    def begin(document):
+        gateway = Gateway(document)
+        running.append(gateway)
+        return gateway
+
+    yield begin
+    for gateway in running:
+        gateway.close()
+    # An exception in a callback fails no request, so this is where it shows.
+    assert [error for gateway in running for error in gateway.errors] == []
+
+
+@pytest.fixture
+def instance():
+    made = Instance()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other():
+    """A second instance."""
+    made = Instance()
+    yield made
+    made.close()
