@@ -19,7 +19,7 @@ class Told(Stream):
         super().__init__()
         self.head: ResponseHead | None = None
         self.informational: list[ResponseHead] = []
-        self.body = b""
+        self.body = bytearray()
         self.trailers: tuple[Header, ...] = ()
         self.ended = False
         self.reset: int | None = None

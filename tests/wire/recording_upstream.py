@@ -54,6 +54,8 @@ class RecordingUpstream:
 
     def __init__(self, respond: Callable[[Message], Answer] = answer_ok) -> None:
         self.respond = respond
+        self.early: Answer | None = None
+        """Sent when a head has come whole and its body has not, once a connection."""
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self._record = _Record()
@@ -132,6 +134,7 @@ class RecordingUpstream:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         record = self._record
         data = b""
+        hasty = True
         try:
             while True:
                 got = connection.recv(65536)
@@ -141,6 +144,11 @@ class RecordingUpstream:
                 data, go_on = self._take(connection, number, record, data)
                 if not go_on:
                     break
+                early = self.early
+                if early is not None and hasty and b"\r\n\r\n" in data:
+                    hasty = False
+                    for piece in early.pieces:
+                        connection.sendall(piece)
         except OSError:
             pass
         finally:

@@ -196,6 +196,10 @@ class DownstreamH1(asyncio.Protocol):
                 self._refuse(Refusal(408, "request head not complete in time"))
             else:
                 self.close()
+        elif ex.response_started and not self._unwritable and self._body is None:
+            # It has closed its side and is being answered: if it has gone altogether, the next
+            # write will tell, and an answer cut short because it is long would be our fault.
+            self.deadline = NEVER
         elif self._unwritable or self._body is None:
             # The client takes nothing, or has closed its side and had its grace.
             self._count("write_timeout" if self._unwritable else "half_closed")

@@ -8,9 +8,9 @@ the instance's stream limit, then makes another; exchanges that find no room wai
 every stream that ends serves the line.
 
 What the instance says it has not acted on (streams beyond its GOAWAY, REFUSED_STREAM; RFC 9113
-8.7) is asked again, whatever the method, as long as the whole request is still at hand: first on
-another connection to the same instance, then through the exchange's own retry. A request whose
-body has begun to flow cannot be repeated by us and fails.
+8.7) is asked again, whatever the method, on another connection to the same instance. For that the
+first `_KEPT_BYTES` of a request's body are kept until its answer begins; a request of which more
+was sent cannot be repeated and fails.
 
 Every stream has its own times (first byte, idle, total), judged when the connection's turn comes
 (see `rim_h2`).
@@ -55,7 +55,10 @@ UPSTREAM_LIMITS: Final = H2Limits(
 response is bounded by the client's back-pressure on each stream."""
 
 _TUNNEL_IDLE_S: Final = 3600.0
-_AGAIN_MAX: Final = 3
+_KEPT_BYTES: Final = 64 * 1024
+_REFUSED_MAX: Final = 3
+_GOAWAY_MAX: Final = 16
+"""How often a request is asked again. A GOAWAY is a restart, a refusal may be a way to live."""
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 _GUESSED_STREAMS: Final = 100
 """How many streams a connection being made is expected to carry."""
@@ -65,29 +68,44 @@ _PASSED_ON: Final = frozenset(
 )
 
 
+class Retry:
+    """What has been sent of a request that is to be asked again."""
+
+    __slots__ = ("attempt", "body", "trailers")
+
+    def __init__(self, body: bytes, trailers: tuple[Header, ...], attempt: int) -> None:
+        self.body = body
+        self.trailers = trailers
+        self.attempt = attempt
+
+
 class StreamUp(Stream):
     __slots__ = (
-        "_again",
         "_await_until",
-        "_body",
         "_ex",
         "_forward",
         "_is_tunnel",
+        "_kept",
+        "_kept_bytes",
         "_key",
         "_paused",
+        "_retry",
         "_touched",
+        "_trailers",
         "_withheld",
         "conn",
     )
 
-    def __init__(self, conn: UpstreamH2, again: int = 0) -> None:
+    def __init__(self, conn: UpstreamH2, retry: Retry | None = None) -> None:
         super().__init__()
         self.conn = conn
-        self._again = again
+        self._retry = retry
         self._ex: Exchange | None = None
         self._forward: Forward | None = None
-        self._body: bytes | None = None
-        """The request's body, while the whole of it is at hand for another attempt."""
+        self._kept: list[bytes] | None = []
+        """What has been sent of the body, for another attempt; None when that is out."""
+        self._kept_bytes = 0
+        self._trailers: tuple[Header, ...] = ()
         self._await_until = NEVER
         self._touched = 0.0
         self._is_tunnel = False
@@ -112,8 +130,14 @@ class StreamUp(Stream):
                 return
             self._open_tunnel(ex, forward)
             return
+        trailers: tuple[Header, ...] = ()
+        retry = self._retry
+        if retry is not None:
+            body = retry.body + body
+            if end:
+                trailers = retry.trailers
+                end = not trailers
         if end:
-            self._body = body
             route = ex.route
             if route is not None:
                 self._await_until = min(now + route.first_byte_s, ex.expires_at)
@@ -138,12 +162,13 @@ class StreamUp(Stream):
         codec.open(self, block + passing, end=end and not body)
         if body:
             self._send(body, end=end)
+        if trailers:
+            self.send_end(trailers)
         if not conn.is_watched:
             conn.watch()
         conn.flush_soon()
 
     def send_data(self, data: bytes) -> None:
-        self._body = None
         self._touched = monotonic()
         if data:
             self._send(data, end=False)
@@ -151,7 +176,8 @@ class StreamUp(Stream):
 
     def send_end(self, trailers: Sequence[Header]) -> None:
         ex = self._ex
-        self.conn.codec.send_trailers(self, tuple(trailers))
+        self._trailers = tuple(trailers)
+        self.conn.codec.send_trailers(self, self._trailers)
         if ex is not None and ex.route is not None and not self.head_done:
             self._await_until = min(monotonic() + ex.route.first_byte_s, ex.expires_at)
         self.conn.flush_soon()
@@ -182,7 +208,7 @@ class StreamUp(Stream):
 
     def on_response(self, head: ResponseHead, *, end: bool) -> None:
         ex = self._ex
-        self._body = None
+        self._kept = None
         self._touched = self.conn.active_at
         if ex is None:
             return
@@ -233,15 +259,16 @@ class StreamUp(Stream):
         self.fail(UpstreamFailed(kind, f"{name_code(code)}: {reason}"))  # type: ignore[arg-type]  # one of two literals
 
     def on_refused(self) -> None:
-        ex, forward, body = self._ex, self._forward, self._body
+        ex, kept = self._ex, self._kept
         self._ex = None
-        if ex is None or forward is None:
+        if ex is None:
             return
-        if body is not None and self._again < _AGAIN_MAX:
-            self.conn.pool.again(ex, forward, body, self._again + 1)
+        attempt = self._retry.attempt + 1 if self._retry is not None else 1
+        bound = _REFUSED_MAX if self.conn.codec.peer_goaway is None else _GOAWAY_MAX
+        if kept is not None and attempt <= bound and not self._is_tunnel:
+            self.conn.pool.again(ex, Retry(b"".join(kept), self._trailers, attempt))
         else:
-            failure = UpstreamFailed("reset", "refused")
-            ex.on_upstream_failed(failure, unsent=body is not None and not body)
+            ex.on_upstream_failed(UpstreamFailed("reset", "refused"), unsent=kept == [])
 
     def on_writable(self) -> None:
         if self._ex is not None:
@@ -256,6 +283,13 @@ class StreamUp(Stream):
             ex.on_upstream_failed(failure)
 
     def _send(self, data: bytes, *, end: bool) -> None:
+        kept = self._kept
+        if kept is not None:
+            self._kept_bytes += len(data)
+            if self._kept_bytes <= _KEPT_BYTES:
+                kept.append(data)
+            else:
+                self._kept = None
         if not self.conn.codec.send_data(self, data, end=end) and not end and self._ex is not None:
             self._ex.on_upstream_unwritable()
 
@@ -415,7 +449,7 @@ class PoolH2:
         self._call_soon = call_soon
         self._conns: list[UpstreamH2] = []
         self._serving = False
-        self._retries: dict[Exchange, tuple[Forward, bytes, int]] = {}
+        self._retries: dict[Exchange, Retry] = {}
 
     def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
         ex.instance = self.name
@@ -432,19 +466,17 @@ class PoolH2:
         self._enqueue(ex)
         return None
 
-    def again(self, ex: Exchange, forward: Forward, body: bytes, attempt: int) -> None:
-        """Repeat a whole request that the instance has not acted on."""
+    def again(self, ex: Exchange, retry: Retry) -> None:
+        """Repeat a request that the instance has not acted on."""
+        ex.up = None
         for conn in self._conns:
             if conn.room:
-                up = StreamUp(conn, attempt)
-                ex.up = up
-                up.send_request(ex, forward, body, end=True)
+                ex.on_connected(StreamUp(conn, retry))
                 return
         if self.is_closed or len(self.waiting) >= self.sizes.queue:
-            ex.on_upstream_failed(UpstreamFailed("closed", self.name), unsent=not body)
+            ex.on_upstream_failed(UpstreamFailed("closed", self.name))
             return
-        ex.up = None
-        self._retries[ex] = (forward, body, attempt)
+        self._retries[ex] = retry
         self._enqueue(ex)
 
     def forget(self, ex: Exchange) -> None:
@@ -458,15 +490,7 @@ class PoolH2:
             while self.waiting and conn.room:
                 ex = next(iter(self.waiting))
                 del self.waiting[ex]
-                retry = self._retries.pop(ex, None)
-                if retry is None:
-                    ex.on_connected(StreamUp(conn))
-                else:
-                    forward, body, attempt = retry
-                    ex.waiting_on = None
-                    up = StreamUp(conn, attempt)
-                    ex.up = up
-                    up.send_request(ex, forward, body, end=True)
+                ex.on_connected(StreamUp(conn, self._retries.pop(ex, None)))
         self._grow()
 
     def serve_soon(self) -> None:

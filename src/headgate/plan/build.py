@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from headgate.config import PolicyFields, TimeoutSpec
+from headgate.config.model import Spec
 from headgate.errors import HeadgateError
 from headgate.plan.conditions import MatchInput
 from headgate.plan.explain import Account, account
@@ -13,6 +15,7 @@ from headgate.plan.match import Matched, rule_from_spec
 from headgate.plan.paths_out import change_of
 from headgate.plan.plan import InstancePlan, Plan, RoutePlan, ServicePlan, Timeouts
 from headgate.plan.router import Router
+from headgate.units import format_duration, format_size
 from headgate.wire.host import parse_authority
 from headgate.wire.target import BadTarget, parse_target
 
@@ -101,10 +104,10 @@ class _Levels:
         for origin, prefix, level in self._levels:
             value = getattr(level, policy)
             if value is not None:
-                self.lines.append((policy, _in_short(value), origin))
+                self.lines.append((policy, _in_short(policy, value), origin))
                 return value, prefix + policy
         if default is not None:
-            self.lines.append((policy, _in_short(default), "default"))
+            self.lines.append((policy, _in_short(policy, default), "default"))
         return default, policy
 
 
@@ -134,13 +137,19 @@ def _route(index: int, spec: RouteSpec, config: Config) -> RoutePlan:
     )
 
 
-def _in_short(value: object) -> str:
-    """A policy in one line, with what was said and not every default."""
-    if isinstance(value, PolicyFields | TimeoutSpec) or hasattr(value, "model_dump"):
-        said = cast("Any", value).model_dump(mode="json", exclude_defaults=True)
-        text = ", ".join(f"{key}: {item}" for key, item in said.items()) or "all defaults"
+def _in_short(policy: str, value: object) -> str:
+    """A policy in one line, in the file's own units, with what was said and not every default."""
+    if policy == "body_limit" and isinstance(value, int):
+        text = format_size(value)
+    elif isinstance(value, TimeoutSpec):
+        text = ", ".join(
+            f"{name} {format_duration(wait)}" for name, wait in value if wait is not None
+        )
+    elif isinstance(value, Spec):
+        said = value.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(said, ensure_ascii=False) if said else "on, with all defaults"
     elif isinstance(value, tuple):
-        text = ", ".join(getattr(item, "use", str(item)) for item in value) or "none"
+        text = ", ".join(plugin.use for plugin in value) or "none"
     else:
-        text = str(value)
+        text = "off" if value is False else str(value)
     return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
