@@ -210,6 +210,12 @@ class Gateway:
     def worker_pids(self) -> list[int]:
         return [row["pid"] for row in self.workers() if row["state"] == "ready"]
 
+    def wait_workers(self, count: int) -> None:
+        wait_until(lambda: len(self.worker_pids()) == count)
+
+    def wait_gone(self, pid: int) -> None:
+        wait_until(lambda: all(row["pid"] != pid for row in self.workers()))
+
     def children(self) -> list[int]:
         return [
             int(pid)

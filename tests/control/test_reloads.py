@@ -137,7 +137,7 @@ def test_workers_are_added_and_retired_without_a_lost_request(gateway: Gateway):
             gateway.write(f"with{count}", workers=count)
             done = reload(gateway)
             assert done.returncode == 0, done.stderr
-            wait_until(lambda count=count: len(gateway.worker_pids()) == count)
+            gateway.wait_workers(count)
             load.wait_for_more()
     assert load.failures == []
 

@@ -45,7 +45,12 @@ def document(echo: EchoServer, **more):
 
 @pytest.fixture(scope="module")
 def gateway(echo):
-    limits = {"body_timeout": "1s", "idle_timeout": "1s", "write_timeout": "1s", "header_timeout": "2s"}
+    limits = {
+        "body_timeout": "1s",
+        "idle_timeout": "1s",
+        "write_timeout": "1s",
+        "header_timeout": "2s",
+    }
     running = RunningGateway(document(echo, limits=limits))
     yield running
     running.close()
@@ -161,7 +166,9 @@ def test_a_slow_stream_does_not_hold_up_a_quick_one(client):
 
 
 def test_expect_100_continue(client):
-    stream = client.ask("POST", "/x", ((b"expect", b"100-continue"), (b"content-length", b"2")), end=False)
+    stream = client.ask(
+        "POST", "/x", ((b"expect", b"100-continue"), (b"content-length", b"2")), end=False
+    )
     client.until(lambda: stream.informational or stream.is_over)
     assert [head.status for head in stream.informational] == [100]
     client.send(stream, b"ok", end=True)
@@ -229,7 +236,9 @@ def test_a_head_beyond_the_announced_list_is_431(client):
     assert client.get("/x").status == 200
 
 
-@pytest.mark.parametrize("authority", ["user@localhost", "a b", "exa mple", "[::1", "localhost:99999999"])
+@pytest.mark.parametrize(
+    "authority", ["user@localhost", "a b", "exa mple", "[::1", "localhost:99999999"]
+)
 def test_a_malformed_authority_is_no_request(client, authority):
     stream = client.wait(client.ask(authority=authority))
     assert stream.reset == ErrorCode.PROTOCOL_ERROR or stream.status == 400
@@ -385,7 +394,7 @@ def test_rapid_reset_ends_the_connection_and_its_work(gateway, client):
     ],
 )
 def test_floods_end_the_connection(gateway, client, flood):
-    with pytest.raises((OSError, AssertionError)):  # noqa: PT012 - it ends at some step
+    with pytest.raises((OSError, AssertionError)):
         for _ in range(200):
             client.raw(flood * 100)
             client.sock.settimeout(0.01)

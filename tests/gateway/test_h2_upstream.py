@@ -401,9 +401,7 @@ def test_a_reset_before_the_answer_is_502(code):
 def test_a_reset_in_the_middle_of_an_answer_is_passed_on(code, told):
     def act(served):
         served.answer(200, b"some", end=False)
-        served.conn.instance.later(
-            0.05, lambda: served.conn.codec.reset(served, code), served.conn
-        )
+        served.conn.instance.later(0.05, lambda: served.conn.codec.reset(served, code), served.conn)
 
     with serving(act) as (_, running), Client(running.port()) as client:
         stream = client.get("/")

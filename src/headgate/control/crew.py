@@ -6,12 +6,6 @@ A slot is a seat for one worker. Whoever sits there may change (crash, upgrade i
 slot keeps the seat's history for the back-off and for the operator. A worker that leaves has no
 seat any more: it drains beside its successor and is killed when its deadline has passed.
 
-Importing a worker's code takes half a second of a core, longer on a busy machine, and a killed
-worker is to be back within one. So one process is held in *reserve*: it has imported everything
-and has no seat and no configuration. Whoever dies is succeeded by it, and another is started a
-little later, when the machine may have its breath back. It never survives an upgrade: it would
-bring the old code back.
-
 `committed` is the configuration that every worker runs or is about to run; a worker that starts
 gets that one. `roll_out` moves the crew to a candidate:
 
@@ -42,12 +36,12 @@ from headgate.control.channel import ChannelClosed, Message
 from headgate.control.children import Child, Children, ending
 from headgate.control.launch import Outline
 from headgate.control.listening import Listeners
+from headgate.control.reserve import Reserve
 
 __all__ = ["Candidate", "Crew", "Refused", "Slot"]
 
 APPLY_TIMEOUT_S = 60.0
 RESPAWN_PATIENCE_S = 3.0
-RESERVE_AFTER_S = 2.0
 KILL_GRACE_S = 1.0  # between the end of the drain and SIGKILL
 
 Faults = list[dict[str, Any]]
@@ -107,9 +101,7 @@ class Crew:
         self._folder = folder
         self._on_change = on_change
         self._on_seated = on_seated
-        self.reserve: Child | None = None
-        self._reserve_backoff = Backoff()
-        self._reserve_timer: asyncio.TimerHandle | None = None
+        self.reserve = Reserve(lambda: self._exec(-1))
 
     # ------------------------------------------------------------------------------ seats
 
@@ -138,7 +130,7 @@ class Crew:
         if self.is_draining or slot.child is not None:
             return
         try:
-            slot.child = self._from_reserve(slot.index) or self.spawn(slot.index)
+            slot.child = self._try_reserve(slot.index) or self.spawn(slot.index)
         except OSError as error:
             self._wait_and_start(slot, f"could not be started: {error.strerror}", None)
             return
@@ -165,42 +157,11 @@ class Crew:
         fields, fds = self._terms(child, self.committed)
         child.channel.send("apply", self.committed.document, fds, **fields)
 
-    # ---------------------------------------------------------------------------- reserve
-
-    def _from_reserve(self, index: int) -> Child | None:
-        child, self.reserve = self.reserve, None
-        if child is None or child.channel.is_closed:
-            return None
-        child.index = index
-        child.started_at = time.monotonic()
-        self._employ(child)
-        self.keep_reserve()
-        return child
-
-    def keep_reserve(self, wait_s: float = RESERVE_AFTER_S) -> None:
-        """Have one in reserve a little later."""
-        if self._reserve_timer is not None:
-            self._reserve_timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._reserve_timer = loop.call_later(wait_s, self._fill_reserve)
-
-    def _fill_reserve(self) -> None:
-        self._reserve_timer = None
-        if self.is_draining or self.reserve is not None:
-            return
-        try:
-            self.reserve = self._exec(-1)
-        except OSError as error:
-            log.warning("no worker in reserve: %s", error)
-            self.keep_reserve(30.0)
-
-    def drop_reserve(self) -> None:
-        if self._reserve_timer is not None:
-            self._reserve_timer.cancel()
-            self._reserve_timer = None
-        child, self.reserve = self.reserve, None
+    def _try_reserve(self, index: int) -> Child | None:
+        child = self.reserve.try_take(index)
         if child is not None:
-            child.kill()
+            self._employ(child)
+        return child
 
     def _wait_and_start(self, slot: Slot, how: str, ready_at: float | None) -> None:
         now = time.monotonic()
@@ -223,17 +184,8 @@ class Crew:
     def ended(self, child: Child) -> None:
         """A worker process has ended, for whatever reason."""
         self.leaving.discard(child)
-        if child is self.reserve:
-            self.reserve = None
-            now = time.monotonic()
-            wait_s = max(self._reserve_backoff.crashed(now, child.started_at), RESERVE_AFTER_S)
-            log.warning(
-                "the worker in reserve (pid %d) %s; another in %g s",
-                child.pid,
-                ending(child.status or 0),
-                wait_s,
-            )
-            self.keep_reserve(wait_s)
+        if child in self.reserve:
+            self.reserve.ended(child)
             return
         slot = self.seat_of(child)
         if slot is None or self.is_draining:
@@ -275,7 +227,7 @@ class Crew:
                 self._tell_news(child)
             case "leaving":
                 # Somebody sent it SIGTERM: it drains, and its successor is wanted at once.
-                if child is self.reserve:
+                if child in self.reserve:
                     child.kill()
                     return
                 slot = self.seat_of(child)
@@ -432,7 +384,7 @@ class Crew:
     def drain(self) -> None:
         """Every worker finishes and ends; nobody is replaced."""
         self.is_draining = True
-        self.drop_reserve()
+        self.reserve.drop()
         for slot in self.slots:
             if slot.respawn is not None:
                 slot.respawn.cancel()

@@ -155,7 +155,7 @@ class Supervisor:
 
     def _announce(self, ready: int) -> None:
         self._is_announced = True
-        self._crew.keep_reserve()
+        self._crew.reserve.keep()
         notify("READY=1")
         if self._launch.incarnation:
             log.info("the supervisor runs the new code (pid %d)", os.getpid())
@@ -368,7 +368,7 @@ class Supervisor:
                 faults = refused.faults if refused else [fault("the gateway is draining")]
                 for entry in faults:
                     log.error("upgrade given up: %s", entry["message"])
-                self._crew.keep_reserve()
+                self._crew.reserve.keep()
                 answer("refused", faults=faults)
                 return
             answer(
@@ -387,7 +387,7 @@ class Supervisor:
             os.close(state_fd)
         if why is not None:
             return Refused([fault(f"the new code does not start: {why}")])
-        self._crew.drop_reserve()  # it has the old code in its head
+        self._crew.reserve.drop()  # it has the old code in its head
         for slot in list(self._crew.slots):
             if self._is_draining:
                 return None
@@ -442,7 +442,7 @@ class Supervisor:
         log.error("the supervisor goes on with the old code: %s", error)
         os.close(state_fd)
         self._control.reopen()
-        self._crew.keep_reserve()
+        self._crew.reserve.keep()
 
     def _kept_descriptors(self) -> list[int]:
         kept = [self._lock_fd]

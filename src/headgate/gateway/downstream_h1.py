@@ -540,7 +540,8 @@ class DownstreamH1(asyncio.Protocol):
 def render_head(head: ResponseHead) -> bytes:
     """Status line and fields, with the length when it is known; the rim adds what varies."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % field for field in head.headers]
+    if head.headers:
+        lines.append(b"\r\n".join([b": ".join(field) for field in head.headers]) + b"\r\n")
     if head.length >= 0 and head.status >= 200 and head.status != 204:
         lines.append(b"content-length: %d\r\n" % head.length)
     return b"".join(lines)

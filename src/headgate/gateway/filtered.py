@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("headgate.filters")
 
+_VARIANTS: Final = 8
+"""How many different outcomes of filters are kept with a head; more means they vary with each
+request, and keeping them would only cost memory."""
 _CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
 
 
@@ -154,17 +157,8 @@ class FilteredExchange(Exchange):
         has_body = self.prep.head.length != 0
         chain = self._chain
         gathers = chain.wants_request_body and has_body and chain.request_body_max is not None
-        self.forward = forward = Forward(
-            before.method,
-            before.target,
-            before.authority,
-            tuple(request.headers.raw),
-            length=request.length if has_body else 0,
-            scheme=before.scheme,
-            expects_continue=before.expects_continue and not gathers,
-            upgrade=before.upgrade,
-            te_trailers=before.te_trailers,
-        )
+        length = request.length if has_body else 0
+        self.forward = forward = self._forward_of(before, request, length, gathers=gathers)
         if not chain.wants_request_body or not has_body:
             self._dispatch(body, self.request_done)
             return
@@ -186,6 +180,34 @@ class FilteredExchange(Exchange):
             self._dispatch(b"", end=False)
         if body or self.request_done:
             self._in.feed(body, self.request_done)
+
+    def _forward_of(
+        self, before: Forward, request: Request, length: int, *, gathers: bool
+    ) -> Forward:
+        """The request as the filters left it; what they make of equal heads is made once."""
+        fields = tuple(request.headers.raw)
+        variants = self.prep.variants
+        is_shared = length == before.length and not gathers
+        if is_shared:
+            if fields == before.headers:
+                return before
+            known = variants.get(fields)
+            if known is not None:
+                return known
+        forward = Forward(
+            before.method,
+            before.target,
+            before.authority,
+            fields,
+            length=length,
+            scheme=before.scheme,
+            expects_continue=before.expects_continue and not gathers,
+            upgrade=before.upgrade,
+            te_trailers=before.te_trailers,
+        )
+        if is_shared and len(variants) < _VARIANTS:
+            variants[fields] = forward
+        return forward
 
     def on_request_data(self, data: bytes) -> None:
         if self.finished:
@@ -213,7 +235,7 @@ class FilteredExchange(Exchange):
 
     def _whole_request(self, body: bytes, _last: bool) -> None:
         if self.forward is not None and not self.finished:
-            self.forward.length = len(body)
+            self.forward.length = len(body)  # a gathered request's head is never shared
             self.trailers_in = ()
             self._in = None
             self._dispatch(body, end=True)
@@ -304,14 +326,7 @@ class FilteredExchange(Exchange):
         if reply is not None:
             super().answer(_local(reply))
             return
-        out = ResponseHead(
-            response.status,
-            tuple(response.headers.raw),
-            reason=head.reason
-            if response.status == head.status
-            else problem.title_of(response.status).encode(),
-            length=response.length,
-        )
+        out = _response_of(head, response)
         chain = self._chain
         if not chain.wants_response_body or not body_follows(request.method, response.status):
             self._begin_response(out, body, end)
@@ -367,9 +382,12 @@ class FilteredExchange(Exchange):
             self._finish()
 
     def _whole_response(self, body: bytes, _last: bool) -> None:
-        if self._head is not None and not self.finished:
-            self._head.length = len(body)
-            self._begin_response(self._head, body, end=True)
+        head = self._head
+        if head is not None and not self.finished:
+            if head.length != len(body):
+                # Heads are shared, so the length goes into one of this exchange's own.
+                head = ResponseHead(head.status, head.headers, reason=head.reason, length=len(body))
+            self._begin_response(head, body, end=True)
 
     def _response_piece(self, data: bytes, last: bool) -> None:
         if self.finished:
@@ -440,6 +458,26 @@ class FilteredExchange(Exchange):
             except Exception as error:
                 log.error("on_end of a filter failed", exc_info=error)  # noqa: TRY400
                 self.site.stats.filter_errors.add(_culprit(error))
+
+
+def _response_of(head: ResponseHead, response: Response) -> ResponseHead:
+    """The response as the filters left it; what they make of equal heads is made once."""
+    fields = tuple(response.headers.raw)
+    status, length = response.status, response.length
+    if status == head.status and length == head.length and fields == head.headers:
+        return head
+    key = (status, length, fields)
+    variants = head.variants
+    if variants is None:
+        variants = head.variants = {}
+    known = variants.get(key)
+    if known is not None:
+        return known
+    reason = head.reason if status == head.status else problem.title_of(status).encode()
+    made = ResponseHead(status, fields, reason=reason, length=length)
+    if len(variants) < _VARIANTS:
+        variants[key] = made
+    return made
 
 
 def _local(reply: Reply) -> tuple[ResponseHead, bytes]:

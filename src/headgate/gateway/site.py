@@ -21,13 +21,13 @@ from urllib.parse import quote
 from headgate.gateway import problem
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
-from headgate.gateway.headcache import HeadCache
 from headgate.gateway.wheel import NEVER
 from headgate.plan.conditions import MatchInput
 from headgate.plan.match import Matched
 from headgate.plan.paths_out import fill
 from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
+from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
 from headgate.wire.message import Forward, Refusal, RequestHead, ResponseHead, find
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_HOSTS_KEPT: Final = 1024
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
 _TRACE_FIELDS: Final = frozenset({b"traceparent", b"tracestate"})
@@ -142,6 +143,7 @@ class Prepared:
         "route",
         "trace_id",
         "trusted_forwarding",
+        "variants",
     )
 
     def __init__(self, site: Site, head: RequestHead) -> None:
@@ -159,6 +161,8 @@ class Prepared:
         self.received_id: bytes | None = None
         self.trace_id: bytes | None = None
         self.trusted_forwarding = False
+        self.variants: dict[tuple[Header, ...], Forward] = {}
+        """What filters have made of `forward`, by the fields they left."""
 
     def refuse(self, status: int, reason: str, headers: tuple[Header, ...] = ()) -> None:
         self._refusal = (status, reason, headers)
@@ -275,7 +279,11 @@ class Site:
         self.heads_trusted: HeadCache[Prepared] = HeadCache()
         self._match = plan.router.match
         self._pages = error_pages
-        self._dropped = frozenset({self.request_id_name})
+        # What never travels on as it came: the gateway says these itself.
+        own = frozenset({self.request_id_name})
+        self._dropped = own | forwarded.FORWARDING_NAMES
+        self._dropped_trusted = own | forwarded.REPLACED_NAMES
+        self._host_blocks: dict[str, bytes] = {}
         self._refused: dict[Refusal, Prepared] = {}
 
     def exchange(self, down: Downstream, prep: Prepared, now: float) -> Exchange:
@@ -318,7 +326,9 @@ class Site:
             )
             client_ip = known.ip
         else:
-            prep.host_block = forwarded.host_block(head.authority, self.options)
+            prep.host_block = self._host_blocks.get(head.authority) or self._host_block(
+                head.authority
+            )
         found = self._match(
             MatchInput(head.method, head.host, head.path, head.query, head.headers, client_ip)
         )
@@ -342,6 +352,13 @@ class Site:
             prep.forward = self.forward(prep, route, route.service)
         return prep
 
+    def _host_block(self, authority: str) -> bytes:
+        block = forwarded.host_block(authority, self.options)
+        if len(self._host_blocks) >= _HOSTS_KEPT:
+            self._host_blocks.clear()
+        self._host_blocks[authority] = block
+        return block
+
     def refused(self, refusal: Refusal) -> Prepared:
         """A stand-in for a request whose head could not be taken."""
         prep = self._refused.get(refusal)
@@ -359,8 +376,10 @@ class Site:
         path = head.path
         if plan.change_path is not None and path != "*":
             path = plan.change_path(path, prep.params)
-        dropped = self._dropped | _TRACE_FIELDS if prep.makes_trace else self._dropped
-        kept = forwarded.keep(head.headers, peer_trusted=prep.trusted_forwarding)
+        dropped = self._dropped_trusted if prep.trusted_forwarding else self._dropped
+        kept = [field for field in head.headers if field[0] not in dropped]
+        if prep.makes_trace:
+            kept = [field for field in kept if field[0] not in _TRACE_FIELDS]
         host = plan.host or service.host
         if host == "preserve":
             host = head.authority
@@ -371,7 +390,7 @@ class Site:
             head.method,
             f"{path}?{head.query}" if head.has_query else path,
             host,
-            tuple(field for field in kept if field[0] not in dropped),
+            tuple(kept),
             length=head.length,
             scheme=head.scheme,
             expects_continue=head.expects_continue,

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headgate.gateway.exchange import Exchange
-    from headgate.gateway.headcache import HeadCache
     from headgate.gateway.pool import Pool
     from headgate.gateway.wheel import Wheel
+    from headgate.wire.headcache import HeadCache
     from headgate.wire.http1.head import HeadLimits
     from headgate.wire.message import Forward, Header
 
@@ -137,7 +137,7 @@ class UpstreamH1(asyncio.Protocol):
                 self.transport.writelines([b"%x\r\n" % len(data), data, b"\r\n"])
         else:
             self.transport.write(data)
-        self._set_deadline(monotonic() + (TUNNEL_IDLE_S if self._raw else self._idle_s))
+        self._set_deadline(self._silence_until())
 
     def send_end(self, trailers: Sequence[Header]) -> None:
         self._sent = True
@@ -159,14 +159,16 @@ class UpstreamH1(asyncio.Protocol):
     def pause(self) -> None:
         if not self._paused and not self.is_closing:
             self._paused = True
-            # A client that takes nothing is judged by its own write time-out.
+            # A client that takes nothing is judged by its own write time-out, and by the total.
             self.deadline = NEVER
+            if self.exchange is not None and not self._raw:
+                self._set_deadline(self.exchange.expires_at)
             self.transport.pause_reading()
 
     def resume(self) -> None:
         if self._paused and not self.is_closing:
             self._paused = False
-            self._set_deadline(monotonic() + (TUNNEL_IDLE_S if self._raw else self._idle_s))
+            self._set_deadline(self._silence_until())
             self.transport.resume_reading()
 
     def close(self) -> None:
@@ -193,7 +195,7 @@ class UpstreamH1(asyncio.Protocol):
         if reader is None:
             self._read_head(ex, data)
             return
-        self.deadline = monotonic() + self._idle_s
+        self.deadline = self._silence_until()
         payload, rest = reader.feed(data)
         self._pass_body(ex, reader, payload, rest)
 
@@ -242,10 +244,13 @@ class UpstreamH1(asyncio.Protocol):
 
     # -- inside --------------------------------------------------------------------------------
 
-    @property
-    def _idle_s(self) -> float:
+    def _silence_until(self) -> float:
+        """When silence has lasted too long; no later than the end of the whole exchange."""
         ex = self.exchange
-        return ex.route.idle_s if ex is not None and ex.route is not None else TUNNEL_IDLE_S
+        if self._raw or ex is None or ex.route is None:
+            return monotonic() + TUNNEL_IDLE_S
+        until = monotonic() + ex.route.idle_s
+        return min(ex.expires_at, until)
 
     def _set_deadline(self, deadline: float) -> None:
         self.deadline = deadline
@@ -326,7 +331,7 @@ class UpstreamH1(asyncio.Protocol):
                 self._release(head.keep_alive, rest)
                 ex.on_response_head(head, payload, end=True)
                 return
-        self._set_deadline(monotonic() + self._idle_s)
+        self._set_deadline(self._silence_until())
         ex.on_response_head(head, payload, end=False)
         if reader.is_done and self.exchange is ex:
             self._end_body(ex, reader, rest)
@@ -396,7 +401,8 @@ def render_request(forward: Forward) -> bytes:
     lines = [f"{forward.method} {forward.target} HTTP/1.1\r\n".encode()]
     if forward.authority:
         lines.append(f"host: {forward.authority}\r\n".encode())
-    lines += [b"%b: %b\r\n" % field for field in forward.headers]
+    if forward.headers:
+        lines.append(b"\r\n".join([b": ".join(field) for field in forward.headers]) + b"\r\n")
     if forward.upgrade is not None:
         lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % forward.upgrade.encode())
     elif forward.length < 0:

@@ -2,6 +2,8 @@
 
 Theory of operation
 -------------------
+A connection is lent from the moment the instance's SETTINGS have come: one round trip more than
+the RFC asks for, and in return no stream is refused because we guessed how many are allowed.
 `UpstreamH2` owns a transport and the client's codec; `StreamUp` is one attempt of one exchange:
 a stream of the codec and the exchange's `Upstream` at once. `PoolH2` fills one connection until
 the instance's stream limit, then makes another; exchanges that find no room wait in line, and
@@ -369,7 +371,9 @@ class UpstreamH2(RimH2[StreamUp]):
         self._began = self.active_at = monotonic()
         self.codec = _ClientCodec(limits, self._began)
         self.codec.conn = self
-        self.codec.on_settings = pool.serve_soon
+        self.codec.on_settings = self._greeted
+        self.is_ready = False
+        """The instance's SETTINGS have come: how many streams it takes, and which extensions."""
 
     @property
     def room(self) -> int:
@@ -388,6 +392,13 @@ class UpstreamH2(RimH2[StreamUp]):
         self.deadline = NEVER
         self.pool.lost(self)
         self._fail_streams()
+
+    def _greeted(self) -> None:
+        if not self.is_ready:
+            self.is_ready = True
+            self.pool.on_ready(self)
+        else:
+            self.pool.serve_soon()
 
     def _inspect(self, now: float) -> None:
         codec = self.codec
@@ -448,6 +459,7 @@ class PoolH2:
         self._spawn = spawn
         self._call_soon = call_soon
         self._conns: list[UpstreamH2] = []
+        self._greeting: set[UpstreamH2] = set()
         self._serving = False
         self._retries: dict[Exchange, Retry] = {}
 
@@ -499,9 +511,17 @@ class PoolH2:
             self._serving = True
             self._call_soon(self.serve)
 
+    def on_ready(self, conn: UpstreamH2) -> None:
+        if conn in self._greeting:
+            self._greeting.remove(conn)
+            self._admit(conn)
+
     def lost(self, conn: UpstreamH2) -> None:
         if conn in self._conns:
             self._conns.remove(conn)
+        if conn in self._greeting:
+            self._greeting.remove(conn)
+            self._failed_to_connect(_no_greeting(conn))
         self._grow()
 
     def sweep(self, now: float) -> None:
@@ -558,28 +578,43 @@ class PoolH2:
         try:
             conn = await self._connect(self)
         except UpstreamFailed as failure:
-            self.connecting -= 1
-            self.failed += 1
-            self.last_failure = str(failure)
-            self._fail_line(failure, everyone=not self._conns and not self.connecting)
-            self._grow()
+            self._failed_to_connect(failure)
         except BaseException:
             self.connecting -= 1
             raise
         else:
-            self.connecting -= 1
-            self.stats.created += 1
             if conn.is_closing:
-                self._grow()
-                return
-            if self.is_closed:
-                conn.close()
-                return
-            self._conns.append(conn)
-            self.serve()
+                self._failed_to_connect(_no_greeting(conn))
+            elif conn.is_ready:
+                self._admit(conn)
+            else:
+                self._greeting.add(conn)
+
+    def _admit(self, conn: UpstreamH2) -> None:
+        self.connecting -= 1
+        self.stats.created += 1
+        if self.is_closed:
+            conn.close()
+            return
+        self._conns.append(conn)
+        self.serve_soon()
+
+    def _failed_to_connect(self, failure: UpstreamFailed) -> None:
+        self.connecting -= 1
+        self.failed += 1
+        self.last_failure = str(failure)
+        self._fail_line(failure, everyone=not self._conns and not self.connecting)
+        self._grow()
 
     def _fail_line(self, failure: UpstreamFailed, *, everyone: bool) -> None:
         for ex in list(self.waiting) if everyone else list(self.waiting)[:1]:
             if ex in self.waiting:
                 self.forget(ex)
                 ex.on_upstream_failed(failure, unsent=True)
+
+
+def _no_greeting(conn: UpstreamH2) -> UpstreamFailed:
+    fault = conn.codec.fault
+    if fault is None:
+        return UpstreamFailed("reset", f"{conn.pool.name}: closed before its SETTINGS")
+    return UpstreamFailed("protocol", f"{conn.pool.name}: no HTTP/2: {fault.reason}")

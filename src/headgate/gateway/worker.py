@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Final
 from headgate.config import ConfigInvalid, from_document
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.compile import compile_chains
-from headgate.gateway.headcache import HeadCache
 from headgate.gateway.listener import Listener
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.service import ServiceRuntime
@@ -36,6 +35,7 @@ from headgate.observe import ProcessWatch, WorkerStats
 from headgate.plan.build import build
 from headgate.wire import local_ca
 from headgate.wire.connect import Endpoint, Tls, connect
+from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
 from headgate.wire.resolve import Resolver
 from headgate.wire.tls import (

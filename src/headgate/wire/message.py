@@ -120,7 +120,8 @@ class ResponseHead:
     """What an instance (or the gateway itself) answers.
 
     `block` is the rendered HTTP/1.1 status line and fields, kept because the same head is often
-    sent many times; the HTTP/1.1 rim fills it on first use.
+    sent many times; the HTTP/1.1 rim fills it on first use. `variants` are the heads that filters
+    have made of it, by what they came out as.
     """
 
     __slots__ = (
@@ -133,6 +134,7 @@ class ResponseHead:
         "reason",
         "status",
         "upgrade",
+        "variants",
     )
 
     def __init__(
@@ -153,6 +155,7 @@ class ResponseHead:
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.upgrade = upgrade
+        self.variants: dict[object, ResponseHead] | None = None
         self.has_date = any(name == b"date" for name, _ in headers)
         self.block: bytes | None = None
 

@@ -55,7 +55,10 @@ CONNECTION_ERRORS: dict[str, tuple[str, Case]] = {
         "FRAME_SIZE_ERROR",
         lambda p: frame(0xEE, 0, 0, b"x" * 16_385),
     ),
-    "4.3 block that does not decode": ("COMPRESSION_ERROR", lambda p: frame(HEADERS, 5, 7, b"\x80")),
+    "4.3 block that does not decode": (
+        "COMPRESSION_ERROR",
+        lambda p: frame(HEADERS, 5, 7, b"\x80"),
+    ),
     "4.3 block that ends too early": ("COMPRESSION_ERROR", lambda p: frame(HEADERS, 5, 7, b"\x40")),
     "4.3 block that does not decode on a closed stream": (
         "COMPRESSION_ERROR",
@@ -98,7 +101,10 @@ CONNECTION_ERRORS: dict[str, tuple[str, Case]] = {
         "PROTOCOL_ERROR",
         lambda p: p.data(1, b"\x04xxx", flags=PADDED),
     ),
-    "6.1 padded DATA without pad length": ("FRAME_SIZE_ERROR", lambda p: p.data(1, b"", flags=PADDED)),
+    "6.1 padded DATA without pad length": (
+        "FRAME_SIZE_ERROR",
+        lambda p: p.data(1, b"", flags=PADDED),
+    ),
     "6.2 HEADERS on stream 0": ("PROTOCOL_ERROR", lambda p: p.headers(0)),
     "6.2 HEADERS on stream 0, block unfinished": (
         "PROTOCOL_ERROR",
@@ -123,7 +129,10 @@ CONNECTION_ERRORS: dict[str, tuple[str, Case]] = {
         lambda p: frame(RST_STREAM, 0, 1, b"\0" * 3),
     ),
     "6.5 SETTINGS on a stream": ("PROTOCOL_ERROR", lambda p: frame(SETTINGS, 0, 1, b"")),
-    "6.5 SETTINGS of a wrong size": ("FRAME_SIZE_ERROR", lambda p: frame(SETTINGS, 0, 0, b"\0" * 5)),
+    "6.5 SETTINGS of a wrong size": (
+        "FRAME_SIZE_ERROR",
+        lambda p: frame(SETTINGS, 0, 0, b"\0" * 5),
+    ),
     "6.5 SETTINGS ACK with a payload": (
         "FRAME_SIZE_ERROR",
         lambda p: frame(SETTINGS, ACK, 0, b"\0" * 6),
@@ -133,12 +142,18 @@ CONNECTION_ERRORS: dict[str, tuple[str, Case]] = {
     "6.5.2 MAX_FRAME_SIZE below 2^14": ("PROTOCOL_ERROR", lambda p: setting(5, 16_383)),
     "6.5.2 MAX_FRAME_SIZE above 2^24-1": ("PROTOCOL_ERROR", lambda p: setting(5, 2**24)),
     "RFC 8441 3: ENABLE_CONNECT_PROTOCOL of 2": ("PROTOCOL_ERROR", lambda p: setting(8, 2)),
-    "6.6 PUSH_PROMISE": ("PROTOCOL_ERROR", lambda p: frame(PUSH_PROMISE, 4, 1, b"\0\0\0\2" + p.block())),
+    "6.6 PUSH_PROMISE": (
+        "PROTOCOL_ERROR",
+        lambda p: frame(PUSH_PROMISE, 4, 1, b"\0\0\0\2" + p.block()),
+    ),
     "6.7 PING on a stream": ("PROTOCOL_ERROR", lambda p: frame(PING, 0, 1, b"12345678")),
     "6.7 PING of a wrong size": ("FRAME_SIZE_ERROR", lambda p: frame(PING, 0, 0, b"1234567")),
     "6.8 GOAWAY on a stream": ("PROTOCOL_ERROR", lambda p: frame(GOAWAY, 0, 1, b"\0" * 8)),
     "6.8 GOAWAY too short": ("FRAME_SIZE_ERROR", lambda p: frame(GOAWAY, 0, 0, b"\0" * 7)),
-    "6.9 WINDOW_UPDATE by 0 on the connection": ("PROTOCOL_ERROR", lambda p: frames.window_update(0, 0)),
+    "6.9 WINDOW_UPDATE by 0 on the connection": (
+        "PROTOCOL_ERROR",
+        lambda p: frames.window_update(0, 0),
+    ),
     "6.9 WINDOW_UPDATE of a wrong size": (
         "FRAME_SIZE_ERROR",
         lambda p: frame(WINDOW_UPDATE, 0, 0, b"\0\0\1"),
@@ -157,7 +172,10 @@ CONNECTION_ERRORS: dict[str, tuple[str, Case]] = {
         "FLOW_CONTROL_ERROR",
         lambda p: frames.window_update(1, 2**31 - 1 - 65_535) + setting(4, 2**31 - 1),
     ),
-    "6.10 CONTINUATION without HEADERS": ("PROTOCOL_ERROR", lambda p: frame(CONTINUATION, 4, 1, b"")),
+    "6.10 CONTINUATION without HEADERS": (
+        "PROTOCOL_ERROR",
+        lambda p: frame(CONTINUATION, 4, 1, b""),
+    ),
     "6.10 CONTINUATION after a whole block": (
         "PROTOCOL_ERROR",
         lambda p: p.headers(7) + frame(CONTINUATION, 4, 7, b""),
@@ -211,20 +229,24 @@ def test_connection_error(name):
 
 def request(*extra: tuple[bytes, bytes], drop: bytes = b"", **change: bytes):
     """A GET with pseudo-fields left out or changed, and fields added."""
-    fields = [
-        (name, change.get(name[1:].decode(), value)) for name, value in GET if name != drop
-    ]
+    fields = [(name, change.get(name[1:].decode(), value)) for name, value in GET if name != drop]
     return (*fields, *extra)
 
 
-def on_new(*extra: tuple[bytes, bytes], drop: bytes = b"", end: bool = True, **change: bytes) -> Case:
+def on_new(
+    *extra: tuple[bytes, bytes], drop: bytes = b"", end: bool = True, **change: bytes
+) -> Case:
     return lambda p: p.headers(7, request(*extra, drop=drop, **change), end=end)
 
 
 STREAM_ERRORS: dict[str, tuple[int, str, Case]] = {
     "5.1 half-closed: DATA": (3, "STREAM_CLOSED", lambda p: p.data(3, b"x")),
     "5.1 half-closed: HEADERS": (3, "STREAM_CLOSED", lambda p: p.headers(3)),
-    "6.3 PRIORITY of a wrong size": (1, "FRAME_SIZE_ERROR", lambda p: frame(PRIORITY, 0, 1, b"\0" * 4)),
+    "6.3 PRIORITY of a wrong size": (
+        1,
+        "FRAME_SIZE_ERROR",
+        lambda p: frame(PRIORITY, 0, 1, b"\0" * 4),
+    ),
     "6.9 WINDOW_UPDATE by 0": (1, "PROTOCOL_ERROR", lambda p: frames.window_update(1, 0)),
     "6.9.1 stream window beyond 2^31-1": (
         1,
@@ -251,12 +273,23 @@ STREAM_ERRORS: dict[str, tuple[int, str, Case]] = {
         "PROTOCOL_ERROR",
         lambda p: p.headers(1, [(b"x-a", b"1")], end=False),
     ),
-    "8.1 pseudo-field in trailers": (1, "PROTOCOL_ERROR", lambda p: p.headers(1, [(b":method", b"GET")])),
-    "8.1 connection field in trailers": (1, "PROTOCOL_ERROR", lambda p: p.headers(1, [(b"connection", b"x")])),
+    "8.1 pseudo-field in trailers": (
+        1,
+        "PROTOCOL_ERROR",
+        lambda p: p.headers(1, [(b":method", b"GET")]),
+    ),
+    "8.1 connection field in trailers": (
+        1,
+        "PROTOCOL_ERROR",
+        lambda p: p.headers(1, [(b"connection", b"x")]),
+    ),
     "8.1.1 body shorter than content-length": (
         7,
         "PROTOCOL_ERROR",
-        lambda p: p.headers(7, [*POST, (b"content-length", b"5")], end=False) + p.data(7, b"four", end=True),
+        lambda p: (
+            p.headers(7, [*POST, (b"content-length", b"5")], end=False)
+            + p.data(7, b"four", end=True)
+        ),
     ),
     "8.1.1 body longer than content-length": (
         7,
@@ -266,18 +299,26 @@ STREAM_ERRORS: dict[str, tuple[int, str, Case]] = {
     "8.1.1 several DATA frames that differ from content-length": (
         7,
         "PROTOCOL_ERROR",
-        lambda p: p.headers(7, [*POST, (b"content-length", b"1")], end=False)
-        + p.data(7, b"t")
-        + p.data(7, b"t", end=True),
+        lambda p: (
+            p.headers(7, [*POST, (b"content-length", b"1")], end=False)
+            + p.data(7, b"t")
+            + p.data(7, b"t", end=True)
+        ),
     ),
     "8.1.1 content-length without DATA": (7, "PROTOCOL_ERROR", on_new((b"content-length", b"1"))),
     "8.1.1 trailers after too few bytes": (
         7,
         "PROTOCOL_ERROR",
-        lambda p: p.headers(7, [*POST, (b"content-length", b"5")], end=False)
-        + p.headers(7, [(b"x-a", b"1")]),
+        lambda p: (
+            p.headers(7, [*POST, (b"content-length", b"5")], end=False)
+            + p.headers(7, [(b"x-a", b"1")])
+        ),
     ),
-    "8.1.1 content-length that is no number": (7, "PROTOCOL_ERROR", on_new((b"content-length", b"+0"))),
+    "8.1.1 content-length that is no number": (
+        7,
+        "PROTOCOL_ERROR",
+        on_new((b"content-length", b"+0")),
+    ),
     "8.1.1 empty content-length": (7, "PROTOCOL_ERROR", on_new((b"content-length", b""))),
     "8.1.1 content-length list": (7, "PROTOCOL_ERROR", on_new((b"content-length", b"0, 0"))),
     "8.1.1 two content-lengths": (
@@ -327,7 +368,11 @@ STREAM_ERRORS: dict[str, tuple[int, str, Case]] = {
     "8.3.1 user info in :authority": (7, "PROTOCOL_ERROR", on_new(authority=b"me@example.org")),
     "8.3.1 path in :authority": (7, "PROTOCOL_ERROR", on_new(authority=b"example.org/x")),
     "8.3.1 empty :authority": (7, "PROTOCOL_ERROR", on_new(authority=b"")),
-    "8.3.1 :authority and host that differ": (7, "PROTOCOL_ERROR", on_new((b"host", b"example.com"))),
+    "8.3.1 :authority and host that differ": (
+        7,
+        "PROTOCOL_ERROR",
+        on_new((b"host", b"example.com")),
+    ),
     "8.3.1 two hosts": (
         7,
         "PROTOCOL_ERROR",
@@ -340,7 +385,11 @@ STREAM_ERRORS: dict[str, tuple[int, str, Case]] = {
         "PROTOCOL_ERROR",
         lambda p: p.headers(7, [(b":method", b"CONNECT"), (b"host", b"example.org")]),
     ),
-    "RFC 8441 4: :protocol without CONNECT": (7, "PROTOCOL_ERROR", on_new((b":protocol", b"websocket"))),
+    "RFC 8441 4: :protocol without CONNECT": (
+        7,
+        "PROTOCOL_ERROR",
+        on_new((b":protocol", b"websocket")),
+    ),
     "RFC 8441 4: extended CONNECT without :path": (
         7,
         "PROTOCOL_ERROR",
@@ -380,14 +429,18 @@ LEGAL: dict[str, tuple[list[str], Case]] = {
     "5.1 closed: RST_STREAM": ([], lambda p: frames.rst_stream(5, 8)),
     "6.2 block in pieces": (
         [],
-        lambda p: frame(HEADERS, 1, 7, b"\x82")
-        + frame(CONTINUATION, 0, 7, b"\x86")
-        + frame(CONTINUATION, 0, 7, b"")
-        + frame(CONTINUATION, 4, 7, b"\x84\x41\x01a"),
+        lambda p: (
+            frame(HEADERS, 1, 7, b"\x82")
+            + frame(CONTINUATION, 0, 7, b"\x86")
+            + frame(CONTINUATION, 0, 7, b"")
+            + frame(CONTINUATION, 4, 7, b"\x84\x41\x01a")
+        ),
     ),
     "6.2 priority and padding": (
         [],
-        lambda p: frame(HEADERS, 5 | PADDED | PRIORITIZED, 7, b"\x02\0\0\0\1\0" + p.block() + b"\0\0"),
+        lambda p: frame(
+            HEADERS, 5 | PADDED | PRIORITIZED, 7, b"\x02\0\0\0\1\0" + p.block() + b"\0\0"
+        ),
     ),
     "6.2 padding alone, block in a CONTINUATION": (
         [],
@@ -531,5 +584,7 @@ def test_empty_data_frame_ends_a_stream():
 
 def test_flags_of_a_block_in_pieces_come_from_its_first_frame():
     peer = Peer()
-    peer.send(frame(HEADERS, 0, 1, peer.block()) + frame(CONTINUATION, END_HEADERS | END_STREAM, 1, b""))
+    peer.send(
+        frame(HEADERS, 0, 1, peer.block()) + frame(CONTINUATION, END_HEADERS | END_STREAM, 1, b"")
+    )
     assert peer.made[0].told[0][2] is False

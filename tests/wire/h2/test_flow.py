@@ -249,7 +249,7 @@ def test_bodies_arrive_whole_whatever_the_windows_do(writes, updates, initial):
         book(respond(peer, i, b"", end=False)[1])
     steps = [("write", w) for w in writes] + [("open", u) for u in updates]
     for n in range(max(len(writes), len(updates))):
-        for kind, step in (steps[n : n + 1] + steps[len(writes) + n : len(writes) + n + 1]):
+        for kind, step in steps[n : n + 1] + steps[len(writes) + n : len(writes) + n + 1]:
             if kind == "write":
                 peer.conn.send_data(peer.made[step[0]], step[1], end=False)
                 book(peer.sent())

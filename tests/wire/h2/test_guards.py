@@ -36,11 +36,16 @@ MADE = {
     "DATA after the end": lambda p, i: p.headers(i) + p.data(i, b"x"),
     "HEADERS after the end": lambda p, i: p.headers(i) + p.headers(i),
     "PRIORITY of a wrong size": lambda p, i: p.headers(i) + frame(PRIORITY, 0, i, b"\0\0\0"),
-    "PRIORITY on itself": lambda p, i: p.headers(i) + frame(PRIORITY, 0, i, frames._U32.pack(i) + b"\0"),
-    "too much body": lambda p, i: p.headers(i, [*POST, (b"content-length", b"1")], end=False)
-    + p.data(i, b"xx"),
+    "PRIORITY on itself": lambda p, i: (
+        p.headers(i) + frame(PRIORITY, 0, i, frames._U32.pack(i) + b"\0")
+    ),
+    "too much body": lambda p, i: (
+        p.headers(i, [*POST, (b"content-length", b"1")], end=False) + p.data(i, b"xx")
+    ),
     "malformed head": lambda p, i: p.headers(i, [*GET, (b"connection", b"x")]),
-    "malformed trailers": lambda p, i: p.headers(i, POST, end=False) + p.headers(i, [(b":x", b"y")]),
+    "malformed trailers": lambda p, i: (
+        p.headers(i, POST, end=False) + p.headers(i, [(b":x", b"y")])
+    ),
 }
 
 
@@ -124,7 +129,9 @@ def test_answered_requests_earn_resets():
 )
 def test_floods_of_cheap_frames_end_the_connection(bucket, step):
     peer = Peer(**{bucket: SMALL})
-    peer.send(peer.headers(1, POST, end=False), frames.rst_stream(1, 8), peer.headers(3, POST, end=False))
+    peer.send(
+        peer.headers(1, POST, end=False), frames.rst_stream(1, 8), peer.headers(3, POST, end=False)
+    )
     borne = flood(peer, lambda n: step(peer, n))
     assert 19 <= borne <= 22
 
@@ -151,7 +158,10 @@ def test_empty_continuations_end_early():
 def test_a_block_without_end_is_bounded_in_bytes():
     peer = Peer(block_bytes=50_000, continuations=10_000)
     peer.send(frame(HEADERS, 0, 1, b"\x82"))
-    assert flood(peer, lambda n: frame(CONTINUATION, 0, 1, b"\x00\x01a\x7f\x81\x7f" + b"x" * 16_000)) == 4
+    assert (
+        flood(peer, lambda n: frame(CONTINUATION, 0, 1, b"\x00\x01a\x7f\x81\x7f" + b"x" * 16_000))
+        == 4
+    )
     assert peer.conn._block_bytes < 70_000
 
 
@@ -191,7 +201,11 @@ def test_a_download_earns_its_window_updates_and_pings():
     peer.conn.send_response(stream, 200, (), b"", b"", end=False)
     for _ in range(2000):
         peer.conn.send_data(stream, b"x" * 16_384, end=False)
-        peer.send(frames.window_update(0, 16_384), frames.window_update(1, 16_384), frames.ping(b"12345678"))
+        peer.send(
+            frames.window_update(0, 16_384),
+            frames.window_update(1, 16_384),
+            frames.ping(b"12345678"),
+        )
     assert peer.fault() is None
 
 

@@ -283,7 +283,9 @@ def test_a_marked_value_is_not_sent_from_the_memory_of_its_plain_twin():
     assert encoder.encode(((b"x-a", b"1"),))[0] & 0x80
 
 
-_name = st.sampled_from([b"a", b"x-long-name", b":path", b"via", b"cookie", b"date", b"x-request-id"])
+_name = st.sampled_from(
+    [b"a", b"x-long-name", b":path", b"via", b"cookie", b"date", b"x-request-id"]
+)
 _value = st.one_of(st.sampled_from([b"", b"1", b"2", b"gzip"]), st.binary(max_size=200))
 _fields = st.lists(st.tuples(_name, _value), max_size=8).map(tuple)
 _steps = st.lists(st.one_of(_fields, st.integers(0, 8000)), max_size=30)

@@ -137,7 +137,10 @@ BAD_ANSWERS = {
     "upper-case name": ([(b":status", b"200"), (b"X-A", b"1")], "PROTOCOL_ERROR"),
     "line break in a value": ([(b":status", b"200"), (b"x-a", b"1\r\nx: y")], "PROTOCOL_ERROR"),
     "connection": ([(b":status", b"200"), (b"connection", b"close")], "PROTOCOL_ERROR"),
-    "transfer-encoding": ([(b":status", b"200"), (b"transfer-encoding", b"chunked")], "PROTOCOL_ERROR"),
+    "transfer-encoding": (
+        [(b":status", b"200"), (b"transfer-encoding", b"chunked")],
+        "PROTOCOL_ERROR",
+    ),
     "two lengths": (
         [(b":status", b"200"), (b"content-length", b"0"), (b"content-length", b"0")],
         "PROTOCOL_ERROR",
@@ -224,7 +227,12 @@ def other_server():
         st.tuples(
             st.binary(max_size=40_000),
             st.booleans(),
-            st.lists(st.tuples(st.sampled_from([b"x-a", b"set-cookie", b"via"]), st.sampled_from([b"1", b"22"])), max_size=4),
+            st.lists(
+                st.tuples(
+                    st.sampled_from([b"x-a", b"set-cookie", b"via"]), st.sampled_from([b"1", b"22"])
+                ),
+                max_size=4,
+            ),
         ),
         min_size=1,
         max_size=5,
@@ -243,7 +251,13 @@ def test_our_server_answers_another_client(requests):
         stream_id = 2 * n + 1
         theirs.send_headers(
             stream_id,
-            [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/%d" % n), *fields],
+            [
+                (b":method", b"POST"),
+                (b":scheme", b"http"),
+                (b":authority", b"a"),
+                (b":path", b"/%d" % n),
+                *fields,
+            ],
         )
         for start in range(0, len(body), 16_384):
             theirs.send_data(stream_id, body[start : start + 16_384])

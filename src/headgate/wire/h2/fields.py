@@ -58,6 +58,20 @@ _NOT_IN_TRAILERS: Final = frozenset(
 )
 
 
+# Fields that need no further thought, by name and value: judged once, then a look-up.
+_clean: dict[Header, None] = {}
+_CLEAN_FIELDS: Final = 4096
+_CLEAN_BYTES: Final = 256
+_SPECIAL: Final = frozenset({b"cookie", b"host", b"content-length", b"te", b"expect"})
+
+
+def _note_clean(header: Header) -> None:
+    if header[0] not in _SPECIAL and len(header[1]) <= _CLEAN_BYTES:
+        if len(_clean) >= _CLEAN_FIELDS:
+            _clean.clear()
+        _clean[header] = None
+
+
 class Malformed:
     """Not an HTTP message; ends the stream with PROTOCOL_ERROR (RFC 9113 8.1.1)."""
 
@@ -139,6 +153,10 @@ def judge_request(
     te_trailers = expects_continue = False
     in_pseudo = True
     for header in fields:
+        if header in _clean:
+            in_pseudo = False
+            headers.append(header)
+            continue
         name, value = header
         if name[:1] == b":":
             if not in_pseudo:
@@ -175,6 +193,7 @@ def judge_request(
             expects_continue = True
         else:
             headers.append(header)
+            _note_clean(header)
     if len(cookies) > 1:  # RFC 9113 8.2.3
         joined = b"; ".join(cookies)
         headers = [(name, joined if name == b"cookie" else value) for name, value in headers]

@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-The rim hands over one complete block: start line, field lines and the empty line. Two possessive
-regular expressions say what a well-formed line is; the fields found must add up to the whole
-block, so anything they do not describe (bare CR or LF, obs-fold, a space before the colon, NUL,
-control characters) refuses the message. Nothing is repaired: a repair is a second reading of the
+The rim hands over one complete block: start line, field lines and the empty line. Possessive
+regular expressions say what a well-formed line is, and every line must match whole, so anything
+they do not describe (bare CR or LF, obs-fold, a space before the colon, NUL, control characters)
+refuses the message. Nothing is repaired: a repair is a second reading of the
 same bytes, and two readings are what request smuggling needs (RFC 9112 11.2).
 
 Stricter than the RFC, on purpose:
@@ -24,8 +24,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from headgate.wire.headcache import HeadCache
 from headgate.wire.host import parse_authority
 from headgate.wire.message import UNKNOWN_LENGTH, Refusal, RequestHead, ResponseHead
 from headgate.wire.target import BadTarget, parse_target
@@ -38,7 +40,7 @@ _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"++) ([\x21-\x7e]++) HTTP/1
 _STATUS_LINE: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n"
 )
-_FIELD: Final = re.compile(rb"(" + _TOKEN + rb"++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n")
+_FIELD: Final = re.compile(rb"(" + _TOKEN + rb"++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
 _METHOD: Final = re.compile(rb"[A-Z][A-Z0-9_-]{0,31}")
 _VERSION: Final = re.compile(rb"[^\r\n]* HTTP/([0-9]+)\.[0-9]+\r\n")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
@@ -157,10 +159,10 @@ def parse_request_head(block: bytes, limits: HeadLimits, scheme: str) -> Request
     start = line.end()
     if len(block) - start > limits.head_bytes:
         return HEAD_TOO_LARGE
-    raw_fields = _FIELD.findall(block, start)
-    if len(raw_fields) > limits.field_count:
+    lines = _lines_of(block, start)
+    if len(lines) > limits.field_count:
         return TOO_MANY_FIELDS
-    fields = _judge_fields(block, start, raw_fields, twins=True)
+    fields = _judge_fields(lines, twins=True)
     if isinstance(fields, Refusal):
         return fields
     is_11 = line[3] == b"1"
@@ -215,10 +217,10 @@ def parse_response_head(block: bytes, limits: HeadLimits) -> ResponseHead | Refu
     if line is None:
         return BAD_STATUS_LINE
     start = line.end()
-    raw_fields = _FIELD.findall(block, start)
-    if len(raw_fields) > limits.field_count or len(block) > limits.head_bytes:
+    lines = _lines_of(block, start)
+    if len(lines) > limits.field_count or len(block) > limits.head_bytes:
         return BAD_RESPONSE_FIELD
-    fields = _judge_fields(block, start, raw_fields, twins=False)
+    fields = _judge_fields(lines, twins=False)
     if isinstance(fields, Refusal):
         return BAD_RESPONSE_FIELD
     is_11 = line[1] == b"1"
@@ -252,18 +254,17 @@ def body_follows(method: str, status: int) -> bool:
 
 def parse_trailers(block: bytes, limits: HeadLimits) -> tuple[Header, ...] | Refusal:
     """The trailer section with its empty line; forbidden fields are dropped (RFC 9110 6.5.1)."""
-    if not _ALL_FIELDS.fullmatch(block):
-        return BAD_FIELD
-    raw_fields = _FIELD.findall(block)
-    if len(raw_fields) > limits.field_count or len(block) > limits.head_bytes:
+    lines = _lines_of(block, 0)
+    if len(lines) > limits.field_count or len(block) > limits.head_bytes:
         return TOO_MANY_FIELDS
     kept: list[Header] = []
-    for raw_name, raw_value in raw_fields:
-        name = raw_name.lower()
-        if b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
-            return TWIN_FIELD
-        if name not in FORBIDDEN_TRAILERS and not name.startswith(b"x-forwarded-"):
-            kept.append((name, raw_value.rstrip(b" \t")))
+    for line in lines:
+        judged = _judge_line(line, twins=True)
+        if isinstance(judged, Refusal):
+            return judged
+        field, _ = judged
+        if field[0] not in FORBIDDEN_TRAILERS and not field[0].startswith(b"x-forwarded-"):
+            kept.append(field)
     return tuple(kept)
 
 
@@ -301,8 +302,8 @@ class _Fields:
         return int(self.length_line)
 
     def end_to_end(self) -> tuple[Header, ...]:
-        named = self.options - _NOT_NAMEABLE
-        if named - _OPTION_WORDS:
+        if not self.options <= _OPTION_WORDS:
+            named = self.options - _NOT_NAMEABLE
             return tuple(f for f in self.all if f[0] not in named)
         return tuple(self.all)
 
@@ -310,25 +311,54 @@ class _Fields:
 _OPTION_WORDS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
-def _judge_fields(
-    block: bytes, start: int, raw_fields: list[tuple[bytes, bytes]], *, twins: bool
-) -> _Fields | Refusal:
+def _lines_of(block: bytes, start: int) -> list[bytes]:
+    """The field lines of a block, without the empty one that ends it."""
+    lines = block[start:].split(b"\r\n")
+    del lines[-2:]
+    return lines
+
+
+_judged_lines: Final[HeadCache[tuple[Header, bool]]] = HeadCache(4096)
+"""Field lines seen before, with whether they frame the message. Heads differ in a line or two (a
+path, a cookie), and most of their lines are those of the head before."""
+_LINE_KEPT_MAX: Final = 512
+
+
+def _judge_line(line: bytes, *, twins: bool) -> tuple[Header, bool] | Refusal:
+    found = _FIELD.fullmatch(line)
+    if found is None:
+        return BAD_LINE_END if _BARE.search(line) else BAD_FIELD
+    name = found[1].lower()
+    judged = ((name, found[2].rstrip(b" \t")), name in _JUDGED)
+    if b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
+        # Never remembered: what a response may say, a request may not.
+        return TWIN_FIELD if twins else judged
+    if len(line) <= _LINE_KEPT_MAX:
+        _judged_lines.put(line, judged)
+    return judged
+
+
+def _judge_fields(lines: list[bytes], *, twins: bool) -> _Fields | Refusal:
     """Sort the fields. `twins`: refuse names that imitate another with an underscore, a matter of
     requests, since it is CGI's reading of them that makes them dangerous (RFC 3875 4.1.18).
     """
-    if not _ALL_FIELDS.fullmatch(block, start):
-        return BAD_LINE_END if _BARE.search(block, start) else BAD_FIELD
     fields = _Fields()
     keep = fields.all.append
+    known = _judged_lines.get
     options: bytes | None = None
-    for raw_name, raw_value in raw_fields:
-        name = raw_name.lower()
-        value = raw_value.rstrip(b" \t")
-        if name not in _JUDGED:
-            if twins and b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
-                return TWIN_FIELD
-            keep((name, value))
-        elif name == b"host":
+    for line in lines:
+        judged = known(line)
+        if judged is None:
+            got = _judge_line(line, twins=twins)
+            if isinstance(got, Refusal):
+                return got
+            judged = got
+        field, frames = judged
+        if not frames:
+            keep(field)
+            continue
+        name, value = field
+        if name == b"host":
             if fields.host is not None:
                 return BAD_HOST
             fields.host = value
@@ -349,11 +379,13 @@ def _judge_fields(
         elif name == b"te":
             fields.te = value if fields.te is None else fields.te + b"," + value
     if options is not None:
-        fields.options = frozenset(o.strip(b" \t") for o in options.lower().split(b","))
+        fields.options = _options_of(options)
     return fields
 
 
-_ALL_FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
+@lru_cache(maxsize=256)
+def _options_of(value: bytes) -> frozenset[bytes]:
+    return frozenset(option.strip(b" \t") for option in value.lower().split(b","))
 
 
 def _upgrade(fields: _Fields) -> str | None:
