@@ -55,6 +55,10 @@ class Told(Stream):
     def status(self) -> int:
         return self.head.status if self.head is not None else 0
 
+    @property
+    def length(self) -> int | None:
+        return self.head.length if self.head is not None else None
+
     def get(self, name: bytes) -> bytes | None:
         return self.head.get(name) if self.head is not None else None
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 SERVICE = "shop.Stock"
 
 
-class Stock(grpc.GenericRpcHandler):
+class Stock(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     """Bytes in, bytes out: the wire is what is tested, not a schema."""
 
     def __init__(self) -> None:

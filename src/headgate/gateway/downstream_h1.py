@@ -45,6 +45,7 @@ _LARGE: Final = 16 * 1024
 _BUFFER_MAX: Final = 64 * 1024
 _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 1024 * 1024
+_DRAIN_IDLE_S: Final = 1.0
 _HALF_CLOSED_S: Final = 1.0
 MISDIRECTED: Final = Refusal(421, "the connection is for another host")
 _H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -194,8 +195,10 @@ class DownstreamH1(asyncio.Protocol):
         if ex is None:
             if self._buffer and not self._lingering:
                 self._refuse(Refusal(408, "request head not complete in time"))
-            else:
+            elif self._lingering:
                 self.close()
+            else:
+                self._end(linger=False)
         elif ex.response_started and not self._unwritable and self._body is None:
             # It has closed its side and is being answered: if it has gone altogether, the next
             # write will tell, and an answer cut short because it is long would be our fault.
@@ -316,13 +319,14 @@ class DownstreamH1(asyncio.Protocol):
             self.transport.abort()
 
     def drain(self) -> None:
-        """Close politely: at once when idle, else after the answer in progress."""
-        if self._exchange is None:
-            if not self._buffer and not self.is_closing:
-                self.is_closing = True
-                self.transport.close()
-        else:
-            self._close_after = True
+        """Close politely: after the answer in progress, or the next one, or a moment of silence.
+
+        Closing an idle connection at once would lose a request that is on its way; the client
+        cannot know whether it was acted on.
+        """
+        self._close_after = True
+        if self._exchange is None and not self._lingering and not self.is_closing:
+            self._set_deadline(min(self.deadline, monotonic() + _DRAIN_IDLE_S))
 
     # -- reading -------------------------------------------------------------------------------
 

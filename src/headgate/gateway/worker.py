@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from headgate.wire.tls import Certificate
 
 _UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)
+_ACCEPT_LAST_S: Final = 0.02
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
 
@@ -91,7 +92,7 @@ class Worker:
         """Take up a configuration, at the start and at every reload; raise to refuse it."""
         config = from_document(document)
         plan = build(config)
-        chains = compile_chains(plan, Path(config.state_dir or ".").parent)
+        chains = compile_chains(plan)
         pages = read_error_pages(config.error_pages)
         stores = self._load_certificates(config)
         for service in plan.services.values():
@@ -130,8 +131,11 @@ class Worker:
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting, let what is in flight finish, close what is left at the deadline."""
         for listener in self._listeners.values():
-            listener.stop_listening()
             listener.drain()
+        # What the kernel has already taken in for us is accepted before the sockets are let go.
+        await asyncio.sleep(_ACCEPT_LAST_S)
+        for listener in self._listeners.values():
+            listener.stop_listening()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 for listener in self._listeners.values():

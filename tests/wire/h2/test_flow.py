@@ -119,7 +119,7 @@ def test_trailers_wait_behind_the_body():
     assert peer.sent() == []
     sent = peer.send(frames.window_update(1, 1))
     assert [f[:2] for f in sent] == [("DATA", 0), ("HEADERS", 5)]
-    assert peer.decoder.decode(sent[1][3], raw=True)[-1] == (b"x-a", b"1")
+    assert list(peer.decoder.decode(sent[1][3], raw=True))[-1] == (b"x-a", b"1")
 
 
 def test_an_end_without_body_needs_no_window():

@@ -128,7 +128,8 @@ def test_answered_requests_earn_resets():
     ],
 )
 def test_floods_of_cheap_frames_end_the_connection(bucket, step):
-    peer = Peer(**{bucket: SMALL})
+    limits = GuardLimits(**{bucket: SMALL})  # type: ignore[arg-type]  # the table names them
+    peer = Peer(H2Limits(guards=limits))
     peer.send(
         peer.headers(1, POST, end=False), frames.rst_stream(1, 8), peer.headers(3, POST, end=False)
     )
