@@ -69,9 +69,17 @@ def record(scenario: str, seconds: int, rate: int, folded_file: Path, *, native:
             )
             out, err = load.communicate(timeout=seconds + 60)
             got = parse_wrk(out, err)
+            folded_file.write_text(_without_folders(folded_file.read_text()))
         finally:
             server.stop()
     return f"{got.requests / got.duration_s:,.0f} requests/s while sampled, {got.errors} errors"
+
+
+def _without_folders(folded: str) -> str:
+    """Names of files relative to the tree or the interpreter: the page is read elsewhere."""
+    for folder in (ROOT / "src", ROOT, Path(sys.prefix), Path(sys.base_prefix)):
+        folded = folded.replace(f"{folder}/", "")
+    return folded
 
 
 def read_folded(file: Path) -> dict[tuple[str, ...], int]:

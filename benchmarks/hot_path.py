@@ -21,7 +21,6 @@ from headgate.gateway.access_log import AccessLog
 from headgate.gateway.compile import compile_chains
 from headgate.gateway.downstream_h1 import DownstreamH1
 from headgate.gateway.filters import Filter, Request
-from headgate.wire.headcache import HeadCache
 from headgate.gateway.listener import Listener
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.service import ServiceRuntime
@@ -30,6 +29,7 @@ from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.wheel import Wheel
 from headgate.observe import WorkerStats
 from headgate.plan.build import build
+from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
 
 REQUEST = b"GET /abc HTTP/1.1\r\nHost: 127.0.0.1:18080\r\n\r\n"
@@ -69,7 +69,9 @@ class Sink:
     def set_write_buffer_limits(self, *_: int) -> None: ...
 
 
-def make(log: str = "off", *, policies: bool = False) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
+def make(
+    log: str = "off", *, policies: bool = False
+) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
     document = {
         "listeners": [{"bind": "127.0.0.1:18080"}],
         "services": {"up": {"instances": ["http://127.0.0.1:19090"]}},
@@ -92,7 +94,7 @@ def make(log: str = "off", *, policies: bool = False) -> tuple[DownstreamH1, Ups
     )  # type: ignore[arg-type]
     service = ServiceRuntime(plan.services["up"], [pool])
     routes = tuple(
-        RouteRuntime(route, service, chain)
+        RouteRuntime(route, service, chain, stats)
         for route, chain in zip(plan.routes, compile_chains(plan), strict=True)
     )
     spawn = None

@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,9 +132,9 @@ def measure_scenario(
                 targets[name] = Target(name, servers[name].port, tuple(servers[name].pids))
                 _warm_up(scenario, on.ground, targets[name])
             except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-                failed[name] = str(error)[-1500:]
+                failed[name] = _brief(error)
                 targets.pop(name, None)
-                print(f"  {name}: {failed[name]}", file=sys.stderr)
+                print(f"  {name}: {str(error)[-1500:]}", file=sys.stderr)
         if scenario.with_direct:
             port = on.site.echo_port if scenario.spec.websocket else on.site.upstream_port
             targets[DIRECT] = Target(DIRECT, port)
@@ -148,8 +149,8 @@ def measure_scenario(
                     if got.operations == 0:
                         raise ClientFailed("nothing was answered")
                 except (RuntimeError, OSError, ValueError, subprocess.TimeoutExpired) as error:
-                    failed[name] = str(error)[-1500:]
-                    print(f"  {name}: {failed[name]}", file=sys.stderr)
+                    failed[name] = _brief(error)
+                    print(f"  {name}: {str(error)[-1500:]}", file=sys.stderr)
                     continue
                 runs.setdefault(name, []).append(got)
                 print(
@@ -165,6 +166,12 @@ def measure_scenario(
         "failed": failed,
         "calibration": calibration,
     }
+
+
+def _brief(error: Exception) -> str:
+    """The last line, without the folders of this machine: results are kept with the report."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"/[\w./-]*/", "", lines[-1] if lines else repr(error))[:300]
 
 
 def _warm_up(scenario: Scenario, ground: Ground, target: Target) -> None:

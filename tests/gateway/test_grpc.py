@@ -10,6 +10,7 @@ from concurrent import futures
 import grpc
 import pytest
 
+from headgate.wire import local_ca
 from tests.gateway_process import RunningGateway
 
 pytestmark = pytest.mark.integration
@@ -246,3 +247,37 @@ def test_the_gateway_is_empty_afterwards(gateway, calls):
     while gateway.worker._stats.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)
     assert gateway.worker._stats.in_flight == 0
+
+
+def test_over_tls_on_both_sides(tmp_path):
+    made = local_ca.ensure(tmp_path, ["localhost"], time.time())
+    pem, ca = made.path.read_bytes(), made.ca_path.read_bytes()
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), handlers=[Stock()])
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
+    server.start()
+    running = RunningGateway(
+        {
+            "listeners": [{"bind": "127.0.0.1:0", "tls": {"certificate": "local"}}],
+            "services": {
+                "stock": {
+                    "instances": [f"https://localhost:{port}"],
+                    "http": "2",
+                    "tls": {"ca_file": str(made.ca_path)},
+                },
+            },
+            "routes": [{"match": {"host": "localhost"}, "to": "stock"}],
+            "state_dir": str(tmp_path),
+            "access_log": {"format": "off"},
+            "admin": {"bind": "off"},
+        }
+    )
+    try:
+        credentials = grpc.ssl_channel_credentials(ca)
+        with grpc.secure_channel(f"localhost:{running.port()}", credentials) as channel:
+            calls = Calls(channel)
+            assert calls.unary(b"hello", timeout=5) == b"hello"
+            assert list(calls.both(iter([b"ab", b"cd"]), timeout=5)) == [b"ba", b"dc"]
+    finally:
+        running.close()
+        server.stop(None).wait()
+    assert running.errors == []

@@ -413,6 +413,18 @@ def test_a_continuation_flood_ends_the_connection(client):
     assert client.codec.peer_goaway_code == ErrorCode.ENHANCE_YOUR_CALM
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [frame(HEADERS, 1, 1, b"\x82"), frame(HEADERS, 5, 1, b"\x82\x86\x84\x41\x01a")[:12], b"\0"],
+)
+def test_a_head_that_trickles_in_ends_the_connection(gateway, beginning):
+    with Client(gateway.port()) as client:
+        client.until(lambda: client.codec.settings_acked)
+        client.raw(beginning)
+        client.until(lambda: not client.is_open, 6)
+        assert client.codec.peer_goaway_code == ErrorCode.ENHANCE_YOUR_CALM
+
+
 # -- the preface and what may come before it ---------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.gateway.rig import document, get, request, response
 
 pytestmark = pytest.mark.integration
 
-TRUSTED = {"trusted_proxies": ["127.0.0.0/8"]}
+TRUSTED: dict[str, Any] = {"trusted_proxies": ["127.0.0.0/8"]}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from headgate.gateway.filters import Filter
+from headgate.gateway.filters import Filter, Outcome
 from tests.gateway.rig import document, get, request, response, wait_until
 
 pytestmark = pytest.mark.integration
@@ -273,7 +273,7 @@ class Waits(Filter):
 
     go_on = threading.Event()
     entered = threading.Event()
-    ended: list[object] = []
+    ended: list[Outcome] = []
 
     async def on_request(self, request):
         if request.path == "/after":
@@ -290,7 +290,7 @@ class Waits(Filter):
 class Gathers(Filter):
     request_body_max = 1 << 20
     response_body_max = 1 << 20
-    ended: list[object] = []
+    ended: list[Outcome] = []
 
     def on_request_body(self, request, chunk, last):
         return chunk

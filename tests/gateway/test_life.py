@@ -57,8 +57,8 @@ def test_as_many_connections_as_requests_at_once(gateway, instance):
     for at, client in enumerate(clients):
         client.send(get(f"/{at}"))
     upstreams = [instance.accept() for _ in clients]
-    for upstream in upstreams:
-        path = upstream.head().line.split()[1]
+    paths = [upstream.head().line.split()[1] for upstream in upstreams]
+    for upstream, path in zip(upstreams, paths, strict=True):
         upstream.send(response(path.encode()))
     for at, client in enumerate(clients):
         assert client.answer()[1] == b"/%d" % at
@@ -213,7 +213,7 @@ def test_no_body_follows(gateway, instance, status):
         client.send(get())
         upstream = instance.accept()
         upstream.head()
-        upstream.send(f"HTTP/1.1 {status}\r\nETag: \"1\"\r\n\r\n".encode())
+        upstream.send(f'HTTP/1.1 {status}\r\nETag: "1"\r\n\r\n'.encode())
         head = client.head()
         assert head.status == int(status[:3])
         assert head.get("etag") == '"1"'
@@ -256,7 +256,9 @@ def test_interim_and_final_response_in_one_piece(gateway, instance):
         client.send(get())
         upstream = instance.accept()
         upstream.head()
-        upstream.send(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + response())
+        upstream.send(
+            b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + response()
+        )
         assert [client.head().status for _ in range(2)] == [102, 103]
         assert client.answer()[1] == b"ok"
 
@@ -379,7 +381,9 @@ def test_chunks_in_one_piece_with_trailers(gateway, instance):
         upstream.head()
         assert upstream.chunked() == b"hello"
         assert upstream.trailer == b"x-sum: 1\r\n\r\n"
-        upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-E: 1\r\n\r\n")
+        upstream.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-E: 1\r\n\r\n"
+        )
         assert client.answer()[1] == b"ok"
         assert client.trailer == b"x-e: 1\r\n\r\n"
         assert upstream.head().line == "GET /next HTTP/1.1"

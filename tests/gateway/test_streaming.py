@@ -286,9 +286,7 @@ def test_a_large_download_needs_little_memory(process, large_instance, slowly):
         upstream = large_instance.accept()
         upstream.head()
         before = process.rss()
-        upstream.send(
-            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % LARGE
-        )
+        upstream.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % LARGE)
         pouring = pour(upstream, LARGE)
         client.head()
         drink(client, LARGE, slowly=slowly)
@@ -334,7 +332,9 @@ def test_a_standard_client_downloads_whole(process, large_instance):
     def answer() -> None:
         peer = large_instance.accept()
         peer.head()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(wanted))
+        peer.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(wanted)
+        )
         peer.send(wanted)
 
     thread = threading.Thread(target=answer, daemon=True)

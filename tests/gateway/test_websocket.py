@@ -9,10 +9,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.server import serve
+from websockets.typing import Subprotocol
 
 from tests.gateway.rig import Instance, document, get, response, wait_until
 
 pytestmark = pytest.mark.integration
+
+CHAT = Subprotocol("chat.v2")
 
 
 class Service:
@@ -25,7 +28,7 @@ class Service:
             self._serve,
             "127.0.0.1",
             0,
-            select_subprotocol=lambda _, offered: "chat.v2" if "chat.v2" in offered else None,
+            select_subprotocol=lambda _, offered: CHAT if CHAT in offered else None,
             max_size=1 << 24,
         )
         self.port: int = self.server.socket.getsockname()[1]
@@ -233,8 +236,7 @@ def test_half_of_a_tunnel_may_close_first(start, instance):
         upstream = instance.accept()
         upstream.head()
         upstream.send(
-            b"HTTP/1.1 101 Switching Protocols\r\n"
-            b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         )
         client.head()
         client.send(b"last words")

@@ -8,6 +8,9 @@ that a worker can run it too, and it is linear in the number of routes.
 
 An error is what cannot work or can never take effect; a warning is what works but is likely not
 what was meant.
+
+When the models refused parts of the file, ``check`` is asked about the rest (see ``rest``). So a
+problem that was concluded from other places than its own says which they are: ``needs``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from headgate.config.routes import (
 )
 from headgate.config.services import ServiceSpec
 from headgate.config.templates import names_in, template_params
+from headgate.config.walk import ANY
 
 __all__ = ["check"]
 
@@ -90,6 +94,7 @@ def _check_listener(listener: ListenerSpec, loc: Loc, config: Config) -> Iterato
             (*loc, "proxy_protocol"),
             "every connection would be refused: no sender is trusted",
             "name the proxies in trusted_proxies",
+            needs=((*loc, "proxy_protocol"), ("trusted_proxies",)),
         )
     tls = listener.tls
     if tls is None:
@@ -106,9 +111,11 @@ def _check_listener(listener: ListenerSpec, loc: Loc, config: Config) -> Iterato
     ]
     if not ways:
         hint = "write cert_file and key_file, certificates, or certificate: local"
-        yield Problem((*loc, "tls"), "no certificate", hint)
+        needs = _under((*loc, "tls"), "cert_file", "key_file", "certificates", "certificate")
+        yield Problem((*loc, "tls"), "no certificate", hint, needs=needs)
     elif len(ways) > 1:
-        yield Problem((*loc, "tls"), f"only one of {_listed(ways)} can be said")
+        needs = _under((*loc, "tls"), *ways)
+        yield Problem((*loc, "tls"), f"only one of {_listed(ways)} can be said", needs=needs)
 
 
 def _check_admin(config: Config) -> Iterator[Problem]:
@@ -165,6 +172,7 @@ def _check_service(service: ServiceSpec, loc: Loc) -> Iterator[Problem]:
             "has no effect: no instance is https://",
             warning=True,
             at_key=True,
+            needs=((*loc, "instances"),),
         )
 
 
@@ -189,7 +197,8 @@ def _check_routes(config: Config, services: set[str]) -> Iterator[Problem]:
                 hint = did_you_mean(route.to, services)
                 if not hint:
                     hint = _known(services)
-            yield Problem((*loc, "to"), "no service named {value}", hint)
+            needs = ((*loc, "to"), ("services", route.to))
+            yield Problem((*loc, "to"), "no service named {value}", hint, needs=needs)
         yield from _check_target(route, loc)
         yield from _check_match(route.match, (*loc, "match"))
         first = matches.setdefault(_match_key(route), index)
@@ -198,20 +207,32 @@ def _check_routes(config: Config, services: set[str]) -> Iterator[Problem]:
                 loc,
                 "never reached: it matches the same requests as an earlier route",
                 see=("routes", first),
+                needs=(
+                    *_under(loc, "match", "priority"),
+                    *_under(("routes", first), "match", "priority"),
+                ),
             )
 
 
 def _check_target(route: RouteSpec, loc: Loc) -> Iterator[Problem]:
     said = [name for name in ("to", "redirect", "respond") if getattr(route, name) is not None]
     if not said:
-        yield Problem(loc, "says nothing to do", "add one of to, redirect and respond")
+        hint = "add one of to, redirect and respond"
+        needs = _under(loc, "to", "redirect", "respond")
+        yield Problem(loc, "says nothing to do", hint, needs=needs)
         return
     if len(said) > 1:
-        yield Problem(loc, f"only one of {_listed(said)} can be said")
+        needs = _under(loc, *said)
+        yield Problem(loc, f"only one of {_listed(said)} can be said", needs=needs)
     params = _params(route.match)
     if route.to is None:
         yield from (
-            Problem((*loc, name), f'"{name}" has no effect without "to"', at_key=True)
+            Problem(
+                (*loc, name),
+                f'"{name}" has no effect without "to"',
+                at_key=True,
+                needs=_under(loc, name, "to"),
+            )
             for name in ("strip", "rewrite", "host")
             if name in route.model_fields_set and getattr(route, name)
         )
@@ -219,7 +240,9 @@ def _check_target(route: RouteSpec, loc: Loc) -> Iterator[Problem]:
         hint = "use rewrite with groups of the regex"
         yield Problem((*loc, "strip"), "a regex has no literal start to strip", hint)
     elif route.strip and route.match.path is None and route.match.exact is None:
-        yield Problem((*loc, "strip"), "there is nothing to strip: the match has no path")
+        message = "there is nothing to strip: the match has no path"
+        needs = ((*loc, "strip"), *_under((*loc, "match"), "path", "exact", "regex"))
+        yield Problem((*loc, "strip"), message, needs=needs)
     if route.rewrite is not None:
         if route.strip:
             yield Problem((*loc, "rewrite"), 'cannot be said together with "strip"', at_key=True)
@@ -251,13 +274,19 @@ def _check_names(template: str, known: set[str], loc: Loc) -> Iterator[Problem]:
     for name in names_in(template):
         if name not in known:
             hint = did_you_mean(name, known) or _known(known)
-            yield Problem(loc, "{value} uses a parameter that the match does not have", hint)
+            yield Problem(
+                loc,
+                "{value} uses a parameter that the match does not have",
+                hint,
+                needs=(loc, *_under((*loc[:2], "match"), "path", "exact", "regex")),
+            )
 
 
 def _check_match(match: MatchSpec, loc: Loc) -> Iterator[Problem]:
     said = [name for name in ("path", "exact", "regex") if getattr(match, name) is not None]
     if len(said) > 1:
-        yield Problem(loc, f"only one of {_listed(said)} can be said")
+        needs = _under(loc, *said)
+        yield Problem(loc, f"only one of {_listed(said)} can be said", needs=needs)
     for field in ("headers", "query", "cookies"):
         conditions: dict[str, ValueMatchSpec] = getattr(match, field)
         for name, value in conditions.items():
@@ -329,7 +358,11 @@ def _check_use(config: Config) -> Iterator[Problem]:
     for name in config.services:
         if name not in used:
             yield Problem(
-                ("services", name), "no route leads to this service", warning=True, at_key=True
+                ("services", name),
+                "no route leads to this service",
+                warning=True,
+                at_key=True,
+                needs=(("routes", ANY, "to"),),
             )
 
 
@@ -338,13 +371,19 @@ def _check_rest(config: Config) -> Iterator[Problem]:
         if (page.file is None) == (page.body is None):
             yield Problem(("error_pages", str(status)), "write either file or body")
     if config.dns.min_ttl > config.dns.max_ttl:
-        yield Problem(("dns", "min_ttl"), "{value} is more than max_ttl")
+        needs = _under(("dns",), "min_ttl", "max_ttl")
+        yield Problem(("dns", "min_ttl"), "{value} is more than max_ttl", needs=needs)
 
 
 def _pair(cert_file: str | None, key_file: str | None, loc: Loc) -> Iterator[Problem]:
     if (cert_file is None) != (key_file is None):
         missing = "cert_file" if cert_file is None else "key_file"
-        yield Problem(loc, f'"{missing}" is required beside the other')
+        needs = _under(loc, "cert_file", "key_file")
+        yield Problem(loc, f'"{missing}" is required beside the other', needs=needs)
+
+
+def _under(loc: Loc, *names: str) -> tuple[Loc, ...]:
+    return tuple((*loc, name) for name in names)
 
 
 def _listed(words: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from headgate.errors import Fault
 
-__all__ = ["Faults", "Loc", "Place", "clip", "did_you_mean", "path_text"]
+__all__ = ["Faults", "Loc", "Place", "clip", "did_you_mean", "nearest", "path_text"]
 
 Loc = tuple[str | int, ...]
 """A path in the document: ``("routes", 3, "to")``."""
@@ -94,10 +94,16 @@ class Faults:
         return tuple(sorted(found, key=lambda f: (order[f.file], f.line, f.column)))
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant, or nothing when none is near."""
+    near = difflib.get_close_matches(word[:100].lower(), list(known), n=1, cutoff=0.6)
+    return near[0] if near else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """'did you mean "billing"?', or nothing when no known word is near."""
-    near = difflib.get_close_matches(word[:100].lower(), list(known), n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else ""
+    near = nearest(word, known)
+    return f'did you mean "{near}"?' if near else ""
 
 
 def path_text(loc: Loc) -> str:

@@ -7,9 +7,8 @@ Theory of operation
 
 Each step notes its faults and the next goes on with what is left, so that a file with a wrong
 number, a misspelt key and a route to nowhere hears of all three. Only text that is not YAML at
-all stops its own file. When the models refuse parts of the document, the parts they accept are
-still checked against each other: a refused route or service is left out, but its name stays
-known, so that no fault is the mere echo of another.
+all stops its own file. When the models refuse parts of the document, the rest is still checked,
+and what would be the mere echo of another fault is kept back (see ``rest``).
 
 Files are merged before they are understood: lists are joined (the including file's own entries
 first, then those of its files in the order named), mappings are merged key by key, and anything
@@ -25,7 +24,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +41,7 @@ from headgate.config.nodes import Node, Scalar, find
 from headgate.config.problems import Problem
 from headgate.config.references import References
 from headgate.config.refusals import problems_of
+from headgate.config.rest import rest_of
 from headgate.config.walk import ANY, marked_paths
 from headgate.errors import ConfigInvalid, Fault
 
@@ -250,53 +250,12 @@ def _check_rest(
     document: Mapping[str, Any], problems: list[Problem], view: _View, faults: Faults
 ) -> None:
     """Check what the models did not refuse, so that all faults are told at once."""
-    broken: dict[str, set[str | int]] = {}
-    for problem in problems:
-        if not problem.loc:
-            return
-        section = str(problem.loc[0])
-        broken.setdefault(section, set())
-        if len(problem.loc) > 1:
-            broken[section].add(problem.loc[1])
-    rest = dict(document)
-    kept: dict[str, list[int]] = {}
-    also_known: set[str] = set()
-    for section, items in broken.items():
-        content = rest.get(section)
-        if section in ("listeners", "routes") and items and isinstance(content, list):
-            kept[section] = [index for index in range(len(content)) if index not in items]
-            rest[section] = [content[index] for index in kept[section]]
-        elif section == "services" and items and isinstance(content, dict):
-            also_known = {str(item) for item in items}
-            rest[section] = {key: value for key, value in content.items() if key not in items}
-        else:
-            rest.pop(section, None)
-    if "services" in broken and not also_known:
-        rest.pop("routes", None)  # no service is known: each route would be a fault
-        broken["routes"] = set()
-    try:
-        config = Config.model_validate(rest)
-    except ValidationError:
+    rest = rest_of(document, problems)
+    if rest is None:
         return
-    for problem in check(config, also_known=also_known):
-        section = str(problem.loc[0]) if problem.loc else ""
-        if len(problem.loc) == 1 and section in broken:
-            continue  # "nothing to listen on", when what there was is refused
-        if problem.warning and "routes" in broken:
-            continue  # a service may be used by the route that is left out
-        _report(_back(problem, kept), view, faults)
-
-
-def _back(problem: Problem, kept: dict[str, list[int]]) -> Problem:
-    """The problem with the list positions that the whole document has."""
-
-    def original(loc: Loc) -> Loc:
-        if len(loc) > 1 and loc[0] in kept and isinstance(loc[1], int):
-            return (loc[0], kept[str(loc[0])][loc[1]], *loc[2:])
-        return loc
-
-    see = original(problem.see) if problem.see is not None else None
-    return replace(problem, loc=original(problem.loc), see=see)
+    for problem in check(rest.config, also_known=rest.services):
+        if rest.holds(problem):
+            _report(rest.in_whole(problem), view, faults)
 
 
 # -- names of files -----------------------------------------------------------------------

@@ -27,3 +27,8 @@ class Problem:
     """The key is what is wrong, and not what stands under it."""
     see: Loc | None = None
     """Another place that the reader should look at."""
+    needs: tuple[Loc, ...] = ()
+    """The places it was concluded from, if they are others than ``loc``: when one of them was
+    refused, this is an echo of that. ANY stands for every entry of a list or mapping."""
+    means: Loc | None = None
+    """For a key that nobody knows: the one that was probably meant, or itself."""

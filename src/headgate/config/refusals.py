@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from headgate.config.faults import Loc, clip, did_you_mean
+from headgate.config.faults import Loc, clip, did_you_mean, nearest
 from headgate.config.problems import Problem
 from headgate.config.walk import model_at, nested_models
 
@@ -79,7 +79,7 @@ def _problem(details: ErrorDetails, root: type[BaseModel]) -> Problem:
     if kind == "missing":
         return Problem(loc[:-1], f'"{loc[-1]}" is required')
     if kind == "extra_forbidden":
-        return Problem(loc, *_unknown(loc, root), at_key=True)
+        return _unknown(loc, root)
     if kind.endswith("_alone"):
         return Problem(loc, str(context["rule"]), at_key=is_key)
     if "rule" in context:
@@ -98,20 +98,26 @@ def _problem(details: ErrorDetails, root: type[BaseModel]) -> Problem:
     return Problem(loc, _SHAPES.get(kind, "cannot be used here"))
 
 
-def _unknown(loc: Loc, root: type[BaseModel]) -> tuple[str, str]:
+def _unknown(loc: Loc, root: type[BaseModel]) -> Problem:
     key = str(loc[-1])
     message = f'unknown key "{clip(key)}"'
-    model = model_at(root, loc[:-1])
+
+    def problem(hint: str, means: Loc = loc) -> Problem:
+        return Problem(loc, message, hint, at_key=True, means=means)
+
+    parent = loc[:-1]
+    model = model_at(root, parent)
     if model is None:
-        return message, ""
+        return problem("")
     fields = list(model.model_fields)
-    if _ELSEWHERE.get(key) in fields:
-        return message, f'here it is called "{_ELSEWHERE[key]}"'
+    elsewhere = _ELSEWHERE.get(key)
+    if elsewhere in fields:
+        return problem(f'here it is called "{elsewhere}"', (*parent, elsewhere))
     inside = [name for name, inner in nested_models(model).items() if key in inner.model_fields]
     if inside:
-        return message, f'it belongs under "{inside[0]}"'
-    if near := did_you_mean(key, fields):
-        return message, near
+        return problem(f'it belongs under "{inside[0]}"', (*parent, inside[0]))
+    if near := nearest(key, fields):
+        return problem(f'did you mean "{near}"?', (*parent, near))
     if key in root.model_fields and model is not root:
-        return message, "it belongs at the top of the file"
-    return message, f"known are {', '.join(fields)}"
+        return problem("it belongs at the top of the file", (key,))
+    return problem(f"known are {', '.join(fields)}")

@@ -186,14 +186,23 @@ class DownstreamH1(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._unwritable = False
-        self.deadline = NEVER
+        if self._body is not None and not self._paused:
+            self._set_deadline(monotonic() + self._site.body_timeout_s)
+        elif self._exchange is None and not self._lingering and not self.is_closing:
+            self._set_deadline(monotonic() + self._site.idle_timeout_s)
+        else:
+            self.deadline = NEVER
         if self._exchange is not None:
             self._exchange.on_writable()
 
     def on_deadline(self, now: float) -> None:
         ex = self._exchange
-        if ex is None:
-            if self._buffer and not self._lingering:
+        if self.is_closing:
+            self.transport.abort()  # it took nothing of the last answer
+        elif ex is None:
+            if self._unwritable:
+                self.close()
+            elif self._buffer and not self._lingering:
                 self._refuse(Refusal(408, "request head not complete in time"))
             elif self._lingering:
                 self.close()
@@ -298,8 +307,7 @@ class DownstreamH1(asyncio.Protocol):
         unread = self._body is not None or not ex.request_done
         self._body = None
         if self._raw:
-            self.transport.close()
-            self.is_closing = True
+            self._end(linger=False)
             return
         if self._close_after:
             self._end(linger=unread)
@@ -317,6 +325,16 @@ class DownstreamH1(asyncio.Protocol):
         if not self.is_closing:
             self.is_closing = True
             self.transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing has come that is not answered, and nothing is on its way out."""
+        return (
+            self._exchange is None
+            and not self._buffer
+            and not self._lingering
+            and not self.is_closing
+        )
 
     def drain(self) -> None:
         """Close politely: after the answer in progress, or the next one, or a moment of silence.
@@ -501,6 +519,7 @@ class DownstreamH1(asyncio.Protocol):
         self._buffer = b""
         if not linger:
             self.is_closing = True
+            self._set_deadline(monotonic() + self._site.write_timeout_s)
             self.transport.close()
             return
         self._lingering = True

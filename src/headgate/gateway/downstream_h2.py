@@ -76,6 +76,7 @@ _DRAIN_BUSY_S: Final = 2.0
 """How long a drain waits for a moment without streams before it says GOAWAY. By the RFC it could
 be said at once, but some clients (those on the h2 library) then give up what is in flight."""
 _KEPT_HEADS: Final = 1024
+_KEPT_HEAD_BYTES: Final = 4096
 _WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _is_method: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}").fullmatch
@@ -103,9 +104,10 @@ class Judge:
         judged = self._kept.get(fields)
         if judged is None:
             judged = judge_request(fields)
-            if len(self._kept) >= _KEPT_HEADS:
-                self._kept.clear()
-            self._kept[fields] = judged
+            if sum([len(name) + len(value) for name, value in fields]) <= _KEPT_HEAD_BYTES:
+                if len(self._kept) >= _KEPT_HEADS:
+                    self._kept.clear()
+                self._kept[fields] = judged
         return judged
 
 
@@ -455,6 +457,8 @@ class DownstreamH2(RimH2[StreamDown]):
         if self.blocked_at and now - self.blocked_at > site.write_timeout_s:
             self.listener.refused("write_timeout")
             self.close()
+        elif self._is_too_slow(now):
+            codec.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "frame not complete in time"))
         elif not codec.settings_acked and now - self._began > SETTINGS_S:
             codec.fail(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS not acknowledged"))
         elif self._goodbye_at:
@@ -462,6 +466,14 @@ class DownstreamH2(RimH2[StreamDown]):
                 codec.finish_drain()
         elif self._draining_since and now - self._draining_since > _DRAIN_BUSY_S:
             self._say_goodbye()
+
+    def _is_too_slow(self, now: float) -> bool:
+        """A field block, or with no stream open any frame, that trickles in."""
+        codec = self.codec
+        since = codec.unfinished_since
+        if not since or now - since <= self._site.header_timeout_s:
+            return False
+        return codec.is_in_block or not codec.streams
 
     def _rest(self, now: float) -> None:
         if self._draining_since:

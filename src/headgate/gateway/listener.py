@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.downstream_h1 import DownstreamH1
@@ -30,6 +31,8 @@ _BACKLOG: Final = 4096
 _HANDSHAKE_S: Final = 10.0
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
+_LOOKED_AT: Final = 64
+"""Connections looked at to make room: with more, every refusal would cost as much as a request."""
 
 Connection = DownstreamH1 | DownstreamH2
 
@@ -54,7 +57,8 @@ class Listener:
         self.draining = False
         self.h2_limits = _h2_limits(site)
         self.h2_judge = Judge()
-        self.connections: set[Connection] = set()
+        # A dict for its order: the oldest connection comes first.
+        self.connections: dict[Connection, None] = {}
         self._emptied = asyncio.Event()
         self._spawn = spawn
         self._per_ip: dict[str, int] = {}
@@ -133,11 +137,12 @@ class Listener:
         conn.client_ip = conn.peer_ip
         self.stats.accepted += 1
         self.stats.open += 1
-        self.connections.add(conn)
+        limits = self.site.limits
+        is_full = len(self.connections) >= limits.connections and not self._make_room()
+        self.connections[conn] = None
         ip = conn.peer_ip
         self._per_ip[ip] = self._per_ip.get(ip, 0) + 1
-        limits = self.site.limits
-        if len(self.connections) > limits.connections:
+        if is_full:
             self._turn_away(conn, 503, "too many connections")
             return False
         if limits.connections_per_ip and self._per_ip[ip] > limits.connections_per_ip:
@@ -158,7 +163,7 @@ class Listener:
         """A connection is closed; called once for each that was admitted."""
         if conn not in self.connections:
             return
-        self.connections.remove(conn)
+        del self.connections[conn]
         self.stats.open -= 1
         if self.draining and not self.connections:
             self._emptied.set()
@@ -170,9 +175,9 @@ class Listener:
 
     def become_http2(self, conn: DownstreamH1, data: bytes) -> None:
         """Hand a connection over to the HTTP/2 rim, with what has been read of it."""
-        self.connections.discard(conn)
+        self.connections.pop(conn, None)
         successor = DownstreamH2(self)
-        self.connections.add(successor)
+        self.connections[successor] = None
         conn.transport.set_protocol(successor)
         successor.adopt(conn, data)
 
@@ -187,6 +192,19 @@ class Listener:
         self.worker_stats.refused_downstream.add(reason)
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _make_room(self) -> bool:
+        """Close the oldest connection that is doing nothing, looking at no more than a few."""
+        for conn in islice(self.connections, _LOOKED_AT):
+            if isinstance(conn, DownstreamH1):
+                is_idle = conn.is_idle
+            else:
+                is_idle = not conn.codec.streams and not conn.is_closing
+            if is_idle:
+                self.stats.refused.add("idle, made room for another")
+                conn.close()
+                return True
+        return False
 
     def _turn_away(self, conn: DownstreamH1, status: int, reason: str) -> None:
         self.stats.refused.add(reason)

@@ -66,6 +66,8 @@ class RimH2(asyncio.Protocol, Generic[S]):
             self.codec.feed(data, now)
         finally:
             self._feeding = False
+        if not self.is_watched and self.codec.unfinished_since:
+            self.watch()
         self._flush()
 
     def flush_soon(self) -> None:
@@ -126,7 +128,8 @@ class RimH2(asyncio.Protocol, Generic[S]):
         """Set the next deadline; the wheel, whose turn it is, arms it."""
         if self.is_closing:
             return
-        if self.codec.streams or self.blocked_at or not self.codec.settings_acked:
+        codec = self.codec
+        if codec.streams or self.blocked_at or codec.unfinished_since or not codec.settings_acked:
             self.deadline = now + CHECK_S
         else:
             if self.is_watched:

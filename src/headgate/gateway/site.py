@@ -74,16 +74,22 @@ class RouteRuntime:
         "plan",
         "service",
         "service_name",
+        "stats",
         "total_s",
     )
 
     def __init__(
-        self, plan: RoutePlan, service: ServiceRuntime | None, chain: Chain | None
+        self,
+        plan: RoutePlan,
+        service: ServiceRuntime | None,
+        chain: Chain | None,
+        stats: WorkerStats,
     ) -> None:
         self.plan = plan
         self.name = plan.name
         self.service = service
         self.service_name = service.name if service is not None else ""
+        self.stats: RouteStats = stats.route(self.name, self.service_name)
         self.chain = chain
         self.body_limit = plan.body_limit
         self.first_byte_s = plan.timeouts.first_byte_s
@@ -148,7 +154,7 @@ class Prepared:
 
     def __init__(self, site: Site, head: RequestHead) -> None:
         self._site = site
-        self._stats: RouteStats = site.stats.route("", "")
+        self._stats = site.unrouted
         self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
         self._fixed: tuple[ResponseHead, bytes] | None = None
         self.head = head
@@ -172,7 +178,7 @@ class Prepared:
 
     def lead_to(self, route: RouteRuntime) -> None:
         self.route = route
-        self._stats = self._site.stats.route(route.name, route.service_name)
+        self._stats = route.stats
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""
@@ -260,6 +266,7 @@ class Site:
         self.spec = spec
         self.routes = routes
         self.stats = stats
+        self.unrouted: RouteStats = stats.route("", "")
         self.log = log
         self.spawn = spawn
         self.limits = limits

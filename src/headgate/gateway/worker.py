@@ -113,7 +113,10 @@ class Worker:
         services = self._take_services(plan)
         routes = tuple(
             RouteRuntime(
-                route, services[route.service] if route.service is not None else None, chain
+                route,
+                services[route.service] if route.service is not None else None,
+                chain,
+                self._stats,
             )
             for route, chain in zip(plan.routes, chains, strict=True)
         )

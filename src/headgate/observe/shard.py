@@ -277,7 +277,8 @@ class _Family(Generic[S]):
         self.named: dict[tuple[str, ...], S] = {}
         self._make = make
         self._max = max_sets
-        self._current: frozenset[tuple[str, ...]] = frozenset()
+        self._spare: list[tuple[str, ...]] = []
+        """Names that the current plan does not have, kept until their places are needed."""
         self._other = (OTHER,) * width
 
     def get(self, key: tuple[str, ...]) -> S:
@@ -293,23 +294,21 @@ class _Family(Generic[S]):
 
     def keep(self, keys: Iterable[tuple[str, ...]]) -> None:
         """Name those of the current plan; the places of all others may be given away."""
-        self._current = frozenset(keys)
+        current = frozenset(keys)
+        self._spare = [key for key in self.named if key not in current and key != self._other]
 
     def _make_room(self) -> bool:
-        gone = next(
-            (
-                key
-                for key, stats in self.named.items()
-                if key not in self._current and key != self._other and stats.is_quiet
-            ),
-            None,
-        )
-        if gone is None or not self._current:
-            return False
-        if self._other not in self.named:
-            self.named[self._other] = self._make()
-        self.named.pop(gone).fold_into(self.named[self._other])
-        return True
+        """Give one place away; `get` asks again for every name too many, so nothing is scanned."""
+        while self._spare:
+            gone = self._spare.pop()
+            stats = self.named.get(gone)
+            if stats is None or not stats.is_quiet:
+                continue  # what is still in use stays until the next plan
+            if self._other not in self.named:
+                self.named[self._other] = self._make()
+            self.named.pop(gone).fold_into(self.named[self._other])
+            return True
+        return False
 
 
 class WorkerStats:

@@ -20,16 +20,17 @@ _ENTRY_BYTES: Final = 4096
 
 
 class HeadCache(Generic[T]):
-    __slots__ = ("_bytes", "_entries_max", "_old", "_young", "get_young")
+    __slots__ = ("_bytes", "_entries_max", "_old", "young")
 
     def __init__(self, entries: int = _ENTRIES) -> None:
         self._entries_max = entries
         self._bytes = 0
-        self._young: dict[bytes, T] = {}
+        self.young: dict[bytes, T] = {}
         self._old: dict[bytes, T] = {}
 
     def get(self, block: bytes) -> T | None:
-        found = self._young.get(block)
+        """What is known by these bytes. A loop may ask `young` itself first and spare the call."""
+        found = self.young.get(block)
         if found is None and self._old:
             found = self._old.pop(block, None)
             if found is not None:
@@ -39,12 +40,12 @@ class HeadCache(Generic[T]):
     def put(self, block: bytes, value: T) -> None:
         if len(block) > _ENTRY_BYTES:
             return
-        if len(self._young) >= self._entries_max or self._bytes + len(block) > _BYTES:
-            self._old = self._young
-            self._young = {}
+        if len(self.young) >= self._entries_max or self._bytes + len(block) > _BYTES:
+            self._old = self.young
+            self.young = {}
             self._bytes = 0
-        self._young[block] = value
+        self.young[block] = value
         self._bytes += len(block)
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.young) + len(self._old)

@@ -113,6 +113,8 @@ class H2Connection(Sending[S]):
         self.on_ping_ack: Callable[[bytes], None] | None = None
         self._now = now
         self._tail = b""
+        self._tail_since = 0.0
+        self._block_since = 0.0
         self._settings_seen = False
         self._block_of = 0
         self._block_flags = 0
@@ -148,7 +150,11 @@ class H2Connection(Sending[S]):
         except ConnectionFault as fault:
             self.fail(fault)
             return
-        self._tail = data[used:] if used else data
+        self._tail = tail = data[used:] if used else data
+        if not tail:
+            self._tail_since = 0.0
+        elif used or not self._tail_since:
+            self._tail_since = now
 
     def fail(self, fault: ConnectionFault) -> None:
         """End the connection for the peer's fault."""
@@ -164,6 +170,15 @@ class H2Connection(Sending[S]):
 
     def ping(self, payload: bytes) -> None:
         self.out.append(frames.ping(payload))
+
+    @property
+    def unfinished_since(self) -> float:
+        """Since when a field block, or else a frame, waits for its rest; 0 when none does."""
+        return self._block_since if self._block_of else self._tail_since
+
+    @property
+    def is_in_block(self) -> bool:
+        return self._block_of != 0
 
     @property
     def is_draining(self) -> bool:
@@ -270,6 +285,7 @@ class H2Connection(Sending[S]):
         else:
             self._check_piece(payload)
             self._block_of = stream_id
+            self._block_since = self._now
             self._block_flags = flags
             self._block_parts = [payload]
             self._block_bytes = len(payload)

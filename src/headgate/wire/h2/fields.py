@@ -66,7 +66,7 @@ _SPECIAL: Final = frozenset({b"cookie", b"host", b"content-length", b"te", b"exp
 
 
 def _note_clean(header: Header) -> None:
-    if header[0] not in _SPECIAL and len(header[1]) <= _CLEAN_BYTES:
+    if header[0] not in _SPECIAL and len(header[0]) + len(header[1]) <= _CLEAN_BYTES:
         if len(_clean) >= _CLEAN_FIELDS:
             _clean.clear()
         _clean[header] = None

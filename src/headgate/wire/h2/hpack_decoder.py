@@ -37,8 +37,11 @@ from headgate.wire.h2.hpack_static import (
 Field = tuple[bytes, bytes]
 
 BOMB_FACTOR: Final = 8
-_KEPT_BLOCKS: Final = 256
+# Per connection, so they are small: what is kept with a block (its fields, and what the rim makes
+# of them) comes to a few times the size of its fields.
+_KEPT_BLOCKS: Final = 64
 _KEPT_BLOCK_BYTES: Final = 1024
+_KEPT_LIST_BYTES: Final = 4096
 _KEPT_STRINGS: Final = 4096
 _KEPT_STRING_BYTES: Final = 128
 _INTEGER_SHIFT_LIMIT: Final = 28
@@ -147,7 +150,7 @@ class Decoder:
         except IndexError:
             raise HpackFault("an index beyond the table, or a truncated block") from None
         block = Block(tuple(fields), size, is_oversize=size > limit)
-        if not changed and end <= _KEPT_BLOCK_BYTES:
+        if not changed and end <= _KEPT_BLOCK_BYTES and size <= _KEPT_LIST_BYTES:
             if len(self.kept) >= _KEPT_BLOCKS:
                 self.kept.clear()
             self.kept[data] = block

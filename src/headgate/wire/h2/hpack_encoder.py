@@ -67,8 +67,11 @@ PASSING: Final = frozenset(
 )
 """Names whose values hardly ever come again: not even remembered."""
 
-_KEPT_RUNS: Final = 256
-_REMEMBERED: Final = 512
+# Per connection, so they are small.
+_KEPT_RUNS: Final = 64
+_KEPT_RUN_BYTES: Final = 1024
+_REMEMBERED: Final = 128
+_LARGEST_ENTRY: Final = 512
 
 _STATUS: Final = {
     status: STATIC_FIELDS[b":status", str(status).encode()] | 0x80
@@ -213,7 +216,7 @@ class Encoder:
             if protocol is not None:
                 line.append((b":protocol", protocol.encode("latin-1")))
             pseudo = b"".join([self._field(field) for field in line])
-            if before == self._changes and protocol is None:
+            if before == self._changes and protocol is None and len(pseudo) <= _KEPT_RUN_BYTES:
                 if len(self._kept_requests) >= _KEPT_RUNS:
                     self._kept_requests.clear()
                 self._kept_requests[key] = pseudo
@@ -230,7 +233,7 @@ class Encoder:
         if known is None or marked:
             before = self._changes
             known = b"".join([self._field(field) for field in fields])
-            if before != self._changes:
+            if before != self._changes or len(known) > _KEPT_RUN_BYTES:
                 return known
         if len(self._kept_by_id) >= _KEPT_RUNS:
             self._kept_by_id.clear()
@@ -251,7 +254,7 @@ class Encoder:
         if number is not None:
             return encode_integer(LAST_STATIC + self._inserted - number, 7, 0x80)
         size = len(name) + len(value) + ENTRY_OVERHEAD
-        if name in PASSING or size * 4 > self._table_bytes:
+        if name in PASSING or size > _LARGEST_ENTRY or size > self._table_bytes:
             return self._literal(name, 4, 0) + _string(value)
         if field not in self._seen:
             if len(self._seen) >= _REMEMBERED:

@@ -344,10 +344,10 @@ def _judge_fields(lines: list[bytes], *, twins: bool) -> _Fields | Refusal:
     """
     fields = _Fields()
     keep = fields.all.append
-    known = _judged_lines.get
+    known = _judged_lines.young.get
     options: bytes | None = None
     for line in lines:
-        judged = known(line)
+        judged = known(line) or _judged_lines.get(line)
         if judged is None:
             got = _judge_line(line, twins=twins)
             if isinstance(got, Refusal):
