@@ -318,6 +318,24 @@ def test_trailers_pass_a_streaming_filter(start, instance):
         assert client.trailer == b"x-out: 2\r\n\r\n"
 
 
+@pytest.mark.parametrize("kind", [Recorder, Upper, UpperWhole])
+def test_a_body_and_trailers_that_came_while_a_hook_waited(start, instance, kind):
+    """On a connection that is at hand at once, and on one that has to be made."""
+    gateway = start(with_plugins(instance, plugin(kind, waits=True)))
+    with gateway.client() as client:
+        for _ in range(3):
+            client.send(
+                request("POST", "/", "Transfer-Encoding: chunked")
+                + b"5\r\nhello\r\n0\r\nX-In: 1\r\n\r\n"
+            )
+            upstream = instance.accepted[-1] if instance.accepted else instance.accept()
+            length = upstream.head().get("content-length")
+            got = upstream.exactly(int(length)) if length else upstream.chunked()
+            assert got == (b"hello" if kind is Recorder else b"HELLO!")
+            upstream.send(response())
+            assert client.answer()[0].status == 200
+
+
 def test_too_much_to_gather_is_413(start, instance):
     gateway = start(with_plugins(instance, plugin(UpperWhole)))
     with gateway.client() as client:
@@ -378,7 +396,8 @@ def test_a_whole_body_may_be_refused(start, instance, waits):
     with gateway.client() as client:
         client.send(request("POST", "/", body=b"hello"))
         head, body = client.answer()
-        assert (head.status, body) == (418, b"from request_body")
+        # It passes the hooks of a response like any other answer.
+        assert (head.status, body) == (418, b"FROM REQUEST_BODY!")
         assert head.get("x-filter") == "out"
     assert instance.is_left_alone()
     gateway.assert_settles()
@@ -506,6 +525,7 @@ def test_a_tunnel_passes_filters_untouched(start, instance):
         assert upstream.exactly(10) == b"down there"
         upstream.send(b"up here")
         assert client.exactly(7) == b"up here"
+        upstream.close()
     gateway.assert_settles()
     assert len(Recorder.outcomes) == 1
 

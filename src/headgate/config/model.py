@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.faults import did_you_mean
 from headgate.config.fields import (
     Duration,
     FilePath,
@@ -200,6 +201,61 @@ REDACTED: Final = (
 )
 
 
+LOG_FIELDS: Final = (
+    "time",
+    "client_ip",
+    "method",
+    "host",
+    "path",
+    "query",
+    "protocol",
+    "status",
+    "bytes_in",
+    "bytes_out",
+    "duration_ms",
+    "upstream_ms",
+    "connect_ms",
+    "route",
+    "service",
+    "instance",
+    "retries",
+    "request_id",
+    "trace_id",
+    "user_agent",
+    "referer",
+    "error",
+    "tls_version",
+    "worker",
+)
+"""What each is stands in `headgate.gateway.log_fields`, and a test holds the two together: here
+they are names that a file may use, and a file is judged without the gateway."""
+_LOGGED_HEADER: Final = re.compile(r"(request|response)\.header\.[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _log_field(value: object) -> str:
+    name = text_of(value)
+    if name not in LOG_FIELDS and not _LOGGED_HEADER.fullmatch(name):
+        near = did_you_mean(name, LOG_FIELDS)
+        known = "known are the fields of docs/reference/access-log.md"
+        raise refuse(f"is not a field of the access log; {near or known}")
+    return name
+
+
+LogField = Annotated[
+    str,
+    PlainValidator(_log_field),
+    Words("field"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(LOG_FIELDS)},
+                {"type": "string", "pattern": r"^(request|response)\.header\..+$"},
+            ]
+        }
+    ),
+]
+
+
 def _log_format(value: object) -> str:
     return "off" if value is False else text_of(value)
 
@@ -220,8 +276,9 @@ class AccessLogSpec(Spec):
     """`stdout`, `stderr` or a file, which is opened again on SIGUSR1 so that it can be
     rotated."""
 
-    fields: Annotated[tuple[Text, ...], OneOrMore] | None = None
-    """Which fields a JSON line has, in this order. By default all of them."""
+    fields: Annotated[tuple[LogField, ...], OneOrMore] | None = None
+    """Which fields a JSON line has, in this order. By default all of them. Besides the named ones,
+    `request.header.NAME` and `response.header.NAME` are any header."""
 
     redact: Annotated[tuple[Text, ...], OneOrMore] = REDACTED
     """Headers and query parameters whose values are not written, in any case of letters."""

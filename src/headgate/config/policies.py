@@ -36,7 +36,13 @@ __all__ = [
 
 
 class HeaderEdits(Spec):
-    """Changes to a set of headers. They are made in this order: remove, rename, set, add."""
+    """Changes to a set of headers. They are made in this order: remove, rename, set, add.
+
+    Values are templates: `{client_ip}`, `{request_id}`, `{route}`, `{service}`, `{host}`,
+    `{method}`, `{path}`, `{scheme}`, `{param.NAME}` of the match, `{header.NAME}`, `{query.NAME}`,
+    and for responses `{status}` and `{response_header.NAME}`. What is not there is empty, and a
+    header whose value comes out empty is not sent. `{{` and `}}` write plain braces.
+    """
 
     set: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Headers that will have this one value, whatever came before."""

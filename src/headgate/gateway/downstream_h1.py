@@ -143,7 +143,8 @@ class DownstreamH1(asyncio.Protocol):
                 site = self.listener.site
                 if site is not self._site:
                     self._enter(site)
-                prep = (site.heads_trusted if self._trusted else site.heads).get(data)
+                heads = site.heads_trusted if self._trusted else site.heads
+                prep = heads.young.get(data) or heads.get(data)
                 if prep is not None and not prep.head.length:
                     self._begin(prep).start(b"", end=True)
                     return
@@ -315,7 +316,9 @@ class DownstreamH1(asyncio.Protocol):
         self._chunking = False
         if self._paused:
             self.resume()
-        self._set_deadline(monotonic() + self._site.idle_timeout_s)
+        self.deadline = deadline = (ex.ended or monotonic()) + self._site.idle_timeout_s
+        if deadline < self.wake:
+            self.listener.wheel.arm(self)
         if self._buffer and not self._in_turn:
             data, self._buffer = self._buffer, b""
             self._read_heads(data)
@@ -366,7 +369,7 @@ class DownstreamH1(asyncio.Protocol):
         if not head.keep_alive or self.requests == self._site.limits.requests_per_connection:
             self._close_after = True
         self.deadline = NEVER
-        self._exchange = ex = self._site.exchange(self, prep, now)
+        self._exchange = ex = prep.exchange(self, self._site, prep, now)
         return ex
 
     def _read_heads(self, data: bytes) -> None:

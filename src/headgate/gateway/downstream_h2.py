@@ -170,7 +170,7 @@ class StreamDown(Stream):
         if not conn.is_watched:
             conn.watch()
         self._body_at = now
-        ex = self.ex = site.exchange(self, prep, now)
+        ex = self.ex = prep.exchange(self, site, prep, now)
         ex.start(b"", end=end)
 
     def on_oversize(self, fields: RequestFields | None, *, end: bool) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from headgate.errors import UpstreamFailed
 from headgate.gateway import problem
@@ -100,6 +100,9 @@ _batch: Final = _ids.batch
 
 
 class Exchange:
+    goes_at_once: ClassVar[bool] = True
+    """Whether nothing can lie between `started` and the first `_dispatch`."""
+
     __slots__ = (
         "_pending",
         "_pending_bytes",
@@ -236,8 +239,9 @@ class Exchange:
     def on_connected(self, up: Upstream) -> None:
         """A connection that this exchange waited for is its own now."""
         self.waiting_on = None
-        self.connect_s = monotonic() - self.waits_since
-        body, end = b"", self.request_done
+        if self.waits_since:
+            self.connect_s = monotonic() - self.waits_since
+        body, end = b"", self._has_whole_request()
         if self._pending:
             body = b"".join(self._pending)
         held = self._pending_bytes
@@ -245,7 +249,8 @@ class Exchange:
         self._pending_bytes = 0
         if held > PENDING_MAX:
             self.down.resume()
-        self._send(up, body, end and not self.trailers_in)
+        self.up = up
+        up.send_request(self, cast("Forward", self.forward), body, end and not self.trailers_in)
         if end and self.trailers_in:
             up.send_end(self.trailers_in)
 
@@ -262,7 +267,9 @@ class Exchange:
         self.status = head.status
         self.response_headers = head.headers
         self.bytes_out = len(body)
-        self.ended = now = monotonic()
+        # The moment of the response's head; a whole response ends with it.
+        now = self.ended or monotonic()
+        self.ended = now if end else 0.0
         self.upstream_s = now - self.started
         if end:
             self.up = None
@@ -304,7 +311,7 @@ class Exchange:
             self.down.abort(f"upstream {failure.kind} in the middle of a response")
             self._finish()
         elif self._may_try_again(failure, unsent=unsent):
-            self._dispatch(b"", self.request_done)
+            self._dispatch(b"", self._has_whole_request())
         else:
             self.fail(failure)
 
@@ -356,7 +363,7 @@ class Exchange:
                 site.request_id_prefix,
                 self.request_id,
                 trace,
-                _take_id()[:16],
+                _batch.pop()[:16] if _batch else _take_id()[:16],
             )
         return b"%b%b%b\r\n" % (forwarded, site.request_id_prefix, self.request_id)
 
@@ -406,17 +413,15 @@ class Exchange:
             self.on_upstream_failed(got, unsent=True)
         elif self._pending is not None or self.trailers_in:
             # What was held for another instance goes along.
+            self._hold(body)
             self.on_connected(cast("Upstream", got))
         else:
-            self._send(cast("Upstream", got), body, end)
+            self.up = up = cast("Upstream", got)
+            up.send_request(self, cast("Forward", self.forward), body, end)
 
-    def _send(self, up: Upstream, body: bytes, end: bool) -> None:
-        self.up = up
-        forward = self.forward
-        if forward is None:
-            self.refuse(500, "nothing to forward")
-            return
-        up.send_request(self, forward, body, end)
+    def _has_whole_request(self) -> bool:
+        """Whether all that will ever be sent upstream is at hand."""
+        return self.request_done
 
     def _hold(self, data: bytes) -> None:
         if not data:

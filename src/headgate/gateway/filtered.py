@@ -47,6 +47,8 @@ _CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
 
 
 class FilteredExchange(Exchange):
+    goes_at_once = False  # a hook may wait, and a body may be gathered first
+
     __slots__ = (
         "_answered",
         "_chain",
@@ -256,6 +258,11 @@ class FilteredExchange(Exchange):
         else:
             self._hold(data)
             self._in = None if last else self._in
+
+    def _has_whole_request(self) -> bool:
+        # The client may be done while a hook still works on what it sent: `_in` is there until
+        # the last piece has come out of it.
+        return self.request_done and self._in is None
 
     # -- the response --------------------------------------------------------------------------
 

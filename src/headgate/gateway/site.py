@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -139,6 +140,7 @@ class Prepared:
         "_refusal",
         "_site",
         "_stats",
+        "exchange",
         "forward",
         "head",
         "host_block",
@@ -167,6 +169,8 @@ class Prepared:
         self.received_id: bytes | None = None
         self.trace_id: bytes | None = None
         self.trusted_forwarding = False
+        self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
+        """Begins a request; only routes with filters pay for them."""
         self.variants: dict[tuple[Header, ...], Forward] = {}
         """What filters have made of `forward`, by the fields they left."""
 
@@ -179,6 +183,8 @@ class Prepared:
     def lead_to(self, route: RouteRuntime) -> None:
         self.route = route
         self._stats = route.stats
+        if route.chain is not None:
+            self.exchange = partial(FilteredExchange, chain=route.chain)
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""
@@ -292,13 +298,6 @@ class Site:
         self._dropped_trusted = own | forwarded.REPLACED_NAMES
         self._host_blocks: dict[str, bytes] = {}
         self._refused: dict[Refusal, Prepared] = {}
-
-    def exchange(self, down: Downstream, prep: Prepared, now: float) -> Exchange:
-        """Begin a request; only routes with filters pay for them."""
-        route = prep.route
-        if route is None or route.chain is None:
-            return Exchange(down, self, prep, now)
-        return FilteredExchange(down, self, prep, now, route.chain)
 
     def is_trusted(self, ip: str) -> bool:
         return ip in self.trusted

@@ -125,7 +125,9 @@ class UpstreamH1(asyncio.Protocol):
             self.transport.writelines(pieces)
         # An exchange that got its connection at once has begun just now; the clock need not be
         # asked again.
-        self._await_response(ex, monotonic() if ex.waits_since else ex.started)
+        is_new = ex.goes_at_once and ex.attempts == 1 and not ex.waits_since
+        now = ex.started if is_new else monotonic()
+        self._await_response(ex, now)
 
     def send_data(self, data: bytes) -> None:
         if not data:
@@ -193,6 +195,18 @@ class UpstreamH1(asyncio.Protocol):
             return
         reader = self._reader
         if reader is None:
+            if not self._buffer:
+                # Most of the time: one whole response, with a head seen before.
+                end = data.find(b"\r\n\r\n") + 4
+                head = self._heads.young.get(data[:end])
+                if (
+                    head is not None
+                    and head.length == len(data) - end
+                    and not (head.length and (head.is_bodiless or ex.prep.head.method == "HEAD"))
+                ):
+                    self._release(head.keep_alive, b"")
+                    ex.on_response_head(head, data[end:], end=True)
+                    return
             self._read_head(ex, data)
             return
         self.deadline = self._silence_until()

@@ -129,6 +129,7 @@ class ResponseHead:
         "chunked",
         "has_date",
         "headers",
+        "is_bodiless",
         "keep_alive",
         "length",
         "reason",
@@ -155,6 +156,7 @@ class ResponseHead:
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.upgrade = upgrade
+        self.is_bodiless = status in (204, 304)
         self.variants: dict[object, ResponseHead] | None = None
         self.has_date = any(name == b"date" for name, _ in headers)
         self.block: bytes | None = None
