@@ -1,7 +1,8 @@
 """Write the generated pages, or (with --check) fail when one differs from what would be written.
 
 A generated page says so in its first lines. Its text comes from the code: the docstrings of the
-config models, the help of the commands.
+config models, the help of the commands, the endpoints of the admin API, the tables of metrics and
+of log fields.
 """
 
 from __future__ import annotations
@@ -47,6 +48,26 @@ def schema() -> str:
     return output_of("headgate", "schema").rstrip() + "\n"
 
 
+def admin_page() -> str:
+    return NOTE + output_of("headgate.control.admin.reference").lstrip()
+
+
+def openapi() -> str:
+    return output_of("headgate.control.admin.reference", "openapi").rstrip() + "\n"
+
+
+def metrics_page() -> str:
+    from headgate.observe.metrics import reference
+
+    return NOTE + reference()
+
+
+def access_log_page() -> str:
+    from headgate.gateway.log_fields import reference
+
+    return NOTE + reference()
+
+
 def commands_page() -> str:
     from headgate.cli.app import COMMANDS
 
@@ -71,6 +92,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/config.md": config_page,
     "docs/reference/headgate.schema.json": schema,
     "docs/reference/commands.md": commands_page,
+    "docs/reference/admin-api.md": admin_page,
+    "docs/reference/admin-api.openapi.json": openapi,
+    "docs/reference/metrics.md": metrics_page,
+    "docs/reference/access-log.md": access_log_page,
     "examples/demo.yaml": demo_example,
 }
 

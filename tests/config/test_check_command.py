@@ -65,6 +65,55 @@ def test_what_cannot_be_read_ends_with_two(run, words):
     assert run("check", *words).exit_code == 2
 
 
+PLUGIN = """
+from headgate.gateway.filters import Filter
+
+class Closed(Filter):
+    class Options(Filter.Options):
+        hours: int
+"""
+
+
+def test_what_only_building_finds_is_found_too(run, tmp_path):
+    (tmp_path / "shop_hours_filter.py").write_text(PLUGIN)
+    (tmp_path / "broken.pem").write_text("no certificate")
+    text = """
+listeners:
+  - {bind: 127.0.0.1:8443, tls: {cert_file: broken.pem, key_file: broken.pem}}
+services: {users: {instances: [https://a], tls: {ca_file: broken.pem}}}
+headers: {request: {set: {x-route: "{roote}"}}}
+routes:
+  - {to: users, match: {path: /a}, plugins: [{use: shop_hours_filter:Closed, options: {huors: 9}}]}
+  - {to: users, match: {path: /b}, plugins: [shop_hours_filter:Close]}
+  - {to: users, match: {path: /c}}
+  - {to: users, match: {path: /d}}
+"""
+    done = run("check", "headgate.yaml", text=text)
+    assert done.exit_code == 1
+    told = done.output.replace(f"{tmp_path}/", "").splitlines()
+    assert [line.partition(": ")[2].partition("; ")[0] for line in told] == [
+        "listeners[0].tls: broken.pem is not a PEM certificate",
+        "listeners[0].tls: broken.pem is not a PEM private key",
+        "services.users.tls: broken.pem has no PEM certificates of authorities",
+        "headers.request.set.x-route: unknown value {roote}",
+        "routes[0].plugins[0].options.hours: required option is missing",
+        "routes[0].plugins[0].options.huors: unknown option",
+        'routes[1].plugins[0].use: module shop_hours_filter has no class "Close"',
+        "7 errors, 0 warnings",
+    ]
+    assert [line.split(":")[1] for line in told[:-1]] == ["3", "3", "4", "5", "7", "7", "8"]
+
+
+def test_a_token_in_the_file_is_warned_of_and_not_shown(run, monkeypatch):
+    done = run("check", "headgate.yaml", text=GOOD + "admin: {token: hunter22}\n")
+    assert done.exit_code == 0
+    assert "headgate.yaml:5:16: admin.token: warning: stands in the file as it is" in done.output
+    assert "hunter22" not in done.output
+    monkeypatch.setenv("TOKEN_OF_TEST", "hunter22")
+    done = run("check", "headgate.yaml", text=GOOD + "admin: {token: '${env:TOKEN_OF_TEST}'}\n")
+    assert "warning" not in done.output
+
+
 def test_json_is_for_programs(run):
     done = run("check", "headgate.yaml", "--format", "json", text=BAD)
     assert done.exit_code == 1

@@ -470,9 +470,7 @@ def test_a_slow_gathered_upload_has_the_whole_first_byte_time(start, instance):
 
 def test_a_whole_body_goes_to_another_instance_when_one_refuses(start, instance, other):
     other.close()
-    gateway = start(
-        document(other, instance, route={"plugins": [plugin(UpperWhole)]})
-    )
+    gateway = start(document(other, instance, route={"plugins": [plugin(UpperWhole)]}))
     with gateway.client() as client:
         client.send(request("POST", "/", body=b"hello"))
         upstream = instance.accept()
@@ -517,8 +515,7 @@ def test_a_tunnel_passes_filters_untouched(start, instance):
         upstream = instance.accept()
         assert upstream.head().get("x-filter") == "in"
         upstream.send(
-            b"HTTP/1.1 101 Switching Protocols\r\n"
-            b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         )
         client.head()
         client.send(b"down there")
@@ -548,7 +545,12 @@ def test_on_end_comes_once_when_the_client_leaves(start, instance):
 
 
 def edits(value):
-    return {"headers": {"request": {"set": {"x-level": value}}, "response": {"set": {f"x-{value}": "1"}}}}
+    return {
+        "headers": {
+            "request": {"set": {"x-level": value}},
+            "response": {"set": {f"x-{value}": "1"}},
+        }
+    }
 
 
 def test_the_nearest_header_policy_wins_whole(start, instance):

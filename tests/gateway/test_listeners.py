@@ -214,9 +214,7 @@ def test_the_proxy_header_names_the_client(start, instance, header, address, cut
 
 
 @pytest.mark.parametrize("header, address", [(V1, "192.0.2.7"), (V2, "192.0.2.8")])
-def test_the_proxy_header_in_front_of_tls(
-    start, instance, certificates, trusting, header, address
-):
+def test_the_proxy_header_in_front_of_tls(start, instance, certificates, trusting, header, address):
     gateway = start(proxied(instance, tls=certificates[0]))
     sock = socket.create_connection(("127.0.0.1", gateway.port()), PATIENCE_S)
     sock.sendall(header)

@@ -101,6 +101,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
     base = name if os.path.isdir(name) else os.path.dirname(name)  # noqa: PTH112, PTH120
     if document.get("state_dir") is None:
         document["state_dir"] = os.path.abspath(os.path.join(base, ".headgate"))  # noqa: PTH100, PTH118
+    _check_token(root, view, faults)
     config = _validate(document, view, faults, is_complete=files.is_complete)
     if config is None or faults.errors:
         raise ConfigInvalid(faults.sorted("error") + faults.sorted("warning"))
@@ -256,6 +257,25 @@ def _check_rest(
     for problem in check(rest.config, also_known=rest.services):
         if rest.holds(problem):
             _report(rest.in_whole(problem), view, faults)
+
+
+def _check_token(root: MappingNode, view: _FileView, faults: Faults) -> None:
+    """Only the text of the file knows whether the token stands in it."""
+    loc: Loc = ("admin", "token")
+    node, _, depth = find(root, loc)
+    if (
+        depth == len(loc)
+        and isinstance(node, Scalar)
+        and node.text.strip()
+        and "${" not in node.text
+    ):
+        faults.add(
+            view.place(loc, at_key=False),
+            "stands in the file as it is: whoever reads the file commands the gateway",
+            "write ${env:NAME} or ${file:PATH}",
+            where=path_text(loc),
+            warning=True,
+        )
 
 
 # -- names of files -----------------------------------------------------------------------

@@ -57,6 +57,6 @@ def _filters(route: RoutePlan, folder: Path | None) -> Sequence[Filter]:
             filters.extend(header_filters(route.headers, context))
         except EditInvalid as error:
             raise ConfigInvalid(
-                (Fault("", 0, 0, f"routes[{route.index}].headers.{error.where}", error.reason),)
+                (Fault("", 0, 0, f"{route.headers_where}.{error.where}", error.reason),)
             ) from error
     return filters

@@ -99,7 +99,6 @@ FIELDS: Final[dict[str, LogField]] = {
 def reference() -> str:
     """The text of docs/reference/access-log.md."""
     lines = [
-        "<!-- Generated from src/headgate/gateway/log_fields.py; do not edit. -->",
         "# The access log",
         "",
         "One line a request, written when it has ended. `access_log.format` is `json` (the",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headgate.wire.h2.connection import H2Connection
 
 CHECK_S: Final = 0.25
+_CLOSE_S: Final = 2.0
 SETTINGS_S: Final = 10.0
 """How long a peer may take to acknowledge our SETTINGS (RFC 9113 6.5.3)."""
 
@@ -121,6 +122,8 @@ class RimH2(asyncio.Protocol, Generic[S]):
                 self.transport.write(data)
             self.is_closing = True
             self.transport.close()
+            # Over TLS a close waits for the peer's, and may wait long.
+            asyncio.get_running_loop().call_later(_CLOSE_S, self.transport.abort)
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -541,8 +541,7 @@ class PoolH2:
         self.is_closed = True
         for conn in tuple(self._conns):
             if not conn.codec.streams:
-                conn.codec.goaway(ErrorCode.NO_ERROR)
-                conn.end()
+                conn.close()  # a worker may be about to end: no time for TLS to say goodbye
         self._fail_line(UpstreamFailed("closed", self.name), everyone=True)
 
     def snapshot(self) -> PoolSnapshot:

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from headgate.wire.tls import Certificate
 
 _UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)
+_CLOSING_TURNS: Final = 50
+_CLOSING_TURN_S: Final = 0.01
 _ACCEPT_LAST_S: Final = 0.02
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
@@ -145,9 +147,16 @@ class Worker:
                     await listener.wait_empty()
         for listener in self._listeners.values():
             listener.close_all()
-        for line in [*self._lines.values(), *self._retired]:
+        lines = [*self._lines.values(), *self._retired]
+        for line in lines:
             line.close()
-        await asyncio.sleep(0)
+        # Closing takes a turn of the loop, with TLS several; a loop closed before that can hang.
+        for _ in range(_CLOSING_TURNS):
+            if not any(x.connections for x in self._listeners.values()) and not any(
+                line.snapshot().open for line in lines
+            ):
+                break
+            await asyncio.sleep(_CLOSING_TURN_S)
         if self._resolver is not None:
             await self._resolver.aclose()
         for task in tuple(self._tasks):

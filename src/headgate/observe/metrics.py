@@ -221,7 +221,6 @@ OTHER: Final = "other"
 def reference() -> str:
     """The text of docs/reference/metrics.md."""
     lines = [
-        "<!-- Generated from src/headgate/observe/metrics.py; do not edit. -->",
         "# Metrics",
         "",
         "`GET /metrics` on the admin listener answers in the Prometheus text format. The figures",

@@ -115,7 +115,7 @@ def _route(index: int, spec: RouteSpec, config: Config) -> RoutePlan:
     levels = _Levels(spec, index, config)
     timeout = cast("TimeoutSpec", levels.nearest("timeout", TimeoutSpec())[0])
     body_limit = cast("int", levels.nearest("body_limit", config.limits.body)[0])
-    headers = levels.nearest("headers", None)[0]
+    headers, headers_where = levels.nearest("headers", None)
     compress = cast("CompressSpec | bool | None", levels.nearest("compress", None)[0])
     plugins, plugins_where = levels.nearest("plugins", None)
     return RoutePlan(
@@ -133,6 +133,7 @@ def _route(index: int, spec: RouteSpec, config: Config) -> RoutePlan:
         compress=None if isinstance(compress, bool) else compress,
         plugins=plugins or (),
         plugins_where=plugins_where,
+        headers_where=headers_where,
         policies=tuple(levels.lines),
     )
 

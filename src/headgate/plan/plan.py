@@ -76,6 +76,7 @@ class RoutePlan:
     compress: CompressSpec | None
     plugins: tuple[PluginSpec, ...]
     plugins_where: str
+    headers_where: str
     """Where `plugins` stands in the document, for faults found when they are loaded."""
     policies: tuple[tuple[str, str, Origin], ...]
     """Each policy with what it says in short and the level it comes from."""
