@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import threading
 from time import monotonic
 
 import pytest
@@ -110,6 +111,36 @@ def test_a_connection_that_is_never_answered_times_out(start):
         gateway.assert_settles()
         for sock in held:
             sock.close()
+
+
+@pytest.mark.parametrize("has_other", [False, True])
+def test_an_instance_that_closes_whatever_it_accepts(start, instance, other, has_other):
+    """The answer comes at once, not when the place in line has timed out."""
+    stop = threading.Event()
+
+    def slam():
+        while not stop.is_set():
+            try:
+                instance.accept(wait_s=0.05).reset()
+            except (AssertionError, OSError):
+                continue
+
+    thread = threading.Thread(target=slam, daemon=True)
+    thread.start()
+    gateway = start(document(instance, other) if has_other else document(instance))
+    began = monotonic()
+    for _ in range(5):
+        with gateway.client() as client:
+            client.send(get())
+            if has_other and not other.is_left_alone(0.3):
+                upstream = other.accept()
+                upstream.head()
+                upstream.send(response(b"ok", "Connection: close"))
+            assert client.answer()[0].status in ((200, 502) if has_other else (502,))
+    assert monotonic() - began < 4
+    stop.set()
+    thread.join(5)
+    gateway.assert_settles()
 
 
 def test_an_instance_may_be_named(start, instance):

@@ -231,16 +231,29 @@ def test_a_lost_connection_makes_room():
     assert waiting.up is fresh
 
 
-def test_a_connection_lost_before_it_was_lent_is_counted_once():
+def test_a_connection_lost_before_it_was_lent_is_a_refusal():
     rig = Rig()
     ex = rig.take()
     conn = Conn(rig.pool)
     conn.die()
     rig._end(conn)
-    assert rig.pool.snapshot().open <= 1
-    # Somebody still waits, so another one is being made for him.
-    assert ex.is_waiting
-    assert rig.pool.snapshot().connecting == 1
+    assert rig.pool.snapshot().open == 0
+    assert ex.failure is not None
+    assert (ex.failure.kind, ex.unsent) == ("connect", True)
+
+
+def test_others_in_line_get_another_connection_than_the_lost_one():
+    rig = Rig(connections=2)
+    rig.take()
+    rig.made()
+    one, two = rig.take(), rig.take()
+    conn = Conn(rig.pool)
+    conn.die()
+    rig._end(conn)
+    assert one.failure is not None
+    assert two.is_waiting
+    fresh = rig.made()
+    assert two.up is fresh
 
 
 def test_no_more_idle_than_allowed():

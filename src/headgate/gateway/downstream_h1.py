@@ -23,6 +23,7 @@ its request is given up.
 from __future__ import annotations
 
 import asyncio
+import re
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,8 @@ _LINGER_BYTES: Final = 1024 * 1024
 _DRAIN_IDLE_S: Final = 1.0
 _HALF_CLOSED_S: Final = 1.0
 MISDIRECTED: Final = Refusal(421, "the connection is for another host")
+_NEITHER: Final = re.compile(rb"[!-.0-~]+ [!-.0-~]+ [!-.0-~]+\r\n")
+"""Three words without a slash, which no request line of HTTP/1.x can be."""
 _H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -410,6 +413,12 @@ class DownstreamH1(asyncio.Protocol):
         heads = site.heads_trusted if self._trusted else site.heads
         prep = heads.get(block)
         if prep is None:
+            if not self.requests and site.has_http2 and _NEITHER.match(block):
+                # RFC 9113 3.4: a broken preface need not be answered, and an answer in HTTP/1.1
+                # is a broken frame to a client that speaks HTTP/2.
+                self._count("neither HTTP/1.1 nor HTTP/2")
+                self.close()
+                return b""
             head = parse_request_head(block, site.head_limits, "https" if self.is_tls else "http")
             if isinstance(head, Refusal):
                 self._refuse(head)

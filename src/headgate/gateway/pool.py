@@ -222,7 +222,15 @@ class Pool:
             self.connecting -= 1
             self.stats.created += 1
             if conn.is_closing:
-                return  # lost between the handshake and here; `lost` has counted it
+                # Lost between the handshake and here; `lost` has counted it. Whoever waits for it
+                # must hear of it: with `_grow` alone an instance that closes whatever it accepts
+                # would be dialled without end.
+                self.failed += 1
+                failure = UpstreamFailed("connect", f"{self.name}: closed as soon as accepted")
+                self.last_failure = str(failure)
+                self._fail_line(failure, everyone=self.open <= self.connecting)
+                self._grow()
+                return
             self.give(conn)
 
     def _fail_line(self, failure: UpstreamFailed, *, everyone: bool) -> None:

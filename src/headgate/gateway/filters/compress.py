@@ -20,7 +20,8 @@ What an editor must not break:
 - A big chunk is compressed in pieces with the event loop running in between.
 
 Compression and secrets: a response that mixes a secret with text an attacker may choose leaks the
-secret through its length (BREACH). docs/howto/headers-and-compression.md says what to leave uncompressed.
+secret through its length (BREACH); docs/howto/headers-and-compression.md says what to leave as it
+is.
 """
 
 from __future__ import annotations
