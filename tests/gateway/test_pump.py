@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,8 +149,13 @@ def test_after_close_nothing_comes_out():
 
 
 def test_gathering_calls_the_hook_once():
-    calls = []
-    rig = Rig(lambda data, last: calls.append((data, last)) or data, gather_max=10)
+    calls: list[tuple[bytes, bool]] = []
+
+    def hook(data, last):
+        calls.append((data, last))
+        return data
+
+    rig = Rig(hook, gather_max=10)
     for data in (b"abc", b"", b"def"):
         rig.pump.feed(data, last=False)
     rig.pump.feed(b"", last=True)
@@ -172,10 +179,10 @@ def test_gathering_has_an_end():
 )
 def test_everything_comes_out_once_and_in_order(chunks, turns):
     """Whatever is fed when, and whichever hooks wait."""
-    waits = iter([wait for _, wait in chunks] + [True])
+    waits = iter([*(wait for _, wait in chunks), True])
     rig = Rig(lambda data, last: Later(data) if next(waits) else data)
     left = [data for data, _ in chunks]
-    turn = iter(turns)
+    turn: Iterator[bool] = iter(turns)
     while left:
         if rig.running and next(turn, False):
             rig.step()

@@ -263,12 +263,8 @@ def _check_token(root: MappingNode, view: _FileView, faults: Faults) -> None:
     """Only the text of the file knows whether the token stands in it."""
     loc: Loc = ("admin", "token")
     node, _, depth = find(root, loc)
-    if (
-        depth == len(loc)
-        and isinstance(node, Scalar)
-        and node.text.strip()
-        and "${" not in node.text
-    ):
+    text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
+    if text.strip() and "${" not in text:
         faults.add(
             view.place(loc, at_key=False),
             "stands in the file as it is: whoever reads the file commands the gateway",

@@ -226,9 +226,9 @@ class Pool:
                 # must hear of it: with `_grow` alone an instance that closes whatever it accepts
                 # would be dialled without end.
                 self.failed += 1
-                failure = UpstreamFailed("connect", f"{self.name}: closed as soon as accepted")
-                self.last_failure = str(failure)
-                self._fail_line(failure, everyone=self.open <= self.connecting)
+                slammed = UpstreamFailed("connect", f"{self.name}: closed as soon as accepted")
+                self.last_failure = str(slammed)
+                self._fail_line(slammed, everyone=self.open <= self.connecting)
                 self._grow()
                 return
             self.give(conn)

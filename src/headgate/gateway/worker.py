@@ -141,6 +141,8 @@ class Worker:
         await asyncio.sleep(_ACCEPT_LAST_S)
         for listener in self._listeners.values():
             listener.stop_listening()
+        # A connection that was accepted last is made known to us a turn of the loop later.
+        await asyncio.sleep(_ACCEPT_LAST_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 for listener in self._listeners.values():
