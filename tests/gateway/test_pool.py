@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ class Ex:
         self.number = number
         self.waiting_on: Any = None
         self.attempts = 1
+        self.expires_at = inf
         self.instance = None
         self.up: Any = None
         self.failure: UpstreamFailed | None = None
@@ -42,7 +44,7 @@ class Ex:
 
 
 class Conn:
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.is_closing = False
 
@@ -74,7 +76,7 @@ class Rig:
             "one",
             PoolSizes(**sizes),
             InstanceStats(),
-            self._connect,  # type: ignore[arg-type]
+            self._connect,
             self._spawn,
         )
         self.conns: list[Conn] = []
@@ -201,6 +203,24 @@ def test_waiting_has_an_end(monkeypatch):
     assert late.is_waiting
     rig.pool.sweep(108.0)
     assert not late.is_waiting
+
+
+def test_who_has_no_time_left_does_not_wait_on(monkeypatch):
+    """The end of the whole exchange may come before the end of the wait, for anyone in line."""
+    monkeypatch.setattr("headgate.gateway.pool.monotonic", lambda: 100.0)
+    rig = Rig(connections=1, queue_timeout_s=50.0)
+    first, hasty, last = rig.take(), Ex(), Ex()
+    hasty.expires_at = 101.0
+    for ex in (hasty, last):
+        rig.pool.take(ex)
+    rig.pool.sweep(101.0)
+    assert hasty.failure is not None
+    assert hasty.failure.kind == "timeout"
+    assert first.is_waiting
+    assert last.is_waiting
+    conn = rig.made()
+    rig.pool.give(conn)
+    assert last.up is conn
 
 
 def test_a_refusal_with_nothing_else_open_is_news_for_the_whole_line():

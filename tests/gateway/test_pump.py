@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,9 +180,8 @@ def test_everything_comes_out_once_and_in_order(chunks, turns):
     waits = iter([*(wait for _, wait in chunks), True])
     rig = Rig(lambda data, last: Later(data) if next(waits) else data)
     left = [data for data, _ in chunks]
-    turn: Iterator[bool] = iter(turns)
     while left:
-        if rig.running and next(turn, False):
+        if rig.running and turns and turns.pop():
             rig.step()
         else:
             rig.pump.feed(left.pop(0), last=False)

@@ -22,7 +22,6 @@ own; the answer to that key is verified before the client hears 200.
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from hashlib import sha1
 from os import urandom
@@ -55,6 +54,8 @@ from headgate.wire.http1.head import (
     TWIN_FIELD,
     URL_TOO_LONG,
     body_follows,
+    imitates,
+    is_method,
 )
 from headgate.wire.message import Refusal, RequestHead, ResponseHead, find
 from headgate.wire.target import BadTarget, parse_target
@@ -79,11 +80,6 @@ _KEPT_HEADS: Final = 1024
 _KEPT_HEAD_BYTES: Final = 4096
 _WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-_is_method: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}").fullmatch
-_is_twin: Final = re.compile(
-    rb"(?:content-length|transfer-encoding|host|connection|te|trailer|upgrade|expect"
-    rb"|x-forwarded-.*|forwarded|x-real-ip|x-request-id|traceparent)",
-).fullmatch
 # Hop-by-hop fields that HTTP/2 itself does not forbid.
 _HOP_BY_HOP: Final = frozenset({b"proxy-authenticate", b"proxy-authorization"})
 _TUNNEL_FIELDS: Final = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
@@ -519,7 +515,7 @@ def _head_of(
     """The gateway's own form of a request head, under the same rules as HTTP/1.1."""
     limits = site.head_limits
     method = fields.method if fields.protocol is None else "GET"
-    if not _is_method(method):
+    if not is_method(method):
         return BAD_METHOD
     if len(fields.path) > limits.url_bytes:
         return URL_TOO_LONG
@@ -529,7 +525,7 @@ def _head_of(
     if sum([len(name) + len(value) + 4 for name, value in headers]) > limits.head_bytes:
         return HEAD_TOO_LARGE
     for name, _ in headers:
-        if b"_" in name and _is_twin(name.replace(b"_", b"-")):
+        if imitates(name):
             return TWIN_FIELD
         if name == b"expect":
             return BAD_EXPECT

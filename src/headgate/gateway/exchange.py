@@ -441,7 +441,7 @@ class Exchange:
         if unsent:
             # Nothing reached the instance, so any method may go elsewhere (RFC 9110 9.2.2);
             # what is held of the body has not been sent either.
-            if failure.kind in ("queue_full", "queue_timeout"):
+            if failure.kind in ("queue_full", "queue_timeout") or monotonic() >= self.expires_at:
                 return False
             self.excluded = (*self.excluded, self.picked)
             return self.attempts < min(route.service.size, 3)

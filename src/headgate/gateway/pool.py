@@ -157,18 +157,20 @@ class Pool:
         self._grow()
 
     def sweep(self, now: float) -> None:
-        """End waits that are over; the line is in order of their ends."""
-        while self.waiting:
-            ex, until = next(iter(self.waiting.items()))
+        """End waits that are over: the place in line has timed out, or the exchange as a whole."""
+        if not self.waiting:
+            return
+        for ex, until in [*self.waiting.items()]:
+            if until > now and ex.expires_at > now:
+                continue
+            if self.waiting.pop(ex, None) is None:
+                continue  # an exchange that ended just before has changed the line
             if until > now:
-                return
-            del self.waiting[ex]
-            never_connected = self.connecting >= self.open
-            failure = (
-                UpstreamFailed("connect", f"{self.name}: no answer in time")
-                if never_connected
-                else UpstreamFailed("queue_timeout", self.name)
-            )
+                failure = UpstreamFailed("timeout", self.name)
+            elif self.connecting >= self.open:
+                failure = UpstreamFailed("connect", f"{self.name}: no answer in time")
+            else:
+                failure = UpstreamFailed("queue_timeout", self.name)
             ex.on_upstream_failed(failure, unsent=True)
 
     def close(self) -> None:

@@ -26,10 +26,11 @@ from headgate.gateway.access_log import AccessLog
 from headgate.gateway.compile import compile_chains
 from headgate.gateway.listener import Listener
 from headgate.gateway.pool import Pool, PoolSizes
+from headgate.gateway.pool_h2 import PoolH2
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import RouteRuntime, Site, read_error_pages
 from headgate.gateway.upstream_h1 import UpstreamH1
-from headgate.gateway.upstream_h2 import PoolH2, UpstreamH2
+from headgate.gateway.upstream_h2 import UpstreamH2
 from headgate.gateway.wheel import TICK_S, Wheel
 from headgate.observe import ProcessWatch, WorkerStats
 from headgate.plan.build import build

@@ -41,7 +41,8 @@ _STATUS_LINE: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n"
 )
 _FIELD: Final = re.compile(rb"(" + _TOKEN + rb"++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
-_METHOD: Final = re.compile(rb"[A-Z][A-Z0-9_-]{0,31}")
+is_method: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}").fullmatch
+"""Whether a word is a method that we forward."""
 _VERSION: Final = re.compile(rb"[^\r\n]* HTTP/([0-9]+)\.[0-9]+\r\n")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\x00")
@@ -133,6 +134,11 @@ BAD_RESPONSE_FIELD: Final = Refusal(502, "malformed response header")
 BAD_RESPONSE_LENGTH: Final = Refusal(502, "malformed response framing")
 
 
+def imitates(name: bytes) -> bool:
+    """Whether a (lower-case) name becomes a framing or identity field once `_` is read as `-`."""
+    return b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")) is not None
+
+
 def judge_partial(data: bytes | bytearray, limits: HeadLimits) -> Refusal | None:
     """Judge a head that has not come whole: is it already too large, or already wrong?
 
@@ -152,7 +158,8 @@ def parse_request_head(block: bytes, limits: HeadLimits, scheme: str) -> Request
     line = _REQUEST_LINE.match(block)
     if line is None:
         return _why_not_a_request_line(block, limits)
-    if not _METHOD.fullmatch(line[1]):
+    method = line[1].decode("ascii")
+    if not is_method(method):
         return BAD_METHOD
     if len(line[2]) > limits.url_bytes:
         return URL_TOO_LONG
@@ -170,7 +177,6 @@ def parse_request_head(block: bytes, limits: HeadLimits, scheme: str) -> Request
     if isinstance(length, Refusal):
         return length
 
-    method = line[1].decode("ascii")
     target = parse_target(method, line[2])
     if isinstance(target, BadTarget):
         return Refusal(target.status, target.reason)
@@ -330,7 +336,7 @@ def _judge_line(line: bytes, *, twins: bool) -> tuple[Header, bool] | Refusal:
         return BAD_LINE_END if _BARE.search(line) else BAD_FIELD
     name = found[1].lower()
     judged = ((name, found[2].rstrip(b" \t")), name in _JUDGED)
-    if b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")):
+    if imitates(name):
         # Never remembered: what a response may say, a request may not.
         return TWIN_FIELD if twins else judged
     if len(line) <= _LINE_KEPT_MAX:
