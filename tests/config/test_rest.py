@@ -80,3 +80,11 @@ def test_a_route_with_a_misspelt_key_is_still_asked_where_it_leads(loc):
 
     told = {fault.where for fault in faults_of(changed(loc, spoil))}
     assert {f"routes[{loc[1]}].to", f"routes[{loc[1]}].zzz"} <= told
+
+
+def test_the_same_mistake_in_many_places_is_told_for_each():
+    document = copy.deepcopy(DOCUMENT)
+    for route in document["routes"]:
+        route["timout"] = 1
+    told = [fault.where for fault in faults_of(document)]
+    assert told == [f"routes[{index}].timout" for index in range(len(document["routes"]))]

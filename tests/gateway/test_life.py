@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from time import monotonic
 
 import pytest
 
@@ -521,6 +523,54 @@ def test_a_half_closed_client_gets_a_long_answer_whole(gateway, instance):
         assert not client.is_closed(2.0)
         upstream.send(b"bc")
         assert client.exactly(2) == b"bc"
+
+
+def test_a_slow_reader_that_half_closes_gets_its_answer_whole(gateway, instance):
+    """It takes nothing for longer than the grace of a client that may have gone altogether."""
+    with gateway.client() as client:
+        client.send(get())
+        upstream = instance.accept()
+        upstream.head()
+        total = 30_000_000
+        upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+        sender = threading.Thread(target=upstream.try_send, args=(bytes(total),), daemon=True)
+        sender.start()
+        client.head()
+        listener = next(iter(gateway.worker._listeners.values()))
+        wait_until(lambda: next(iter(listener.connections))._unwritable)
+        client.end()
+        until = monotonic() + 1.8
+        wait_until(lambda: monotonic() > until)
+        client.exactly(total)
+        sender.join(5)
+    gateway.assert_settles()
+
+
+def test_an_answer_on_its_way_survives_a_half_close(gateway, instance):
+    """The exchange is over, its last bytes still wait for the client, and the client says FIN."""
+    with gateway.client() as client:
+        client.send(get())
+        upstream = instance.accept()
+        upstream.head()
+        total = 64_000
+        while True:  # until the answer no longer fits into the sockets
+            upstream.send(response(bytes(total)))
+            wait_until(lambda: gateway.in_flight == 0)
+            listener = next(iter(gateway.worker._listeners.values()))
+            waits = gateway.on_loop(
+                lambda one=listener: next(iter(one.connections)).transport.get_write_buffer_size()
+            )
+            if waits:
+                break
+            client.send(get())
+            upstream.head()
+        client.end()
+        sizes = []
+        while client.data or client.more():
+            _, body = client.answer()
+            sizes.append(len(body))
+        assert set(sizes) == {total}
+    gateway.assert_settles()
 
 
 def test_a_request_cut_short_is_not_completed(gateway, instance):

@@ -43,12 +43,13 @@ def test_an_early_answer_survives_a_client_that_sends_a_lot_more(gateway, instan
         upstream = instance.accept()
         upstream.head()
         upstream.send(response(b"enough", status="400 Bad Request"))
-        # Less than what is thrown away for a lingering client.
-        for _ in range(7):
-            client.try_send(bytes(100_000))
         head, body = client.answer()
         assert (head.status, body) == (400, b"enough")
-        assert client.is_closed()
+        # Less than what is thrown away for a lingering client. A gateway that had closed at once
+        # would answer the first of these with a reset, which may overtake the answer.
+        assert client.is_closed()  # its sending side only
+        for _ in range(7):
+            assert client.try_send(bytes(100_000))
 
 
 def test_a_client_that_never_stops_sending_is_cut_off(gateway, instance):

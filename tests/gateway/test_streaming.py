@@ -195,7 +195,11 @@ class _Process:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        wait_until(self._answers, 30)
+        try:
+            wait_until(self._answers, 30)
+        except BaseException:
+            self.close()
+            raise
         self.pids = [
             pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_ours(pid)
         ]

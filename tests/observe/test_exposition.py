@@ -106,4 +106,4 @@ def test_the_process_knows_itself():
     assert 0 < numbers["headgate_process_open_fds"]["worker-0",] < 10_000
     assert numbers["headgate_process_resident_memory_bytes"]["worker-0",] > 5_000_000
     assert sum(got.histograms["headgate_gc_pause_seconds"]["worker-0",].counts) >= 1
-    assert sum(got.histograms["headgate_event_loop_lag_seconds"]["worker-0",].counts) == 1
+    assert sum(got.histograms["headgate_event_loop_lag_seconds"]["worker-0",].counts) >= 1

@@ -65,7 +65,9 @@ class Faults:
             self._masked(hint),
             "warning" if warning else "error",
         )
-        key = (fault.file, fault.line, fault.column, fault.message)
+        # A document that came from no file has no lines; there the path is the place.
+        at = (fault.line, fault.column) if fault.line else fault.where
+        key = (fault.file, at, fault.message)
         if key not in self._found:
             self._found[key] = fault
             self.begin(fault.file)

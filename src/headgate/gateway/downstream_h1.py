@@ -170,7 +170,9 @@ class DownstreamH1(asyncio.Protocol):
         if self._body is not None:
             return False
         self._close_after = True
-        self._set_deadline(monotonic() + _HALF_CLOSED_S)
+        if not self._unwritable:
+            # Else it has its write time-out: to be slow is not to be gone.
+            self._set_deadline(monotonic() + _HALF_CLOSED_S)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -83,7 +83,9 @@ FIELDS: Final[dict[str, LogField]] = {
         LogField("connect_ms", "Making a connection, when one was made.", "null"),
         LogField("route", "", '"users"'),
         LogField("service", "", '"users"'),
-        LogField("instance", "The instance that answered or was tried last.", '"http://127.0.0.1:3001"'),
+        LogField(
+            "instance", "The instance that answered or was tried last.", '"http://127.0.0.1:3001"'
+        ),
         LogField("retries", "Attempts after the first.", "0"),
         LogField("request_id", "", '"5f0c..."'),
         LogField("trace_id", "The trace id of `traceparent`.", '"4bf92f35..."'),

@@ -121,7 +121,9 @@ def test_an_upgrade_has_to_be_said_twice(lines, upgrade):
 
 
 def test_an_upgrade_of_an_http_10_client_is_none():
-    assert asked("Connection: upgrade", "Upgrade: websocket", start="GET / HTTP/1.0").upgrade is None
+    assert (
+        asked("Connection: upgrade", "Upgrade: websocket", start="GET / HTTP/1.0").upgrade is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,9 @@ def test_trailers_carry_no_framing_and_no_identity():
     assert parse_trailers(block, LIMITS) == ((b"x-sum", b"1"), (b"grpc-status", b"0"))
 
 
-@pytest.mark.parametrize("block", [b"X : 1\r\n\r\n", b"X: 1\n\r\n", b" X: 1\r\n\r\n", b": 1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "block", [b"X : 1\r\n\r\n", b"X: 1\n\r\n\r\n", b" X: 1\r\n\r\n", b": 1\r\n\r\n"]
+)
 def test_malformed_trailers_are_refused(block):
     assert isinstance(parse_trailers(block, LIMITS), Refusal)
 
