@@ -136,8 +136,12 @@ class TimeoutSpec(Spec):
     """From the end of the request to the head of the response. Answered with 504."""
 
     idle: Wait = 60.0
-    """Longest silence in the middle of a response or a tunnel. Event streams that are quiet for
+    """Longest silence in the middle of a request or response body. Event streams that are quiet for
     longer need more here, or a comment line now and then."""
+
+    tunnel: Wait = 3600.0
+    """Longest silence in a WebSocket or other upgraded connection. Long, because they are quiet by
+    nature; an hour without a byte in either direction is a lost peer."""
 
     total: Wait | None = None
     """The whole exchange, from the first byte of the request to the last of the response. Not

@@ -69,6 +69,15 @@ class Line(Protocol):
     def snapshot(self) -> PoolSnapshot: ...
 
 
+def ended_waits(waiting: dict[Exchange, float], now: float) -> list[tuple[Exchange, bool]]:
+    """Who has stood in line for long enough, and whether its time as a whole is spent."""
+    return [
+        (ex, ex.expires_at <= now)
+        for ex, until in waiting.items()
+        if until <= now or ex.expires_at <= now
+    ]
+
+
 class Pool:
     """The connections to one instance over HTTP/1.1."""
 
@@ -158,14 +167,10 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """End waits that are over: the place in line has timed out, or the exchange as a whole."""
-        if not self.waiting:
-            return
-        for ex, until in [*self.waiting.items()]:
-            if until > now and ex.expires_at > now:
-                continue
+        for ex, is_spent in ended_waits(self.waiting, now):
             if self.waiting.pop(ex, None) is None:
                 continue  # an exchange that ended just before has changed the line
-            if until > now:
+            if is_spent:
                 failure = UpstreamFailed("timeout", self.name)
             elif self.connecting >= self.open:
                 failure = UpstreamFailed("connect", f"{self.name}: no answer in time")

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.errors import UpstreamFailed
-from headgate.gateway.pool import PoolSizes, PoolSnapshot
+from headgate.gateway.pool import PoolSizes, PoolSnapshot, ended_waits
 from headgate.gateway.upstream_h2 import Retry, StreamUp, UpstreamH2
 
 if TYPE_CHECKING:
@@ -117,12 +117,13 @@ class PoolH2:
         self._grow()
 
     def sweep(self, now: float) -> None:
-        while self.waiting:
-            ex, until = next(iter(self.waiting.items()))
-            if until > now:
-                return
+        for ex, is_spent in ended_waits(self.waiting, now):
+            if ex not in self.waiting:
+                continue  # an exchange that ended just before has changed the line
             self.forget(ex)
-            if self._conns:
+            if is_spent:
+                failure = UpstreamFailed("timeout", self.name)
+            elif self._conns:
                 failure = UpstreamFailed("queue_timeout", self.name)
             else:
                 failure = UpstreamFailed("connect", f"{self.name}: no answer in time")

@@ -77,6 +77,7 @@ class RouteRuntime:
         "service_name",
         "stats",
         "total_s",
+        "tunnel_s",
     )
 
     def __init__(
@@ -95,6 +96,7 @@ class RouteRuntime:
         self.body_limit = plan.body_limit
         self.first_byte_s = plan.timeouts.first_byte_s
         self.idle_s = plan.timeouts.idle_s
+        self.tunnel_s = plan.timeouts.tunnel_s
         self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
         self._fixed: tuple[ResponseHead, bytes] | None = None
         respond = plan.respond

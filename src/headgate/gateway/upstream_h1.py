@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 _LARGE: Final = 16 * 1024
 """From here on a write of pieces is cheaper than joining them."""
 
-TUNNEL_IDLE_S: Final = 3600.0
-"""A tunnel is silent by nature; an hour without a byte in either direction is a lost peer."""
-
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 _INFORMATIONAL_MAX: Final = 16
 
@@ -190,7 +187,7 @@ class UpstreamH1(asyncio.Protocol):
             self.close()
             return
         if self._raw:
-            self._set_deadline(monotonic() + TUNNEL_IDLE_S)
+            self._set_deadline(self._silence_until())
             ex.on_response_data(data)
             return
         reader = self._reader
@@ -261,8 +258,10 @@ class UpstreamH1(asyncio.Protocol):
     def _silence_until(self) -> float:
         """When silence has lasted too long; no later than the end of the whole exchange."""
         ex = self.exchange
-        if self._raw or ex is None or ex.route is None:
-            return monotonic() + TUNNEL_IDLE_S
+        if ex is None or ex.route is None:
+            return NEVER
+        if self._raw:
+            return monotonic() + ex.route.tunnel_s
         until = monotonic() + ex.route.idle_s
         return min(ex.expires_at, until)
 
@@ -387,7 +386,7 @@ class UpstreamH1(asyncio.Protocol):
                 return
             self._raw = True
             self._chunking = False
-            self._set_deadline(monotonic() + TUNNEL_IDLE_S)
+            self._set_deadline(self._silence_until())
             ex.is_tunnel = True
             ex.on_response_head(head, rest, end=False)
             return

@@ -55,7 +55,6 @@ UPSTREAM_LIMITS: Final = H2Limits(
 """Towards instances, which we trust more than clients: wide windows, since what we hold of a
 response is bounded by the client's back-pressure on each stream."""
 
-_TUNNEL_IDLE_S: Final = 3600.0
 _KEPT_BYTES: Final = 64 * 1024
 _REFUSED_MAX: Final = 3
 _GOAWAY_MAX: Final = 16
@@ -334,13 +333,13 @@ class StreamUp(Stream):
         if ex is None or ex.route is None:
             return
         if self.head_done:
-            idle_s = _TUNNEL_IDLE_S if self._is_tunnel else ex.route.idle_s
+            idle_s = ex.route.tunnel_s if self._is_tunnel else ex.route.idle_s
             is_late = not self._paused and now - self._touched > idle_s
         else:
             is_late = now > self._await_until or (
                 self._await_until == NEVER and now - self._touched > ex.route.idle_s
             )
-        if is_late or now > ex.expires_at:
+        if is_late or (now > ex.expires_at and not self._is_tunnel):
             self._ex = None
             self.conn.codec.reset(self, ErrorCode.CANCEL)
             if self._is_tunnel and self.head_done:

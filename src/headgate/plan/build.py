@@ -127,7 +127,9 @@ def _route(index: int, spec: RouteSpec, config: Config) -> RoutePlan:
         host=spec.host,
         change_path=change_of(spec),
         upgrades=frozenset(name.lower() for name in spec.upgrade),
-        timeouts=Timeouts(timeout.connect, timeout.first_byte, timeout.idle, timeout.total),
+        timeouts=Timeouts(
+            timeout.connect, timeout.first_byte, timeout.idle, timeout.tunnel, timeout.total
+        ),
         body_limit=body_limit,
         headers=headers,
         compress=None if isinstance(compress, bool) else compress,

@@ -57,6 +57,7 @@ class Timeouts:
     connect_s: float
     first_byte_s: float
     idle_s: float
+    tunnel_s: float
     total_s: float | None
 
 
