@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import zlib
 
@@ -24,7 +25,10 @@ import trustme
 from headgate.testing.echo import EchoServer
 from tests.gateway.rig import document, get
 
-zstd = pytest.importorskip("backports.zstd")
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = pytest.mark.integration
 

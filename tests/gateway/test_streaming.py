@@ -207,11 +207,14 @@ class _Process:
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, Path(self._log.name).read_text()
+        # The supervisor's socket takes connections before there is a worker to serve them; only a
+        # worker says what is wrong with this request.
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            with socket.create_connection(("127.0.0.1", self.port), 1) as client:
+                client.sendall(b"nonsense\r\n\r\n")
+                return client.recv(12) == b"HTTP/1.1 400"
         except OSError:
             return False
-        return True
 
     def _is_ours(self, pid: int) -> bool:
         try:
