@@ -241,6 +241,13 @@ class DownstreamH1(asyncio.Protocol):
             return
         if self._body is not None or not ex.request_done or self.listener.draining:
             self._close_after = True
+        elif head.is_plain and not (self._close_after or self._is_10 or self._is_head):
+            # Nearly always: a known length, a date, a connection that goes on.
+            if len(body) < _LARGE:
+                self.transport.write(b"".join((block, ex.response_block(), b"\r\n", body)))
+            else:
+                self.transport.writelines([block, ex.response_block(), b"\r\n", body])
+            return
         framing = b""
         if head.length >= 0:
             pass
@@ -371,7 +378,7 @@ class DownstreamH1(asyncio.Protocol):
         head = prep.head
         self._is_10 = head.version == 10
         self._is_head = head.method == "HEAD"
-        if not head.keep_alive or self.requests == self._site.limits.requests_per_connection:
+        if not head.keep_alive or self.requests == self._site.requests_max:
             self._close_after = True
         self.deadline = NEVER
         self._exchange = ex = prep.exchange(self, self._site, prep, now)

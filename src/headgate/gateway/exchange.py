@@ -351,21 +351,28 @@ class Exchange:
         site = self.site
         prep = self.prep
         if prep.trusted_forwarding:
-            forwarded = prep.forwarding_of(self)
+            forwarded, host = prep.forwarding_of(self), b""
         else:
-            forwarded = self.down.forwarded_block + prep.host_block
-        if prep.makes_trace:
-            trace = self.request_id
-            if len(trace) != 32:
-                trace = _take_id()
-            return b"%b%b%b\r\ntraceparent: 00-%b-%b-01\r\n" % (
+            forwarded, host = self.down.forwarded_block, prep.host_block
+        request_id = self.request_id
+        if not prep.makes_trace:
+            return b"".join((forwarded, host, site.request_id_prefix, request_id, b"\r\n"))
+        # A trace that begins here has the request's id, where a trusted peer's id is not of
+        # another form; its first span need only be unique within it.
+        trace = request_id if len(request_id) == 32 else _take_id()
+        return b"".join(
+            (
                 forwarded,
+                host,
                 site.request_id_prefix,
-                self.request_id,
+                request_id,
+                b"\r\ntraceparent: 00-",
                 trace,
-                _batch.pop()[:16] if _batch else _take_id()[:16],
+                b"-",
+                trace[:16],
+                b"-01\r\n",
             )
-        return b"%b%b%b\r\n" % (forwarded, site.request_id_prefix, self.request_id)
+        )
 
     def request_extras(self) -> list[Header]:
         """The same as `request_block`, for HTTP/2."""

@@ -283,6 +283,7 @@ class Site:
         self.body_timeout_s = limits.body_timeout
         self.idle_timeout_s = limits.idle_timeout
         self.write_timeout_s = limits.write_timeout
+        self.requests_max = limits.requests_per_connection
         self.has_http1 = "http1" in spec.protocols
         self.has_http2 = "http2" in spec.protocols
         self.options = config.forwarded

@@ -107,6 +107,20 @@ class UpstreamH1(asyncio.Protocol):
         block = forward.block
         if block is None:
             block = forward.block = render_request(forward)
+        if forward.length == 0 and forward.authority:
+            self._chunking = False
+            self.transport.write(b"".join((block, ex.request_block(), b"\r\n")))
+        else:
+            self._write_request(ex, forward, block, body, end)
+        # An exchange that got its connection at once has begun just now; the clock need not be
+        # asked again.
+        is_new = ex.goes_at_once and ex.attempts == 1 and not ex.waits_since
+        now = ex.started if is_new else monotonic()
+        self._await_response(ex, now)
+
+    def _write_request(
+        self, ex: Exchange, forward: Forward, block: bytes, body: bytes, end: bool
+    ) -> None:
         self._chunking = chunking = forward.length < 0 and forward.upgrade is None
         if not body:
             if chunking and end:
@@ -120,11 +134,6 @@ class UpstreamH1(asyncio.Protocol):
             self.transport.write(b"".join(pieces))
         else:
             self.transport.writelines(pieces)
-        # An exchange that got its connection at once has begun just now; the clock need not be
-        # asked again.
-        is_new = ex.goes_at_once and ex.attempts == 1 and not ex.waits_since
-        now = ex.started if is_new else monotonic()
-        self._await_response(ex, now)
 
     def send_data(self, data: bytes) -> None:
         if not data:

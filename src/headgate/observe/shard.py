@@ -82,11 +82,14 @@ class RouteStats:
             self.codes[method][status][0] += 1
         except KeyError:
             self._count_rare(method, status)
-        self.duration[bisect_left(BOUNDS, duration_s)] += 1
+        bucket = bisect_left(BOUNDS, duration_s)
+        self.duration[bucket] += 1
         sums = self.sums
         sums[0] += duration_s
         if upstream_s >= 0.0:
-            self.upstream[bisect_left(BOUNDS, upstream_s)] += 1
+            if upstream_s != duration_s:  # they are equal when the response came in one piece
+                bucket = bisect_left(BOUNDS, upstream_s)
+            self.upstream[bucket] += 1
             sums[1] += upstream_s
         if bytes_in:
             sums[2] += bytes_in

@@ -130,6 +130,7 @@ class ResponseHead:
         "has_date",
         "headers",
         "is_bodiless",
+        "is_plain",
         "keep_alive",
         "length",
         "reason",
@@ -159,6 +160,7 @@ class ResponseHead:
         self.is_bodiless = status in (204, 304)
         self.variants: dict[object, ResponseHead] | None = None
         self.has_date = any(name == b"date" for name, _ in headers)
+        self.is_plain = length >= 0 and status != 101 and self.has_date
         self.block: bytes | None = None
 
     def get(self, name: bytes) -> bytes | None:
