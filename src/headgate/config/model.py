@@ -447,6 +447,12 @@ class Config(PolicyFields):
     request_id: RequestIdSpec = RequestIdSpec()
     """The id that follows a request."""
 
+    explain_token: Text | None = None
+    """Lets an operator ask of a live request what became of it: one that carries
+    `x-headgate-explain: <this token>` is answered with a header of the same name that tells its
+    route, service, instance, attempts and the level each policy came from. Off unless set; write
+    it as `${env:NAME}` or `${file:PATH}`. The request header never travels on."""
+
     response_time: Flag = True
     """Send `x-response-time` with every response: milliseconds spent in Headgate and behind."""
 

@@ -381,14 +381,27 @@ class Exchange:
         return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
     def response_block(self) -> bytes:
+        """The HTTP/1.1 lines that belong to this one response."""
         site = self.site
         if site.response_time:
-            return b"%b%b\r\nx-response-time: %.3fms\r\n" % (
+            block = b"%b%b\r\nx-response-time: %.3fms\r\n" % (
                 site.request_id_prefix,
                 self.request_id,
                 ((self.ended or monotonic()) - self.started) * 1000,
             )
-        return b"%b%b\r\n" % (site.request_id_prefix, self.request_id)
+        else:
+            block = b"%b%b\r\n" % (site.request_id_prefix, self.request_id)
+        explanation = self.prep.explanation
+        return block if explanation is None else block + self._explained(explanation)
+
+    def _explained(self, told: bytes) -> bytes:
+        """The operator's header: what follows from the head, and what became of this request."""
+        if self.instance is not None:
+            instance = self.instance.encode("ascii", "replace")
+            told += b'; instance="%b"; attempts=%d' % (instance, self.attempts)
+        if self.error is not None:
+            told += b'; error="%b"' % self.error.encode("ascii", "replace")
+        return b"x-headgate-explain: %b\r\n" % told
 
     def response_extras(self) -> list[Header]:
         lines = self.response_block().split(b"\r\n")

@@ -13,6 +13,7 @@ and whose fields are therefore kept). A decision that looked at the client's add
 
 from __future__ import annotations
 
+import hmac
 import re
 import time
 from functools import partial
@@ -24,7 +25,7 @@ from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.wheel import NEVER
 from headgate.plan.conditions import MatchInput
-from headgate.plan.match import Matched
+from headgate.plan.match import Matched, Missed
 from headgate.plan.paths_out import fill
 from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+EXPLAIN: Final = b"x-headgate-explain"
 _HOSTS_KEPT: Final = 1024
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
@@ -143,6 +145,7 @@ class Prepared:
         "_site",
         "_stats",
         "exchange",
+        "explanation",
         "forward",
         "head",
         "host_block",
@@ -168,6 +171,8 @@ class Prepared:
         self.host_block = b""
         self.is_cacheable = True
         self.makes_trace = True
+        self.explanation: bytes | None = None
+        """What `x-headgate-explain` tells of the route, when the operator asked."""
         self.received_id: bytes | None = None
         self.trace_id: bytes | None = None
         self.trusted_forwarding = False
@@ -296,7 +301,9 @@ class Site:
         self._match = plan.router.match
         self._pages = error_pages
         # What never travels on as it came: the gateway says these itself.
-        own = frozenset({self.request_id_name})
+        own = frozenset({self.request_id_name, EXPLAIN})
+        token = config.explain_token
+        self._explain_token = token.encode() if token else None
         self._dropped = own | forwarded.FORWARDING_NAMES
         self._dropped_trusted = own | forwarded.REPLACED_NAMES
         self._host_blocks: dict[str, bytes] = {}
@@ -342,6 +349,9 @@ class Site:
             MatchInput(head.method, head.host, head.path, head.query, head.headers, client_ip)
         )
         prep.is_cacheable = not found.client_bound
+        asked = find(head.headers, EXPLAIN) if self._explain_token is not None else None
+        if asked is not None and hmac.compare_digest(asked, self._explain_token or b""):
+            prep.explanation = self._explain(found)
         prep.trace_id = _trace_id(head)
         prep.makes_trace = prep.trace_id is None
         if not isinstance(found, Matched):
@@ -360,6 +370,15 @@ class Site:
         if route.service is not None:
             prep.forward = self.forward(prep, route, route.service)
         return prep
+
+    def _explain(self, found: Matched | Missed) -> bytes:
+        """The part of `x-headgate-explain` that is the same for every request with this head."""
+        if not isinstance(found, Matched):
+            return b"route=none"
+        route = self.routes[found.index]
+        policies = ",".join(f"{policy}:{origin}" for policy, _, origin in route.plan.policies)
+        said = f'route="{_quotable(route.name)}"; target="{_quotable(route.plan.target)}"'
+        return f'{said}; policies="{policies}"'.encode("ascii")
 
     def _host_block(self, authority: str) -> bytes:
         block = forwarded.host_block(authority, self.options)
@@ -406,6 +425,11 @@ class Site:
             upgrade=upgrade,
             te_trailers=head.te_trailers,
         )
+
+
+def _quotable(text: str) -> str:
+    """Text for a quoted string in a header: names are the operator's and may be anything."""
+    return "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "?" for c in text)
 
 
 def read_error_pages(
