@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from typing import Any
 
 __all__ = ["CONTENT_SECURITY_POLICY", "docs_page", "field_type", "resolved"]
@@ -70,6 +71,11 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
+def _prose(text: str) -> str:
+    """A description as HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def docs_page(openapi: dict[str, Any]) -> str:
     schemas: dict[str, Any] = openapi.get("components", {}).get("schemas", {})
     info = openapi["info"]
@@ -79,7 +85,7 @@ def docs_page(openapi: dict[str, Any]) -> str:
         "<meta name=viewport content='width=device-width'>",
         f"<title>{title}</title><style>{_STYLE}</style>",
         f"<h1>{title} {html.escape(info['version'])}</h1>",
-        f"<p>{html.escape(info.get('description', ''))}</p>",
+        f"<p>{_prose(info.get('description', ''))}</p>",
         "<p>The document behind this page: <a href=/openapi.json>/openapi.json</a></p>",
         "<p><label>Token for trying things out, kept in this page only:",
         "<input id=token type=password autocomplete=off></label></p>",
@@ -100,12 +106,12 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
     verb = method.upper()
     parts = [
         f"<details><summary><span class=verb>{verb}</span> <code>{html.escape(path)}</code> ",
-        f"{html.escape(operation.get('description', ''))}</summary>",
+        f"{_prose(operation.get('description', ''))}</summary>",
     ]
     parts.append(f"<form class=try data-method={verb} data-path='{html.escape(path, quote=True)}'>")
     for parameter in operation.get("parameters", []):
         name = html.escape(parameter["name"], quote=True)
-        about = html.escape(parameter.get("description", ""))
+        about = _prose(parameter.get("description", ""))
         default = html.escape(str(parameter.get("schema", {}).get("default", "")), quote=True)
         parts.append(
             f"<label>{name} {about}<input data-query name='{name}' value='{default}'></label>"
@@ -125,7 +131,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
         if status == "422" and "HTTPValidationError" in json.dumps(response):
             continue
         parts.append(f"<p><strong>{html.escape(status)}</strong> ")
-        parts.append(html.escape(response.get("description", "")) + "</p>")
+        parts.append(_prose(response.get("description", "")) + "</p>")
         schema = response.get("content", {}).get("application/json", {}).get("schema")
         if schema:
             parts.append(_fields(resolved(schema, schemas), schemas))
@@ -146,7 +152,7 @@ def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
 def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     rows = [
         f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(field_type(field))}"
-        f"<td>{html.escape(field.get('description', ''))}"
+        f"<td>{_prose(field.get('description', ''))}"
         for name, field in schema.get("properties", {}).items()
     ]
     if not rows:
