@@ -130,7 +130,8 @@ class TimeoutSpec(Spec):
     """How long to wait for a service. A bare duration, as in `timeout: 5s`, is `first_byte`."""
 
     connect: Wait = 5.0
-    """To reach an instance, TLS included. Then the next address or instance is tried."""
+    """To reach an instance, TLS included. Then the next address or instance is tried. Connections
+    are a service's, shared by its routes: said on a route, this has no effect."""
 
     first_byte: Wait = 30.0
     """From the end of the request to the head of the response. Answered with 504."""
