@@ -455,6 +455,20 @@ def test_a_listener_without_http2_takes_no_preface(echo):
     assert running.errors == []
 
 
+def test_a_listener_without_http1_says_so(echo):
+    made = document(echo)
+    made["listeners"] = [{"bind": "127.0.0.1:0", "protocols": ["http2"]}]
+    running = RunningGateway(made)
+    with socket.create_connection(("127.0.0.1", running.port())) as sock:
+        sock.sendall(b"GET /x HTTP/1.1\r\nHost: h.example\r\n\r\n")
+        sock.settimeout(5)
+        assert sock.recv(100).startswith(b"HTTP/1.1 505 ")
+    with Client(running.port()) as client:
+        assert client.get("/x").status == 200
+    running.close()
+    assert running.errors == []
+
+
 # -- reload and drain --------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from headgate.errors import ConfigInvalid, Fault
 from headgate.gateway.compile import compile_chains
 from headgate.plan.build import build
 from headgate.plan.plan import Plan
-from headgate.wire.tls import HTTP1, HTTP2_AND_1, TlsProfile, load_certificates, upstream_context
+from headgate.wire.tls import HTTP1, TlsProfile, alpn_of, load_certificates, upstream_context
 
 __all__ = ["certificate_faults", "folder_of", "import_from", "located", "trial"]
 
@@ -55,8 +55,7 @@ def _certificate_faults(loaded: Loaded, wall: float) -> Iterator[Fault]:
             continue
         loc: tuple[str | int, ...] = ("listeners", index, "tls")
         pairs = [((), tls)] if tls.cert_file is not None else list(_each(tls.certificates))
-        alpn = HTTP2_AND_1 if "http2" in listener.protocols else HTTP1
-        profile = TlsProfile(alpn, tls.min_version, tls.ciphers)
+        profile = TlsProfile(alpn_of(listener.protocols), tls.min_version, tls.ciphers)
         files = [(str(pair.cert_file), str(pair.key_file or pair.cert_file)) for _, pair in pairs]
         for fault in load_certificates(files, profile, wall)[1]:
             here = next(

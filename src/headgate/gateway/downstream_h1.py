@@ -48,6 +48,7 @@ _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 1024 * 1024
 _DRAIN_IDLE_S: Final = 1.0
 _HALF_CLOSED_S: Final = 1.0
+NOT_SPOKEN: Final = Refusal(505, "this listener speaks HTTP/2 only")
 MISDIRECTED: Final = Refusal(421, "the connection is for another host")
 _NEITHER: Final = re.compile(rb"[!-.0-~]+ [!-.0-~]+ [!-.0-~]+\r\n")
 """Three words without a slash, which no request line of HTTP/1.x can be."""
@@ -410,6 +411,9 @@ class DownstreamH1(asyncio.Protocol):
                 return b""
         if not self.requests and data[:24] == _H2_PREFACE[: len(data)] and site.has_http2:
             return self._maybe_http2(data)
+        if not site.has_http1:
+            self._refuse(NOT_SPOKEN)
+            return b""
         end = data.find(b"\r\n\r\n", max(self._scanned - 3, 0))
         if end < 0:
             self._wait_for_head(data, site)

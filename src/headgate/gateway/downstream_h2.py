@@ -22,43 +22,28 @@ own; the answer to that key is verified before the client hears 200.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha1
-from os import urandom
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.clock import http_date
 from headgate.gateway.downstream_h1 import MISDIRECTED
 from headgate.gateway.exchange import Exchange
+from headgate.gateway.heads_h2 import TUNNEL_FIELDS, as_upgrade, head_of
 from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
 from headgate.wire.h2 import (
     ErrorCode,
     H2Limits,
-    Malformed,
     RequestFields,
     ServerConnection,
     Stream,
     encode_passing,
-    judge_request,
 )
 from headgate.wire.h2.frames import ConnectionFault, name_code
-from headgate.wire.h2.hpack_static import NeverIndexed
-from headgate.wire.host import parse_authority
 from headgate.wire.http1.head import (
-    BAD_EXPECT,
-    BAD_HOST,
-    BAD_METHOD,
     HEAD_TOO_LARGE,
-    TOO_MANY_FIELDS,
-    TWIN_FIELD,
-    URL_TOO_LONG,
     body_follows,
-    imitates,
-    is_method,
 )
-from headgate.wire.message import Refusal, RequestHead, ResponseHead, find
-from headgate.wire.target import BadTarget, parse_target
+from headgate.wire.message import Refusal, ResponseHead, find
 
 if TYPE_CHECKING:
     import ssl
@@ -76,35 +61,6 @@ _DRAIN_S: Final = 1.0
 _DRAIN_BUSY_S: Final = 2.0
 """How long a drain waits for a moment without streams before it says GOAWAY. By the RFC it could
 be said at once, but some clients (those on the h2 library) then give up what is in flight."""
-_KEPT_HEADS: Final = 1024
-_KEPT_HEAD_BYTES: Final = 4096
-_WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-# Hop-by-hop fields that HTTP/2 itself does not forbid.
-_HOP_BY_HOP: Final = frozenset({b"proxy-authenticate", b"proxy-authorization"})
-_TUNNEL_FIELDS: Final = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
-
-
-class Judge:
-    """`judge_request` with a memory that all connections of a listener share."""
-
-    __slots__ = ("_kept",)
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Header, ...], RequestFields | Malformed] = {}
-
-    def __call__(self, fields: tuple[Header, ...]) -> RequestFields | Malformed:
-        for _, value in fields:
-            if type(value) is NeverIndexed:  # equal to the same value without its mark
-                return judge_request(fields)
-        judged = self._kept.get(fields)
-        if judged is None:
-            judged = judge_request(fields)
-            if sum([len(name) + len(value) for name, value in fields]) <= _KEPT_HEAD_BYTES:
-                if len(self._kept) >= _KEPT_HEADS:
-                    self._kept.clear()
-                self._kept[fields] = judged
-        return judged
 
 
 class StreamDown(Stream):
@@ -273,7 +229,7 @@ class StreamDown(Stream):
 
     def _prepare(self, site: Site, fields: RequestFields, *, end: bool) -> Prepared:
         conn = self.conn
-        head = _head_of(fields, site, is_tls=conn.is_tls, end=end)
+        head = head_of(fields, site, is_tls=conn.is_tls, end=end)
         if isinstance(head, Refusal):
             conn.listener.refused(head.reason)
             return site.refused(head)
@@ -281,7 +237,7 @@ class StreamDown(Stream):
             conn.listener.refused(MISDIRECTED.reason)
             return site.refused(MISDIRECTED)
         if fields.protocol is not None:
-            head, self._accept = _as_upgrade(head, fields.protocol)
+            head, self._accept = as_upgrade(head, fields.protocol)
             return site.prepare(head, self.peer_ip, trusted=conn.is_trusted)
         prep = site.prepare(head, self.peer_ip, trusted=conn.is_trusted)
         if prep.is_cacheable:
@@ -318,7 +274,7 @@ class StreamDown(Stream):
             self.conn.flush_soon()
             return
         self._accept = None
-        fields = tuple(f for f in head.headers if f[0] not in _TUNNEL_FIELDS)
+        fields = tuple(f for f in head.headers if f[0] not in TUNNEL_FIELDS)
         passing = encode_passing(ex.response_extras())
         if not self.conn.codec.send_response(self, 200, fields, passing, body, end=False):
             self._stall(ex)
@@ -507,76 +463,6 @@ class DownstreamH2(RimH2[StreamDown]):
 
 
 _TRUST: Final = {(trusted, tls): object() for trusted in (False, True) for tls in (False, True)}
-
-
-def _head_of(
-    fields: RequestFields, site: Site, *, is_tls: bool, end: bool
-) -> RequestHead | Refusal:
-    """The gateway's own form of a request head, under the same rules as HTTP/1.1."""
-    limits = site.head_limits
-    method = fields.method if fields.protocol is None else "GET"
-    if not is_method(method):
-        return BAD_METHOD
-    if len(fields.path) > limits.url_bytes:
-        return URL_TOO_LONG
-    headers = fields.headers
-    if len(headers) > limits.field_count:
-        return TOO_MANY_FIELDS
-    if sum([len(name) + len(value) + 4 for name, value in headers]) > limits.head_bytes:
-        return HEAD_TOO_LARGE
-    for name, _ in headers:
-        if imitates(name):
-            return TWIN_FIELD
-        if name == b"expect":
-            return BAD_EXPECT
-        if name in _HOP_BY_HOP:
-            headers = tuple(field for field in headers if field[0] not in _HOP_BY_HOP)
-    target = parse_target(method, fields.path.encode("latin-1"))
-    if isinstance(target, BadTarget):
-        return Refusal(target.status, target.reason)
-    authority = parse_authority(fields.authority.encode("latin-1"))
-    if authority is None:
-        return BAD_HOST
-    length = 0 if end else fields.length
-    return RequestHead(
-        method,
-        authority.text,
-        authority.host,
-        target.path,
-        target.query,
-        headers,
-        has_query=target.has_query,
-        scheme="https" if is_tls else "http",
-        length=length,
-        version=20,
-        expects_continue=fields.expects_continue and length != 0,
-        te_trailers=fields.te_trailers,
-    )
-
-
-def _as_upgrade(head: RequestHead, protocol: str) -> tuple[RequestHead, bytes]:
-    """A WebSocket's opening handshake in HTTP/1.1 form, and the answer it must get."""
-    key = b64encode(urandom(16))
-    kept = tuple(field for field in head.headers if field[0] not in _TUNNEL_FIELDS)
-    upgraded = RequestHead(
-        "GET",
-        head.authority,
-        head.host,
-        head.path,
-        head.query,
-        (*kept, (b"sec-websocket-key", key)),
-        has_query=head.has_query,
-        scheme=head.scheme,
-        length=0,
-        version=20,
-        upgrade=protocol.lower(),
-    )
-    return upgraded, accept_for(key)
-
-
-def accept_for(key: bytes) -> bytes:
-    """RFC 6455 4.2.2. SHA-1 is what the protocol says; nothing is kept secret by it."""
-    return b64encode(sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
 
 
 def _length_block(length: int) -> bytes:

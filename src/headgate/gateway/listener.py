@@ -14,7 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.downstream_h1 import DownstreamH1
-from headgate.gateway.downstream_h2 import DownstreamH2, Judge, limits_of
+from headgate.gateway.downstream_h2 import DownstreamH2, limits_of
+from headgate.gateway.heads_h2 import Judge
 from headgate.wire.forwarded import UNIX_PEER
 from headgate.wire.proxy_protocol import ProxyRefused, accept_with_proxy
 

@@ -26,7 +26,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.errors import UpstreamFailed
-from headgate.gateway.downstream_h2 import StreamDown, accept_for
+from headgate.gateway.downstream_h2 import StreamDown
+from headgate.gateway.heads_h2 import accept_for
 from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
 from headgate.gateway.wheel import NEVER
 from headgate.wire.h2 import (

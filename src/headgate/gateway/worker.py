@@ -41,9 +41,9 @@ from headgate.wire.http1.head import HeadLimits
 from headgate.wire.resolve import Resolver
 from headgate.wire.tls import (
     HTTP1,
-    HTTP2_AND_1,
     CertificateStore,
     TlsProfile,
+    alpn_of,
     load_certificates,
     upstream_context,
 )
@@ -231,9 +231,7 @@ class Worker:
             tls = spec.tls
             if tls is None:
                 continue
-            profile = TlsProfile(
-                HTTP2_AND_1 if "http2" in spec.protocols else HTTP1, tls.min_version, tls.ciphers
-            )
+            profile = TlsProfile(alpn_of(spec.protocols), tls.min_version, tls.ciphers)
             if tls.certificate == "local":
                 names = {host for route in config.routes for host in route.match.host}
                 made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,12 @@ HTTP2_AND_1: Final = ("h2", "http/1.1")
 _CACHED_CONTEXTS: Final = 256
 
 _C = TypeVar("_C", bound=ssl.SSLContext)
+
+
+def alpn_of(protocols: Collection[str]) -> tuple[str, ...]:
+    """What a listener offers by ALPN, from its `protocols`; a client with none of it is refused."""
+    names = {"http2": "h2", "http1": "http/1.1"}
+    return tuple(name for protocol, name in names.items() if protocol in protocols)
 
 
 @dataclass(frozen=True, slots=True)
