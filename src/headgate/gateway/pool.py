@@ -39,6 +39,7 @@ class PoolSizes:
     idle_timeout_s: float = 55.0
     queue: int = 1024
     queue_timeout_s: float = 5.0
+    connect_timeout_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

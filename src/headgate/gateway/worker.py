@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 _UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)
 _CLOSING_TURNS: Final = 50
 _CLOSING_TURN_S: Final = 0.01
+_OLD_RESOLVER_S: Final = 30.0
 _ACCEPT_LAST_S: Final = 0.02
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
@@ -108,6 +109,7 @@ class Worker:
         if log is None:
             raise RuntimeError("the access log is made by _start")
         log.configure(config.access_log)
+        self._take_dns(config)
         self._stats.keep(
             [(route.name, route.service or "") for route in plan.routes] + [("", "")],
             [(s.name, i.url) for s in plan.services.values() for i in s.instances],
@@ -198,12 +200,25 @@ class Worker:
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
-        self._resolver = Resolver(config.dns)
         self._log = AccessLog(config.access_log, self._stats.log, worker=self._index)
         self._log.start(self._loop)
         self._watch.start(self._loop)
         self._stats.add_source(self._watch.rows_into)
         self._loop.call_later(TICK_S, self._turn)
+
+    def _take_dns(self, config: Config) -> None:
+        """Look names up as the configuration says; look-ups under way end with the old resolver."""
+        before = self._resolver
+        if before is not None and self._plan is not None and self._plan.config.dns == config.dns:
+            return
+        self._resolver = Resolver(config.dns)
+        if before is not None and self._loop is not None:
+            self._loop.call_later(_OLD_RESOLVER_S, lambda: self._spawn(before.aclose()))
+
+    def _resolving(self) -> Resolver:
+        if self._resolver is None:
+            raise RuntimeError("the resolver is made before any pool")
+        return self._resolver
 
     def _turn(self) -> None:
         """The worker's one recurring duty: everything with a deadline."""
@@ -256,7 +271,12 @@ class Worker:
         for service in plan.services.values():
             spec = service.pool
             sizes = PoolSizes(
-                spec.connections, spec.idle, spec.idle_timeout, spec.queue, spec.queue_timeout
+                spec.connections,
+                spec.idle,
+                spec.idle_timeout,
+                spec.queue,
+                spec.queue_timeout,
+                service.connect_timeout_s,
             )
             lines = []
             for instance in service.instances:
@@ -282,10 +302,6 @@ class Worker:
         found = instance.endpoint
         endpoint = Endpoint(found.host, found.port, found.path)
         authority = found.authority
-        resolver = self._resolver
-        if resolver is None:
-            raise RuntimeError("the resolver is made by _start")
-        connect_s = service.connect_timeout_s
         wheel, heads = self._wheel, self._response_heads
 
         if service.http == "2":
@@ -293,7 +309,12 @@ class Worker:
             async def connect_h2(pool: PoolH2) -> UpstreamH2:
                 tls = self._tls_of(service, instance)
                 _transport, conn = await connect(
-                    loop, lambda: UpstreamH2(pool, wheel), endpoint, tls, connect_s, resolver
+                    loop,
+                    lambda: UpstreamH2(pool, wheel),
+                    endpoint,
+                    tls,
+                    pool.sizes.connect_timeout_s,
+                    self._resolving(),
                 )
                 return conn
 
@@ -308,8 +329,8 @@ class Worker:
                 lambda: UpstreamH1(pool, wheel, heads, _UPSTREAM_LIMITS),
                 endpoint,
                 tls,
-                connect_s,
-                resolver,
+                pool.sizes.connect_timeout_s,
+                self._resolving(),
             )
             transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
             return conn
