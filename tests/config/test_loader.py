@@ -8,6 +8,7 @@ import pytest
 
 from headgate.config import Config, ConfigInvalid, from_document, load
 from headgate.config import document as document_module
+from headgate.config import loader as loader_module
 
 ENV = {"PORT": "8080", "FLAG": "on", "TOKEN": "s3cret-token", "SERVICE": "users"}
 SMALL = """
@@ -464,3 +465,42 @@ def test_a_later_fault_gets_its_line(loads):
         """)
     fault = loaded.fault(("routes", 0, "plugins", 0, "options", "text"), "must be text")
     assert str(fault) == "headgate.yaml:5:46: routes[0].plugins[0].options.text: must be text"
+
+
+# -- shared state -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found, warnings", [(object(), 0), (None, 1)])
+def test_a_missing_extra_is_warned_of_where_the_file_asks_for_it(
+    loads, monkeypatch, found, warnings
+):
+    monkeypatch.setattr(loader_module, "find_spec", lambda name: found)
+    told = loads(SMALL + "state: redis://localhost\n").warnings
+    assert len(told) == warnings
+    for fault in told:
+        assert str(fault) == (
+            'headgate.yaml:5:8: state: warning: needs the "redis" extra, which is not installed '
+            'here; pip install "headgate[redis]"'
+        )
+
+
+def test_a_home_in_memory_asks_for_no_extra(loads, monkeypatch):
+    monkeypatch.setattr(loader_module, "find_spec", lambda name: None)
+    assert not loads(SMALL + "state: memory\n").warnings
+
+
+@pytest.mark.parametrize(
+    "url, warned",
+    [
+        ("redis://:hunter22@h", True),
+        ("redis://joe:hunter22@h", True),
+        ("unix:///run/r.sock?password=hunter22", True),
+        ("redis://h:6379/0", False),
+        ("redis://:${env:TOKEN}@h", False),
+    ],
+)
+def test_a_password_that_stands_in_the_file_is_warned_of(loads, monkeypatch, url, warned):
+    monkeypatch.setattr(loader_module, "find_spec", lambda name: object())
+    told = loads(SMALL + f"state: {url}\n").warnings
+    assert bool(told) is warned
+    assert "hunter22" not in str(told)

@@ -8,7 +8,14 @@ with every fault at once.
 
 from __future__ import annotations
 
+from headgate.config.answers import RespondSpec
+from headgate.config.balancing import AffinitySpec, BalanceSpec
+from headgate.config.breaking import BreakerSpec, FailuresSpec, WindowSize
 from headgate.config.checks import check
+from headgate.config.degrading import DegradeSpec, FallbackSpec, LevelSpec, LevelWhenSpec
+from headgate.config.health import HealthSpec, OutlierSpec
+from headgate.config.keys import KeySpec
+from headgate.config.limiting import CostSpec, LimitSpec, RefundSpec
 from headgate.config.loader import Loaded, from_document, load
 from headgate.config.model import (
     AccessLogSpec,
@@ -35,9 +42,9 @@ from headgate.config.model import (
     PoolSpec,
     RedirectSpec,
     RequestIdSpec,
-    RespondSpec,
     RewriteSpec,
     RouteSpec,
+    ServicePolicyFields,
     ServiceSpec,
     TimeoutSpec,
     UpstreamTlsSpec,
@@ -45,46 +52,78 @@ from headgate.config.model import (
     parse_bind,
     parse_url,
 )
+from headgate.config.protecting import ConcurrencySpec, ImportanceSpec, ShedSpec
+from headgate.config.retrying import BudgetSpec, HedgeSpec, RetrySpec, RetryWhenSpec
+from headgate.config.routes import targets
+from headgate.config.splitting import FaultSpec, MirrorSpec, Part, SplitSpec
 from headgate.errors import ConfigInvalid, Fault
 
 __all__ = [
     "AccessLogSpec",
     "AdminSpec",
+    "AffinitySpec",
+    "BalanceSpec",
     "Bind",
+    "BreakerSpec",
+    "BudgetSpec",
     "CertificateSpec",
     "CompressLevels",
     "CompressSpec",
+    "ConcurrencySpec",
     "Config",
     "ConfigInvalid",
+    "CostSpec",
+    "DegradeSpec",
     "DnsSpec",
     "Endpoint",
     "ErrorPageSpec",
+    "FailuresSpec",
+    "FallbackSpec",
     "Fault",
+    "FaultSpec",
     "ForwardedSpec",
     "HeaderEdits",
     "HeadersSpec",
+    "HealthSpec",
+    "HedgeSpec",
     "Http2Spec",
+    "ImportanceSpec",
     "InstanceSpec",
+    "KeySpec",
+    "LevelSpec",
+    "LevelWhenSpec",
+    "LimitSpec",
     "LimitsSpec",
     "ListenerSpec",
     "ListenerTlsSpec",
     "Loaded",
     "MatchSpec",
+    "MirrorSpec",
+    "OutlierSpec",
+    "Part",
     "PluginSpec",
     "PolicyFields",
     "PoolSpec",
     "RedirectSpec",
+    "RefundSpec",
     "RequestIdSpec",
     "RespondSpec",
+    "RetrySpec",
+    "RetryWhenSpec",
     "RewriteSpec",
     "RouteSpec",
+    "ServicePolicyFields",
     "ServiceSpec",
+    "ShedSpec",
+    "SplitSpec",
     "TimeoutSpec",
     "UpstreamTlsSpec",
     "ValueMatchSpec",
+    "WindowSize",
     "check",
     "from_document",
     "load",
     "parse_bind",
     "parse_url",
+    "targets",
 ]

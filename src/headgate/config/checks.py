@@ -31,6 +31,7 @@ from headgate.config.routes import (
 )
 from headgate.config.services import ServiceSpec
 from headgate.config.templates import names_in, template_params
+from headgate.config.traffic_checks import check_traffic
 from headgate.config.walk import ANY
 
 __all__ = ["check"]
@@ -50,6 +51,7 @@ def check(config: Config, *, also_known: Iterable[str] = ()) -> list[Problem]:
         *_check_admin(config),
         *_check_services(config),
         *_check_routes(config, {*config.services, *also_known}),
+        *check_traffic(config, {*config.services, *also_known}),
         *_check_use(config),
         *_check_rest(config),
     ]
@@ -190,15 +192,18 @@ def _check_routes(config: Config, services: set[str]) -> Iterator[Problem]:
             yield Problem(
                 (*loc, "name"), "{value} is the name of another route", see=("routes", first)
             )
-        if route.to is not None and route.to not in services:
+        for at, name in _named_services(route, loc):
+            if name in services:
+                continue
             hint = ""
             if suggestions:
                 suggestions -= 1
-                hint = did_you_mean(route.to, services)
+                hint = did_you_mean(name, services)
                 if not hint:
                     hint = _known(services)
-            needs = ((*loc, "to"), ("services", route.to))
-            yield Problem((*loc, "to"), "no service named {value}", hint, needs=needs)
+            needs = (at, ("services", name))
+            is_key = at[-2:-1] == ("to",)  # of a split
+            yield Problem(at, "no service named {value}", hint, needs=needs, at_key=is_key)
         yield from _check_target(route, loc)
         yield from _check_match(route.match, (*loc, "match"))
         first = matches.setdefault(_match_key(route), index)
@@ -212,6 +217,28 @@ def _check_routes(config: Config, services: set[str]) -> Iterator[Problem]:
                     *_under(("routes", first), "match", "priority"),
                 ),
             )
+
+
+def _named_services(route: RouteSpec, loc: Loc) -> Iterator[tuple[Loc, str]]:
+    """Every service that a route names, and where."""
+    if isinstance(route.to, str):
+        yield (*loc, "to"), route.to
+    elif route.to is not None:
+        yield from (((*loc, "to", name), name) for name in route.to)
+    if route.mirror is not None:
+        yield (*loc, "mirror", "to"), route.mirror.to
+    if route.split is not None:
+        for field in ("header", "cookie"):
+            pins: dict[str, dict[str, str]] = getattr(route.split, field)
+            for name, values in pins.items():
+                for value, service in values.items():
+                    yield (*loc, "split", field, name, value), service
+
+
+def _fallback_services(config: Config) -> Iterator[str]:
+    for level in (config, *config.services.values(), *config.routes):
+        if level.fallback and level.fallback.service is not None:
+            yield level.fallback.service
 
 
 def _check_target(route: RouteSpec, loc: Loc) -> Iterator[Problem]:
@@ -233,7 +260,7 @@ def _check_target(route: RouteSpec, loc: Loc) -> Iterator[Problem]:
                 at_key=True,
                 needs=_under(loc, name, "to"),
             )
-            for name in ("strip", "rewrite", "host")
+            for name in ("strip", "rewrite", "host", "split", "mirror", "fault", "flag")
             if name in route.model_fields_set and getattr(route, name)
         )
     if route.strip and route.match.regex is not None:
@@ -354,7 +381,9 @@ def _check_use(config: Config) -> Iterator[Problem]:
             ("routes",), "there are no routes: every request is answered with 404", warning=True
         )
         return
-    used = {route.to for route in config.routes}
+    used = set(_fallback_services(config))
+    for route in config.routes:
+        used.update(name for _, name in _named_services(route, ()))
     for name in config.services:
         if name not in used:
             yield Problem(

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -32,18 +32,22 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from headgate.units import Rate as RateValue
-from headgate.units import UnitError, parse_duration, parse_percent, parse_rate, parse_size
+from headgate.units import (
+    UnitError,
+    format_rate,
+    parse_duration,
+    parse_percent,
+    parse_rate,
+    parse_size,
+)
 
 __all__ = [
     "Count",
@@ -53,12 +57,11 @@ __all__ = [
     "HeaderName",
     "HeaderValue",
     "Network",
-    "OneOrMore",
-    "OrFalse",
+    "Number",
     "Percent",
     "Positive",
     "Rate",
-    "Shorthand",
+    "Ratio",
     "Size",
     "Spec",
     "Text",
@@ -112,9 +115,10 @@ def text_of(value: object) -> str:
     raise refuse("must be text", kind="type")
 
 
-_TRUE: Final = frozenset({"true", "yes", "on"})
-_FALSE: Final = frozenset({"false", "no", "off"})
+TRUE: Final = frozenset({"true", "yes", "on"})
+FALSE: Final = frozenset({"false", "no", "off"})
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+_BROKEN: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def _flag(value: object) -> bool:
@@ -122,9 +126,9 @@ def _flag(value: object) -> bool:
         return value
     if isinstance(value, str):
         word = value.strip().lower()
-        if word in _TRUE:
+        if word in TRUE:
             return True
-        if word in _FALSE:
+        if word in FALSE:
             return False
     raise refuse("is neither true nor false", kind="type")
 
@@ -137,6 +141,16 @@ def _whole(value: object) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         return int(value)
     raise refuse("is not a whole number", kind="type")
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if abs(value) < 10**9:
+            return float(value)
+        raise refuse("is too large a number")
+    if isinstance(value, str) and _BROKEN.fullmatch(value.strip()):
+        return float(value)
+    raise refuse("is not a number", kind="type")
 
 
 def _wait(value: object) -> float:
@@ -195,6 +209,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number), Words("number")]
 
 Duration = Annotated[
     float,
@@ -221,9 +236,29 @@ Percent = Annotated[
     Unit("percent"),
     WithJsonSchema(_number_or(PERCENT_PATTERN, "50%", maximum=1)),
 ]
+
+
+def _ratio(value: object) -> float:
+    """As a percentage, but of more than the whole: "125%"."""
+    text = text_of(value).strip()
+    found = _RATIO.fullmatch(text)
+    if found is None:
+        raise refuse("is not a percentage; write 125% or a factor such as 1.25", kind="unit")
+    return float(found[1]) / 100 if found[2] else float(found[1])
+
+
+_RATIO: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?) ?(%?)")
+Ratio = Annotated[
+    float,
+    PlainValidator(_ratio),
+    Unit("percent"),
+    WithJsonSchema(_number_or(PERCENT_PATTERN, "125%")),
+]
+"""A percentage that may be over 100."""
 Rate = Annotated[
     RateValue,
     PlainValidator(_unit(parse_rate)),
+    PlainSerializer(format_rate, return_type=str),
     Unit("rate"),
     WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["1000/15min"]}),
 ]
@@ -343,71 +378,3 @@ FilePath = Annotated[
     Words("file"),
     WithJsonSchema({"type": "string"}),
 ]
-
-
-# -- short forms --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # by identity: unions hash their members
-class Shorthand:
-    """A short form of a longer value: ``widen`` turns it into the long one.
-
-    It is a before-validator and not a union, because a union reports the faults of all its
-    members and a reader of "neither a string nor a mapping with..." learns nothing.
-    """
-
-    widen: Callable[[Any], object]
-    schema: Mapping[str, Any]
-    words: str
-    """How the reference puts it: "or text: the template"."""
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Validate what ``widen`` makes of the value."""
-        return core_schema.no_info_before_validator_function(self.widen, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Either the short form or the long one."""
-        return {"anyOf": [dict(self.schema), handler(schema)]}
-
-
-@dataclass(frozen=True, slots=True)
-class OrFalse:
-    """A model, or ``false`` to switch off what an outer level says; ``true`` is all defaults."""
-
-    def __get_pydantic_core_schema__(
-        self,
-        source: Any,
-        handler: GetCoreSchemaHandler,
-    ) -> CoreSchema:
-        """Answer False for the words of refusal, else validate the model."""
-        model = source.__args__[0]
-
-        def either(value: object, inner: Callable[[object], Any]) -> Any:
-            if value is True or (isinstance(value, str) and value.strip().lower() in _TRUE):
-                return inner({})
-            if value is False or (isinstance(value, str) and value.strip().lower() in _FALSE):
-                return False
-            return inner(value)
-
-        return core_schema.no_info_wrap_validator_function(either, handler.generate_schema(model))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """The model or a boolean."""
-        return {"anyOf": [handler(schema), {"type": "boolean"}]}
-
-
-def _listed(value: object) -> object:
-    if value is None or isinstance(value, (list, tuple)):
-        return value
-    if isinstance(value, dict):
-        raise refuse("must be a list, or a single value", kind="type", takes_value=False)
-    return (value,)
-
-
-OneOrMore = Shorthand(_listed, {"type": ["string", "number"]}, "one value or a list of them")

@@ -13,9 +13,7 @@ from headgate.config.fields import (
     Duration,
     FilePath,
     Flag,
-    OneOrMore,
     Positive,
-    Shorthand,
     Size,
     Spec,
     Text,
@@ -24,6 +22,7 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
+from headgate.config.forms import OneOrMore, Shorthand
 from headgate.units import KB, MB
 
 __all__ = [

@@ -25,6 +25,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ from headgate.config.fields import PathMark
 from headgate.config.files import Files
 from headgate.config.model import Config
 from headgate.config.nodes import Mapping as MappingNode
-from headgate.config.nodes import Node, Scalar, find
+from headgate.config.nodes import Node, Scalar, as_written, find
 from headgate.config.problems import Problem
 from headgate.config.references import References
 from headgate.config.refusals import problems_of
@@ -48,6 +49,11 @@ from headgate.errors import ConfigInvalid, Fault
 __all__ = ["Loaded", "from_document", "load"]
 
 _USER_INFO: Final = re.compile(r"//[^/@\s]*@")
+_PASSWORD: Final = re.compile(r"//[^/@\s]*:[^/@\s]+@|[?&]password=")
+_QUERY_PASSWORD: Final = re.compile(r"([?&]password=)[^&\s]*")
+_FORGED: Final = "whoever reads the file can make cookies"
+# Fields that are called like a secret and hold none.
+_INNOCENT: Final = (("balance", "key"), ("affinity", "cookie"))
 _SECRET_WORDS: Final = ("authorization", "cookie", "credential", "key", "passw", "secret", "token")
 
 
@@ -101,10 +107,11 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
     base = name if os.path.isdir(name) else os.path.dirname(name)  # noqa: PTH112, PTH120
     if document.get("state_dir") is None:
         document["state_dir"] = os.path.abspath(os.path.join(base, ".headgate"))  # noqa: PTH100, PTH118
-    _check_token(root, view, faults)
+    _check_secrets(root, view, faults)
     config = _validate(document, view, faults, is_complete=files.is_complete)
     if config is None or faults.errors:
         raise ConfigInvalid(faults.sorted("error") + faults.sorted("warning"))
+    _check_extras(config, view, faults)
     return Loaded(
         config, document, (*files.read, *references.files), faults.sorted("warning"), root
     )
@@ -151,7 +158,7 @@ class _FileView:
     def where(self, loc: Loc) -> Loc:
         """The path as far as it is written: a short form has no parts."""
         node, _, depth = find(self._root, loc)
-        return loc[:depth] if isinstance(node, Scalar) else loc
+        return as_written(self._root, loc[:depth] if isinstance(node, Scalar) else loc)
 
     def shown(self, loc: Loc, *, at_key: bool) -> str:
         """The value in quotes, as it stands in the file and so with its references unresolved."""
@@ -194,9 +201,11 @@ class _PlainView:
 
 def _quoted(text: str, loc: Loc) -> str:
     name = str(loc[-1]).lower() if loc else ""
-    if any(word in name for word in _SECRET_WORDS) and not name.endswith("_file"):
+    is_innocent = name.endswith("_file") or loc[-2:] in _INNOCENT
+    if any(word in name for word in _SECRET_WORDS) and not is_innocent:
         return "the value"
-    return f'"{clip(_USER_INFO.sub("//***@", text))}"'
+    text = _QUERY_PASSWORD.sub(r"\1***", _USER_INFO.sub("//***@", text))
+    return f'"{clip(text)}"'
 
 
 _View = _FileView | _PlainView
@@ -259,16 +268,39 @@ def _check_rest(
             _report(rest.in_whole(problem), view, faults)
 
 
-def _check_token(root: MappingNode, view: _FileView, faults: Faults) -> None:
-    """Only the text of the file knows whether the token stands in it."""
-    loc: Loc = ("admin", "token")
-    node, _, depth = find(root, loc)
-    text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
-    if text.strip() and "${" not in text:
+def _check_secrets(root: MappingNode, view: _FileView, faults: Faults) -> None:
+    """Only the text of the file knows whether a secret stands in it."""
+    services, _, depth = find(root, ("services",))
+    names = services.entries if depth and isinstance(services, MappingNode) else {}
+    places: list[tuple[Loc, str]] = [
+        (("admin", "token"), "whoever reads the file commands the gateway"),
+        (("affinity", "secret"), _FORGED),
+        *((("services", name, "affinity", "secret"), _FORGED) for name in names or ()),
+        (("state",), "whoever reads the file can read and change what is shared"),
+    ]
+    for loc, why in places:
+        node, _, depth = find(root, loc)
+        text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
+        if loc == ("state",) and not _PASSWORD.search(text):
+            continue
+        if text.strip() and "${" not in text:
+            faults.add(
+                view.place(loc, at_key=False),
+                f"stands in the file as it is: {why}",
+                "write ${env:NAME} or ${file:PATH}",
+                where=path_text(loc),
+                warning=True,
+            )
+
+
+def _check_extras(config: Config, view: _FileView, faults: Faults) -> None:
+    """Whether what the file asks for is installed here, which may not be where it will run."""
+    if config.state != "memory" and find_spec("redis") is None:
+        loc: Loc = ("state",)
         faults.add(
             view.place(loc, at_key=False),
-            "stands in the file as it is: whoever reads the file commands the gateway",
-            "write ${env:NAME} or ${file:PATH}",
+            'needs the "redis" extra, which is not installed here',
+            'pip install "headgate[redis]"',
             where=path_text(loc),
             warning=True,
         )

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
 from headgate.config.fields import (
     Duration,
@@ -20,7 +22,6 @@ from headgate.config.fields import (
     HeaderName,
     HeaderValue,
     Network,
-    OneOrMore,
     PathMark,
     Spec,
     Text,
@@ -29,6 +30,7 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
+from headgate.config.forms import OneOrMore
 from headgate.config.listeners import (
     Bind,
     CertificateSpec,
@@ -46,12 +48,13 @@ from headgate.config.policies import (
     HeadersSpec,
     PluginSpec,
     PolicyFields,
+    ServicePolicyFields,
     TimeoutSpec,
 )
+from headgate.config.protecting import Shed
 from headgate.config.routes import (
     MatchSpec,
     RedirectSpec,
-    RespondSpec,
     RewriteSpec,
     RouteSpec,
     ValueMatchSpec,
@@ -92,9 +95,9 @@ __all__ = [
     "PoolSpec",
     "RedirectSpec",
     "RequestIdSpec",
-    "RespondSpec",
     "RewriteSpec",
     "RouteSpec",
+    "ServicePolicyFields",
     "ServiceSpec",
     "Spec",
     "TimeoutSpec",
@@ -343,10 +346,24 @@ def _workers(value: object) -> int | str:
     return int(text)
 
 
+_STATE_SCHEMES: Final = ("redis", "rediss", "unix")
+
+
 def _state(value: object) -> str:
-    text = text_of(value)
-    if text != "memory":
-        raise refuse("is not a home for shared state; only memory is known to this version")
+    text = text_of(value).strip()
+    if text == "memory":
+        return text
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in _STATE_SCHEMES:
+        raise refuse("is not a home for shared state; write memory, or redis://host:6379/0")
+    try:
+        url = urlsplit(text)
+        has_place = bool(url.path.strip("/") if scheme == "unix" else url.hostname)
+        _ = url.port
+    except ValueError:
+        has_place = False
+    if not has_place or " " in rest:
+        raise refuse("names no place; write redis://host:6379/0 or unix:///run/redis.sock")
     return text
 
 
@@ -389,11 +406,11 @@ ServiceName = Annotated[
 ]
 
 
-class Config(PolicyFields):
+class Config(PolicyFields, ServicePolicyFields):
     """The file: where clients come in, the services behind, and the routes between.
 
-    Every policy (`headers`, `compress`, `timeout`, `body_limit`, `plugins`) can stand here, on a
-    service or on a route; the nearest one wins whole. `headgate explain` shows which one applied.
+    Every policy can stand here, on a service or on a route, and those of a service as a whole here
+    or on a service; the nearest one wins whole. `headgate explain` shows which one applied.
     """
 
     listeners: tuple[Listener, ...] = ()
@@ -419,9 +436,31 @@ class Config(PolicyFields):
     """Processes that serve. `auto` is one for each processor core this process may use."""
 
     state: Annotated[
-        str, PlainValidator(_state), Words("`memory`"), WithJsonSchema({"enum": ["memory"]})
+        str,
+        PlainValidator(_state),
+        Words("`memory` or a URL"),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": "^(memory|(redis|rediss|unix)://.+)$",
+                "examples": ["memory", "redis://localhost:6379/0"],
+            }
+        ),
     ] = "memory"
-    """Home of state that workers share."""
+    """Home of what workers share: counts of limits, bans, news of breakers. `memory` is one
+    machine, whose workers share by the control process. Several machines need a Redis:
+    `redis://host:6379/0`, `rediss://` with TLS, or `unix:///run/redis.sock`; this takes the extra
+    `redis`. Write a password as `redis://:${env:REDIS_PASSWORD}@host`."""
+
+    zone: Text = ""
+    """Where this gateway runs, as a name of your own. Instances of the same `zone` are
+    preferred."""
+
+    shed: Shed | None = None
+    """Turning requests away when a worker has more to do than it can. Off unless said."""
+
+    degrade: DegradeSpec = DegradeSpec()
+    """What to do without when there is trouble."""
 
     state_dir: (
         Annotated[

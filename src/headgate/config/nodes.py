@@ -28,7 +28,7 @@ import yaml
 
 from headgate.config.faults import Faults, Loc, Place
 
-__all__ = ["Mapping", "Node", "Scalar", "Sequence", "Source", "find", "parse_nodes"]
+__all__ = ["Mapping", "Node", "Scalar", "Sequence", "Source", "as_written", "find", "parse_nodes"]
 
 MAX_DEPTH: Final = 64
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -129,7 +129,7 @@ def find(root: Node | None, loc: Loc) -> tuple[Node | None, Scalar | None, int]:
     """The nearest node to ``loc``, the key it stands under, and how many parts led to it.
 
     The tree may hold less than the path says: a missing key, or the ``url`` of an instance that
-    is written as mere text.
+    is written as mere text. Where one mapping stands for a list of one, its ``0`` leads to itself.
     """
     node, key, depth = root, None, 0
     for part in loc:
@@ -137,10 +137,19 @@ def find(root: Node | None, loc: Loc) -> tuple[Node | None, Scalar | None, int]:
             key, node = node.entries[str(part)]
         elif isinstance(node, Sequence) and isinstance(part, int) and part < len(node.items):
             key, node = None, node.items[part]
-        else:
+        elif not (part == 0 and isinstance(node, Mapping) and depth):
             break
         depth += 1
     return node, key, depth
+
+
+def as_written(root: Node | None, loc: Loc) -> Loc:
+    """The path without the ``0`` of lists that are written as their only entry."""
+    return tuple(
+        part
+        for depth, part in enumerate(loc)
+        if part != 0 or not isinstance(find(root, loc[:depth])[0], Mapping)
+    )
 
 
 def decode(data: bytes, source: Source, faults: Faults) -> str | None:

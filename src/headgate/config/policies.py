@@ -1,4 +1,8 @@
-"""What can be said at three levels: for everything, for a service, for a route."""
+"""What can be said at several levels: for everything, for a service, for a route.
+
+The policies of traffic have a file for each family; here stand the older ones and the two lists
+of what may be said where.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.balancing import Affinity, Balance
+from headgate.config.breaking import Breaker
+from headgate.config.degrading import Fallback
 from headgate.config.fields import (
+    Flag,
     HeaderName,
     HeaderValue,
-    OneOrMore,
-    OrFalse,
-    Shorthand,
     Size,
     Spec,
     Text,
@@ -22,6 +27,11 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
+from headgate.config.forms import OneOrMore, OrFalse, Shorthand
+from headgate.config.health import Health, Outlier
+from headgate.config.limiting import Limits
+from headgate.config.protecting import Concurrency, Importance
+from headgate.config.retrying import Hedge, Retry
 from headgate.units import KB
 
 __all__ = [
@@ -31,6 +41,7 @@ __all__ = [
     "HeadersSpec",
     "PluginSpec",
     "PolicyFields",
+    "ServicePolicyFields",
     "TimeoutSpec",
 ]
 
@@ -144,9 +155,19 @@ class TimeoutSpec(Spec):
     """Longest silence in a WebSocket or other upgraded connection. Long, because they are quiet by
     nature; an hour without a byte in either direction is a lost peer."""
 
+    per_try: Wait | None = None
+    """Longest wait for the head of one attempt's response, the connection included. Then it is
+    tried again as far as `retry` allows. By default only the others count."""
+
     total: Wait | None = None
-    """The whole exchange, from the first byte of the request to the last of the response. Not
-    set, because a large download or an event stream may rightly last for hours."""
+    """The whole exchange with all its attempts, from the first byte of the request to the last of
+    the response. Not set, because a large download or an event stream may rightly last for
+    hours."""
+
+    deadline: Flag = True
+    """Tell the service in `x-headgate-deadline` how many milliseconds are left, where `total` or
+    a deadline that came with the request says so, so that nobody works for a caller that has gone.
+    A deadline that comes in is believed only from `trusted_proxies`."""
 
 
 _PLUGIN: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -216,6 +237,25 @@ class PolicyFields(Spec):
     timeout: Timeout | None = None
     """How long to wait for the service."""
 
+    retry: Retry | None = None
+    """Trying again what failed. Off unless said."""
+
+    hedge: Hedge | None = None
+    """Asking a second instance when the first is slow. Off unless said."""
+
+    limit: Limits | None = None
+    """How many requests a client may make; one or a list, of which all must hold. `false` switches
+    off what an outer level says."""
+
+    concurrency: Concurrency | None = None
+    """How many requests may be under way at once. Off unless said."""
+
+    importance: Importance | None = None
+    """What is turned away first when there is too much. `normal` unless said."""
+
+    fallback: Fallback | None = None
+    """What is answered in place of a failure. Off unless said."""
+
     body_limit: Size | None = None
     """The largest request body, checked before anything else reads it; more is answered with 413.
     By default what `limits.body` says, which is 10MB. `0` forbids bodies."""
@@ -223,3 +263,24 @@ class PolicyFields(Spec):
     plugins: tuple[Plugin, ...] | None = None
     """Filters of your own, in the order in which they see the request; they see the response in
     reverse. An empty list switches off those of an outer level."""
+
+
+class ServicePolicyFields(Spec):
+    """Policies of a service as a whole. Each may stand at the top of the file, where it holds for
+    every service, or on a service, where it then counts whole.
+    """
+
+    balance: Balance | None = None
+    """How a request's instance is chosen. By default `round_robin`: in turn, by weight."""
+
+    affinity: Affinity | None = None
+    """Brings a client back to the same instance, by a cookie. Off unless said."""
+
+    health: Health | None = None
+    """Checks that ask each instance whether it is well. Off unless said, as a path is needed."""
+
+    outlier: Outlier | None = None
+    """Takes out an instance that does worse than it should. Off unless said."""
+
+    breaker: Breaker | None = None
+    """Stops asking a service that fails. Off unless said."""

@@ -19,9 +19,10 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from headgate.config.fields import OrFalse, Shorthand, Unit, Words
+from headgate.config.fields import Unit, Words
+from headgate.config.forms import OrFalse, OrText, Shorthand
 from headgate.config.model import Config
-from headgate.config.policies import PolicyFields
+from headgate.config.policies import PolicyFields, ServicePolicyFields
 from headgate.config.schema import default_text
 from headgate.config.walk import metadata_of, models_under
 
@@ -62,6 +63,11 @@ twice is a fault. A service is said in one place.
 **Anchors.** `&name`, `*name` and `<<: *name` work as in all YAML. Keys that nobody uses are
 faults, so anchors stand on the first thing that needs them.
 """
+
+_BASES: Final[dict[type[BaseModel], str]] = {
+    PolicyFields: "Policies",
+    ServicePolicyFields: "Policies of services",
+}
 
 _PLAIN_WORDS: Final[dict[Any, str]] = {
     bool: "true or false",
@@ -154,6 +160,146 @@ compress:
     "TimeoutSpec": """\
 timeout: {connect: 1s, first_byte: 10s, total: 1min}
 """,
+    "BalanceSpec": """\
+services:
+  users:
+    instances:
+      - {url: http://10.0.1.1:3001, zone: north, weight: 2}
+      - {url: http://10.0.1.2:3001, zone: north}
+      - {url: http://10.9.1.1:3001, zone: south, priority: 1}   # a backup
+    balance: {by: peak_ewma, slow_start: 30s}
+  carts:
+    instances: [http://10.0.2.1:3002, http://10.0.2.2:3002]
+    balance: {by: consistent_hash, key: "header:x-session"}
+zone: north
+routes:
+  - {match: {path: /users/}, to: users}
+  - {match: {path: /carts/}, to: carts}
+""",
+    "AffinitySpec": """\
+services:
+  shop:
+    instances: [http://127.0.0.1:3001, http://127.0.0.1:3002]
+    affinity: {cookie: shop-instance, ttl: 1h}
+routes: [{to: shop}]
+""",
+    "HealthSpec": """\
+services:
+  users: {instances: [http://127.0.0.1:3001, http://127.0.0.1:3011], health: /health/ready}
+  search:
+    instances: [http://127.0.0.1:3002, http://127.0.0.1:3012]
+    health: {path: /status, every: 10s, unhealthy_every: 2s, status: 200, body: '"ok"'}
+  greeter: {instances: http://127.0.0.1:50051, http: "2", health: {kind: grpc}}
+routes: [{to: [users, search, greeter]}]
+""",
+    "OutlierSpec": """\
+outlier: {errors: 5, failure_rate: 30%, interval: 10s, max_ejected: 30%}
+""",
+    "BreakerSpec": """\
+breaker: {failure_rate: 50%, window: 20 calls, reset_after: 60s}
+services:
+  search:
+    instances: http://127.0.0.1:3002
+    breaker: {window: 30s, minimum_calls: 50, slow: 2s, slow_rate: 80%, failures: {status: 5xx}}
+  legacy: {instances: http://127.0.0.1:3003, breaker: false}
+routes: [{to: [search, legacy]}]
+""",
+    "RetrySpec": """\
+retry: {attempts: 3, budget: 20%}
+services: {orders: [http://127.0.0.1:3001, http://127.0.0.1:3011]}
+routes:
+  - {match: {path: /orders/}, to: orders}
+  - match: {path: /orders/search, methods: POST}
+    to: orders
+    retry: {attempts: 2, methods: [POST], when: {status: 503, errors: [connect, reset]}}
+    timeout: {per_try: 500ms, total: 2s}
+""",
+    "HedgeSpec": """\
+services:
+  search:
+    instances: [http://127.0.0.1:3001, http://127.0.0.1:3011]
+    retry: {attempts: 2, budget: 10%}
+    hedge: {after: p95}
+routes: [{to: search}]
+""",
+    "LimitSpec": """\
+limit: 1000/15min
+services: {api: http://127.0.0.1:3001}
+routes:
+  - {match: {path: /api/}, to: api}
+  - match: {path: /api/auth/}
+    to: api
+    limit:
+      - {rate: 50/15min, by: ip}
+      - {rate: 5/s, by: "{ip} {header.x-device}", burst: 10, name: device}
+  - match: {path: /api/reports/}
+    to: api
+    limit:
+      - {rate: 100/h, cost: {units: 1, header: x-cost}, refund: 5xx, headers: both}
+      - {concurrency: 2, by: ip, name: at-once}
+""",
+    "ConcurrencySpec": """\
+services:
+  reports: {instances: http://127.0.0.1:3001, concurrency: {limit: 20, queue: 50}}
+  search: {instances: http://127.0.0.1:3002, concurrency: {adaptive: gradient, most: 200}}
+routes: [{to: [reports, search]}]
+""",
+    "ImportanceSpec": """\
+shed: true
+services: {api: http://127.0.0.1:3001}
+routes:
+  - {match: {path: /pay/}, to: api, importance: critical}
+  - {match: {path: /feed/}, to: api, importance: low}
+""",
+    "FallbackSpec": """\
+services: {tips: http://127.0.0.1:3001, tips-static: http://127.0.0.1:3002}
+routes:
+  - match: {path: /tips/}
+    to: tips
+    fallback: {service: tips-static}
+  - match: {path: /banner}
+    to: tips
+    fallback: {when: [open, failed, timeout, 5xx], respond: {body: "[]", type: application/json}}
+""",
+    "DegradeSpec": """\
+shed: true
+degrade:
+  flags: {recommendations: on, new-search: 10%}
+  levels:
+    - {name: normal}
+    - {name: lean, measures: [service, static], flags_off: recommendations, when: {open: tips}}
+    - {name: survival, measures: [static, shed], flags_off: recommendations, when: {shedding: true}}
+services: {tips: {instances: http://127.0.0.1:3001, breaker: true}}
+routes:
+  - match: {path: /tips/}
+    to: tips
+    flag: recommendations
+    fallback: {respond: {body: "[]", type: application/json}}
+  - {match: {path: /search2/}, to: tips, flag: new-search}
+""",
+    "SplitSpec": """\
+services:
+  products: http://127.0.0.1:3001
+  products-next: http://127.0.0.1:3002
+routes:
+  - match: {path: /products/}
+    to: {products: 95%, products-next: 5%}
+    split: {sticky: cookie, header: {x-canary: {"1": products-next}}}
+""",
+    "MirrorSpec": """\
+services: {products: http://127.0.0.1:3001, products-next: http://127.0.0.1:3002}
+routes:
+  - match: {path: /products/, methods: GET}
+    to: products
+    mirror: {to: products-next, share: 10%}
+""",
+    "FaultSpec": """\
+services: {products: http://127.0.0.1:3001}
+routes:
+  - match: {path: /products/}
+    to: products
+    fault: {delay: 2s, delay_share: 10%, abort: 503, abort_share: 1%, header: {x-chaos: "1"}}
+""",
     "PluginSpec": """\
 plugins:
   - use: shop.filters:Stamp
@@ -186,9 +332,10 @@ error_pages:
 def page() -> str:
     """The whole page."""
     where = _places()
-    policies = [model for model in models_under(PolicyFields) if model is not PolicyFields]
+    families = [models_under(base) for base in _BASES]
+    policies = {model: None for family in families for model in family}
     others = [model for model in models_under(Config) if model not in (Config, *policies)]
-    models: list[type[BaseModel]] = [Config, *others, PolicyFields, *policies]
+    models: list[type[BaseModel]] = [Config, *others, *policies]
     links = ", ".join(f"[{title_of(model)}](#{anchor_of(model)})" for model in models)
     sections = [_section(model, where) for model in models]
     return "\n".join([_INTRODUCTION, f"Sections: {links}.\n", *sections]).rstrip() + "\n"
@@ -198,8 +345,8 @@ def title_of(model: type[BaseModel]) -> str:
     """Name a section: that of AccessLogSpec is "Access log"."""
     if model is Config:
         return "Top level"
-    if model is PolicyFields:
-        return "Policies"
+    if model in _BASES:
+        return _BASES[model]
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", model.__name__.removesuffix("Spec"))
     words = words.replace("Tls", "TLS").replace("Http2", "HTTP/2").replace("Dns", "DNS")
     first, *rest = words.split(" ")
@@ -247,9 +394,10 @@ def _section(model: type[BaseModel], where: dict[type[BaseModel], list[str]]) ->
     )
     lines += [doc, "", "| field | type | default | |", "|---|---|---|---|"]
     lines += [_row(name, field) for name, field in _own_fields(model)]
-    if model is not PolicyFields and issubclass(model, PolicyFields):
-        names = ", ".join(f"`{name}`" for name in PolicyFields.model_fields)
-        lines.append(f"| {names} | | | see [Policies](#{anchor_of(PolicyFields)}) |")
+    for base, title in _BASES.items():
+        if model is not base and issubclass(model, base):
+            names = ", ".join(f"`{name}`" for name in base.model_fields)
+            lines.append(f"| {names} | | | see [{title}](#{anchor_of(base)}) |")
     example = EXAMPLES.get(model.__name__)
     if example:
         lines += ["", "```yaml", example.rstrip(), "```"]
@@ -257,9 +405,14 @@ def _section(model: type[BaseModel], where: dict[type[BaseModel], list[str]]) ->
 
 
 def _own_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    inherited = {
+        name
+        for base in _BASES
+        if model is not base and issubclass(model, base)
+        for name in base.model_fields
+    }
     for name, field in model.model_fields.items():
-        is_inherited = model is not PolicyFields and issubclass(model, PolicyFields)
-        if not (is_inherited and name in PolicyFields.model_fields):
+        if name not in inherited:
             yield name, field
 
 
@@ -293,7 +446,11 @@ def _words(annotation: Any, metadata: tuple[Any, ...]) -> str:
         if isinstance(mark, Words):
             return mark.text
         if isinstance(mark, OrFalse):
-            short = "or `true` or `false`"
+            switch = "`true` or `false`"
+            if switch not in short:
+                short = f"{short}, {switch}" if short else f"or {switch}"
+        if isinstance(mark, OrText):
+            return "service, or a mapping or list of several"
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *more = get_args(annotation)
@@ -314,7 +471,7 @@ def _long_words(annotation: Any, origin: Any, short: str) -> str:
         return " or ".join(f"`{word}`" for word in get_args(annotation))
     if origin is tuple:
         item = _words(get_args(annotation)[0], ())
-        return f"{item}, or a list" if short.startswith("one") else f"list of {item}"
+        return f"{item}, or a list of them" if short.startswith("one") else f"list of {item}"
     if origin is dict:
         key, value = get_args(annotation)
         return f"mapping of {_words(key, ())} to {_words(value, ())}"

@@ -6,12 +6,14 @@ types, and some of its messages quote the input, which may be a secret.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from headgate.config.faults import Loc, clip, did_you_mean, nearest
+from headgate.config.policies import ServicePolicyFields
 from headgate.config.problems import Problem
 from headgate.config.walk import model_at, nested_models
 
@@ -27,6 +29,7 @@ _SHAPES: Final = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "too_short": "must have at least one entry",
+    "too_long": "must have one entry only",
 }
 _BOUNDS: Final = {
     "greater_than_equal": ("ge", "is too small; the least is"),
@@ -60,6 +63,36 @@ _ELSEWHERE: Final = {
     "lb": "balance",
     "filters": "plugins",
     "timeouts": "timeout",
+    "circuit_breaker": "breaker",
+    "health_check": "health",
+    "healthcheck": "health",
+    "active_health": "health",
+    "outlier_detection": "outlier",
+    "passive_health": "outlier",
+    "load_balancing": "balance",
+    "load_balancer": "balance",
+    "strategy": "balance",
+    "sticky_session": "affinity",
+    "session_affinity": "affinity",
+    "retries": "retry",
+    "retry_policy": "retry",
+    "rate_limit": "limit",
+    "ratelimit": "limit",
+    "rate_limiting": "limit",
+    "bulkhead": "concurrency",
+    "max_concurrency": "concurrency",
+    "hedging": "hedge",
+    "shadow": "mirror",
+    "mirroring": "mirror",
+    "fault_injection": "fault",
+    "chaos": "fault",
+    "degradation": "degrade",
+    "load_shedding": "shed",
+    "region": "zone",
+    "locality": "zone",
+    "per_try_timeout": "per_try",
+    "on": "when",
+    "retry_on": "when",
 }
 
 
@@ -114,10 +147,14 @@ def _unknown(loc: Loc, root: type[BaseModel]) -> Problem:
     if elsewhere in fields:
         return problem(f'here it is called "{elsewhere}"', (*parent, elsewhere))
     inside = [name for name, inner in nested_models(model).items() if key in inner.model_fields]
+    # What is this model's own is likelier meant than one of the policies that stand everywhere.
+    inside.sort(key=lambda name: name not in inspect.get_annotations(model))
     if inside:
         return problem(f'it belongs under "{inside[0]}"', (*parent, inside[0]))
     if near := nearest(key, fields):
         return problem(f'did you mean "{near}"?', (*parent, near))
+    if key in ServicePolicyFields.model_fields:
+        return problem("it is a service's: it stands on services, or at the top of the file")
     if key in root.model_fields and model is not root:
         return problem("it belongs at the top of the file", (key,))
     return problem(f"known are {', '.join(fields)}")

@@ -83,6 +83,8 @@ class Rest:
 def _touches(tree: _Tree, loc: Loc) -> bool:
     if not loc:
         return True
+    if loc[0] == 0 and any(isinstance(part, str) for part in tree):
+        return _touches(tree, loc[1:])  # a list that is written as its only entry
     entries = list(tree.values()) if loc[0] == ANY else [tree[loc[0]]] if loc[0] in tree else []
     return any(not entry or _touches(entry, loc[1:]) for entry in entries)
 
@@ -138,16 +140,20 @@ def _back(kept: Mapping[Loc, Sequence[int]], loc: Loc) -> Loc:
     return tuple(parts)
 
 
-def _written(document: Any, loc: Loc) -> Loc:
-    """The path as far as the document goes: a short form has no parts."""
+def _written(document: Any, loc: Loc, above: Loc = ()) -> Loc:
+    """The path as far as the document goes: a short form has no parts, and a mapping that stands
+    for a list of one has no index.
+    """
     for depth, part in enumerate(loc):
         if isinstance(document, dict):
+            if part == 0 and part not in document:
+                return _written(document, loc[depth + 1 :], (*above, *loc[:depth]))
             if part not in document:
-                return loc[:depth]
+                return (*above, *loc[:depth])
         elif not (isinstance(document, list) and isinstance(part, int) and part < len(document)):
-            return loc[:depth]
+            return (*above, *loc[:depth])
         document = document[part]
-    return loc
+    return (*above, *loc)
 
 
 def _without(value: Any, removed: _Tree, loc: Loc, kept: dict[Loc, list[int]]) -> Any:

@@ -7,14 +7,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.answers import Respond, RespondSpec
 from headgate.config.fields import (
     Flag,
-    HeaderName,
-    HeaderValue,
     MatchedHeader,
     Network,
-    OneOrMore,
-    Shorthand,
     Spec,
     Text,
     Whole,
@@ -22,9 +19,12 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
+from headgate.config.forms import OneOrMore, Shorthand
+from headgate.config.http import Method
 from headgate.config.policies import PolicyFields
 from headgate.config.regexes import regex_fault
 from headgate.config.services import host_text
+from headgate.config.splitting import FaultSpec, Mirror, SplitSpec, Target
 from headgate.config.templates import PARAM_TYPES, names_in, template_params
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ValueMatchSpec",
     "default_name",
     "names_in",
+    "targets",
     "template_params",
 ]
 
@@ -45,7 +46,6 @@ _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _UNSEEN: Final = re.compile(r"[\x00-\x20\x7f]")
 # Also where a server behind might see one: after an escaped slash, or before a ";".
 _DOTS: Final = re.compile(r"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|%2f|%5c|;|%3b|$)", re.IGNORECASE)
-_METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _LABELS: Final = re.compile(
     r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
 )
@@ -93,15 +93,6 @@ def _regex(value: object) -> str:
     return pattern
 
 
-def _method(value: object) -> str:
-    method = text_of(value)
-    if not _METHOD.fullmatch(method):
-        raise refuse("is not a method")
-    if method.upper() == "CONNECT":
-        raise refuse("cannot be routed: Headgate opens no tunnels to where a client asks")
-    return method.upper()
-
-
 def _host(value: object) -> str:
     host = text_of(value).strip().lower().removesuffix(".")
     name = host.removeprefix("*.")
@@ -133,19 +124,6 @@ ExactText = Annotated[
     PlainValidator(_exact),
     Words("path"),
     WithJsonSchema({"type": "string", "pattern": "^/"}),
-]
-Method = Annotated[
-    str,
-    PlainValidator(_method),
-    Words("method"),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]},
-                {"type": "string"},
-            ]
-        }
-    ),
 ]
 Host = Annotated[
     str,
@@ -306,22 +284,6 @@ class RedirectSpec(Spec):
     """308 and 307 keep the method and body; 301 and 302 let clients turn a POST into a GET."""
 
 
-class RespondSpec(Spec):
-    """Answers here, without any service."""
-
-    status: Annotated[Whole, Field(ge=200, le=599)] = 200
-    """Status of the answer."""
-
-    body: Text = ""
-    """Its body."""
-
-    type: HeaderValue = "text/plain; charset=utf-8"
-    """Its content type."""
-
-    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    """More headers."""
-
-
 Redirect = Annotated[
     RedirectSpec,
     Shorthand(
@@ -336,20 +298,6 @@ Rewrite = Annotated[
         lambda value: {"template": value} if isinstance(value, str) else value,
         {"type": "string", "examples": ["/v2/users/{id}"]},
         "or text, which is `template`",
-    ),
-]
-Respond = Annotated[
-    RespondSpec,
-    Shorthand(
-        lambda value: (
-            {"status": value}
-            if isinstance(value, int) or (isinstance(value, str) and value.isdigit())
-            else {"body": value}
-            if isinstance(value, str)
-            else value
-        ),
-        {"type": ["string", "integer"], "examples": [204, "ok"]},
-        "or a number, which is `status`, or text, which is `body`",
     ),
 ]
 
@@ -374,8 +322,24 @@ class RouteSpec(PolicyFields):
     priority: Whole = 0
     """Higher ones are looked at first, before all other rules. Rarely needed."""
 
-    to: Text | None = None
-    """The service that answers."""
+    to: Target | None = None
+    """The service that answers. Several share the requests: `{products: 95%, products-next: 5%}`,
+    with percentages or weights, or a list for equal parts. Policies that stand on services are
+    then taken from the first one named, except those of its instances (`balance`, `health`,
+    `outlier`, `breaker`, `affinity`), which each service has for itself."""
+
+    split: SplitSpec | None = None
+    """Who goes where, for a `to` with several services: sticky clients, headers and cookies."""
+
+    mirror: Mirror | None = None
+    """Sends a copy of requests to another service."""
+
+    fault: FaultSpec | None = None
+    """Faults on purpose: delays and errors for a share of the requests."""
+
+    flag: Text | None = None
+    """A flag of `degrade.flags`: while it is off, the route answers with its `fallback`, or with
+    503."""
 
     redirect: Redirect | None = None
     """Send the client elsewhere."""
@@ -405,6 +369,13 @@ class RouteSpec(PolicyFields):
     """Protocols a client may upgrade to on this route. An empty list refuses upgrades."""
 
 
+def targets(route: RouteSpec) -> tuple[str, ...]:
+    """The services among which the route's requests are shared, the first one named first."""
+    if route.to is None:
+        return ()
+    return (route.to,) if isinstance(route.to, str) else tuple(route.to)
+
+
 def default_name(route: RouteSpec) -> str:
     """A readable name for a route that says none; equal matches give equal names."""
     match = route.match
@@ -422,7 +393,7 @@ def default_name(route: RouteSpec) -> str:
         *(f"[from {network}]" for network in match.client_ip),
     ]
     if route.to is not None:
-        target = route.to
+        target = "|".join(targets(route))
     elif route.redirect is not None:
         target = str(route.redirect.status)
     else:

@@ -71,12 +71,19 @@ def default_text(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True)
     if field.is_required() or default is None or isinstance(default, BaseModel):
         return None
+    if isinstance(default, tuple) and any(isinstance(each, BaseModel) for each in default):
+        return None
     unit = unit_of(field)
     if unit is not None:
         return _with_unit(unit, default)
     if isinstance(default, tuple):
-        return list(default)
-    return default
+        return [_plain(each) for each in default]
+    return _plain(default)
+
+
+def _plain(value: Any) -> Any:
+    """A value of our own as it is written in the file."""
+    return value if isinstance(value, (str, int, float, list, dict)) else str(value)
 
 
 def _with_unit(unit: Unit, value: Any) -> str:

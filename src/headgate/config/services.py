@@ -13,7 +13,6 @@ from headgate.config.fields import (
     FilePath,
     Flag,
     Positive,
-    Shorthand,
     Spec,
     Text,
     Wait,
@@ -21,7 +20,8 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
-from headgate.config.policies import PolicyFields
+from headgate.config.forms import Shorthand
+from headgate.config.policies import PolicyFields, ServicePolicyFields
 
 __all__ = ["Endpoint", "InstanceSpec", "PoolSpec", "ServiceSpec", "UpstreamTlsSpec", "parse_url"]
 
@@ -107,6 +107,14 @@ class InstanceSpec(Spec):
     weight: Annotated[Count, Field(le=1000)] = 1
     """Its share of requests beside the others. 0 keeps it in the file but out of work."""
 
+    priority: Annotated[Count, Field(le=100)] = 0
+    """0 is used first. Instances of a higher number are backups: they take over, in part and then
+    wholly, when too few of the lower ones are well (see `spill` of `balance`)."""
+
+    zone: Text = ""
+    """Where it runs, as a name of your own. Instances in the gateway's own `zone` are
+    preferred."""
+
     @property
     def endpoint(self) -> Endpoint:
         """``url`` in its parts."""
@@ -183,14 +191,11 @@ def host_text(value: object) -> str:
     return text
 
 
-class ServiceSpec(PolicyFields):
+class ServiceSpec(PolicyFields, ServicePolicyFields):
     """A service: one or more instances that answer alike."""
 
     instances: Annotated[InstanceList, Field(min_length=1)]
     """Its running copies."""
-
-    balance: Annotated[Literal["round_robin"], BeforeValidator(text_of)] = "round_robin"
-    """How a request's instance is chosen. `round_robin` takes them in turn, by weight."""
 
     http: Annotated[Literal["auto", "1.1", "2"], BeforeValidator(text_of)] = "auto"
     """The protocol spoken to instances. `auto` is HTTP/1.1, which every instance speaks and which

@@ -6,8 +6,11 @@ found by the stable keys in here, so that a reload can take them over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from headgate.plan.traffic import PriorityPlan
+from headgate.units import format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +27,28 @@ if TYPE_CHECKING:
         RespondSpec,
         UpstreamTlsSpec,
     )
+    from headgate.config.keys import KeySpec
     from headgate.plan.explain import Origin
     from headgate.plan.router import Router
+    from headgate.plan.traffic import (
+        AffinityPlan,
+        BreakerPlan,
+        ConcurrencyPlan,
+        DegradeTrigger,
+        FallbackPlan,
+        HedgePlan,
+        LimitPlan,
+        MirrorPlan,
+        SplitPlan,
+    )
+    from headgate.policy.balancer import BalanceRules, MemberSpec
+    from headgate.policy.budget import BudgetRules
+    from headgate.policy.degrade import DegradeRules
+    from headgate.policy.fault import FaultRules
+    from headgate.policy.health import HealthRules
+    from headgate.policy.outlier import OutlierRules
+    from headgate.policy.retry import RetryRules
+    from headgate.policy.shed import ShedRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +56,8 @@ class InstancePlan:
     url: str
     weight: int
     endpoint: Endpoint
+    priority: int = 0
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +65,24 @@ class ServicePlan:
     name: str
     instances: tuple[InstancePlan, ...]
     balance: str
+    """The name of the algorithm, as in `balance_rules`."""
     http: Literal["auto", "1.1", "2"]
     host: str
     """`preserve`, `instance` or the literal to send."""
     pool: PoolSpec
     tls: UpstreamTlsSpec
     connect_timeout_s: float
+    balance_rules: BalanceRules
+    members: tuple[MemberSpec, ...]
+    """One an instance, in the same order; `id` is the instance's URL."""
+    hash_key: KeySpec | None
+    """What `consistent_hash` hashes; None for the other algorithms."""
+    affinity: AffinityPlan | None
+    health: HealthRules | None
+    outlier: OutlierRules | None
+    breaker: BreakerPlan | None
+    policies: tuple[tuple[str, str, Origin], ...] = ()
+    """Policies of the service as a whole, in short, with the level each comes from."""
 
     def pool_key(self, instance: InstancePlan) -> tuple[object, ...]:
         """What it takes to reach an instance; equal keys share connections across reloads."""
@@ -59,6 +96,9 @@ class Timeouts:
     idle_s: float
     tunnel_s: float
     total_s: float | None
+    per_try_s: float | None = None
+    deadline: bool = True
+    """Tell the service how much time is left, where a limit is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +106,7 @@ class RoutePlan:
     index: int
     name: str
     service: str | None
+    """The service that answers; with a `split` the first one named."""
     redirect: RedirectSpec | None
     respond: RespondSpec | None
     host: str | None
@@ -81,10 +122,30 @@ class RoutePlan:
     """Where `plugins` stands in the document, for faults found when they are loaded."""
     policies: tuple[tuple[str, str, Origin], ...]
     """Each policy with what it says in short and the level it comes from."""
+    split: SplitPlan | None = None
+    retry: RetryRules | None = None
+    """None: nothing is tried again, except what was never sent."""
+    budget: BudgetRules | None = None
+    budget_id: str = ""
+    """Whose budget: routes of one service share one unless a route says `retry` itself."""
+    limits: tuple[LimitPlan, ...] = ()
+    concurrency: ConcurrencyPlan | None = None
+    priority: PriorityPlan = field(default_factory=PriorityPlan)
+    hedge: HedgePlan | None = None
+    fallback: FallbackPlan | None = None
+    fault: FaultRules | None = None
+    mirror: MirrorPlan | None = None
+    flag: str | None = None
+    """While this flag is off, the route answers with its fallback."""
 
     @property
     def target(self) -> str:
         """In words, what the route does."""
+        if self.split is not None:
+            parts = self.split.rules.parts
+            whole = sum(weight for _, weight in parts)
+            shares = ", ".join(f"{name} {format_percent(round(w / whole, 4))}" for name, w in parts)
+            return f"services {shares}"
         if self.service is not None:
             return f"service {self.service}"
         if self.redirect is not None:
@@ -99,3 +160,10 @@ class Plan:
     services: Mapping[str, ServicePlan]
     listeners: tuple[ListenerSpec, ...]
     router: Router
+    state: str = "memory"
+    """Home of shared state: `memory` or a URL, which may hold a password."""
+    zone: str = ""
+    shed: ShedRules | None = None
+    degrade: DegradeRules | None = None
+    degrade_when: tuple[DegradeTrigger, ...] = ()
+    """What brings levels of `degrade` about by itself."""
