@@ -20,7 +20,7 @@ SRC = ROOT / "src"
 
 ORDER: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "errors", "units"}),
-    frozenset({"config", "wire", "policy", "cache", "security", "observe", "db"}),
+    frozenset({"config", "wire", "policy", "state", "cache", "security", "observe", "db"}),
     frozenset({"plan"}),
     frozenset({"gateway", "testing", "mesh", "delivery", "interop", "resilience"}),
     frozenset({"control", "load", "cli"}),
@@ -31,6 +31,8 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
     {
         ("cli", "control"),  # a command starts the supervisor or asks the admin API
         ("cli", "load"),  # likewise the load engine
+        ("config", "policy"),  # a policy's defaults stand once, with the policy
+        ("state", "policy"),  # a home of limits holds the limiters
     }
 )
 
@@ -174,7 +176,17 @@ def test_the_shop_may_not_reach_into_a_room(tree):
 
 # ---- light rooms stay light
 
-HEAVY = ("fastapi", "uvicorn", "starlette", "rich", "typer", "uvloop", "watchfiles", "aiohttp")
+HEAVY = (
+    "fastapi",
+    "uvicorn",
+    "starlette",
+    "rich",
+    "typer",
+    "uvloop",
+    "watchfiles",
+    "aiohttp",
+    "redis",
+)
 
 
 def loaded_by(module: str) -> set[str]:
@@ -194,7 +206,7 @@ def test_importing_headgate_loads_no_room():
     assert loaded == set()
 
 
-@pytest.mark.parametrize("room", ["config", "policy", "observe", "testing"])
+@pytest.mark.parametrize("room", ["config", "policy", "state", "observe", "testing"])
 def test_a_light_room_pulls_in_neither_the_gateway_nor_a_web_framework(room):
     loaded = loaded_by(f"headgate.{room}")
     rooms = {name.split(".")[1] for name in loaded if name.startswith("headgate.")}

@@ -158,6 +158,11 @@ class Channel:
     def pending(self) -> bytes:
         return self._decoder.pending
 
+    @property
+    def backlog(self) -> int:
+        """Frames that the peer has not made room for yet."""
+        return len(self._out)
+
     # ------------------------------------------------------------------------------- sending
 
     def send(

@@ -27,9 +27,12 @@ from typing import Any, Literal
 from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
 from headgate.control.channel import Channel, ChannelClosed, Message
+from headgate.control.health import HealthProber, targets_of
 from headgate.control.hub import Hub
 from headgate.control.launch import Outline
+from headgate.control.orders import Orders
 from headgate.control.reload import Reloader, ReloadResult
+from headgate.control.shared import Shared
 from headgate.control.state_dir import StateDir, StateDirUnusable
 from headgate.control.trial import folder_of, import_from, located, trial
 from headgate.control.watch import Watch, named_files
@@ -37,6 +40,7 @@ from headgate.errors import ConfigInvalid, Fault, HeadgateError
 from headgate.observe import ProcessWatch, Rows, WorkerStats
 from headgate.plan.build import build
 from headgate.plan.plan import Plan
+from headgate.wire.resolve import Resolver
 
 __all__ = ["Control", "Current", "Start"]
 
@@ -114,7 +118,11 @@ class Control:
         self.token = ""
         self.admin_address: str | None = None
         self.reloader = Reloader(self._reload)
-        self.hub = Hub(self.state, f"{start.supervisor}-{start.started}")
+        self.shared = Shared()
+        self.hub = Hub(self.state, f"{start.supervisor}-{start.started}", self.shared)
+        self.orders = Orders(self.plan, self._tell_order)
+        self.resolver = Resolver(self.current.config.dns)
+        self.health_checks = HealthProber(self._tell_health, self.resolver)
         self.watch = Watch(self._on_changed_file)
         self._stats = WorkerStats("control", uuid.uuid4().hex)
         self._process = ProcessWatch("control")
@@ -124,14 +132,31 @@ class Control:
 
     def begin(self) -> None:
         """Start what runs beside requests. On the running loop."""
-        self._process.start(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._process.start(loop)
+        self.shared.start(loop)
         self._take_up()
 
     def _take_up(self) -> None:
         """Act on what `current` says about control itself."""
         self.token = self.current.config.admin.token or self._own_token()
         self._follow_files()
+        self._check_health()
         self.write_instance()
+
+    def _check_health(self) -> None:
+        """Check the instances of the services that ask for it, and no others."""
+        config = self.current.config
+        is_asked = bool(config.health) or any(spec.health for spec in config.services.values())
+        self.health_checks.update(targets_of(self.plan()) if is_asked else ())
+
+    def _tell_health(self, topic: str, message: dict[str, Any]) -> None:
+        self.shared.publish(topic, message, retain=message["key"])
+        if message.get("gone"):
+            self.shared.forget(topic, message["key"])
+
+    def _tell_order(self, order: dict[str, Any], subject: str) -> None:
+        self.shared.publish("order", order, retain=subject)
 
     def _own_token(self) -> str:
         try:
@@ -155,8 +180,11 @@ class Control:
         )
         self._take_up()
 
-    def end(self) -> None:
+    async def end(self) -> None:
+        await self.health_checks.close()
+        await self.resolver.aclose()
         self._process.stop()
+        self.shared.stop()
         self.hub.save()
 
     def write_instance(self) -> None:

@@ -50,7 +50,7 @@ class ControlProcess:
             await server.wait_stopped(max(0.0, deadline - loop.time()))
         if self._control is not None:
             await self._control.watch.close()
-            self._control.end()
+            await self._control.end()
         for task in self._tasks:
             task.cancel()
         return 0

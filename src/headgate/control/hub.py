@@ -12,6 +12,8 @@ order sends its last words first. The folded sum itself is kept in the state dir
 control process that is started again; it belongs to one run of the supervisor and is dropped by
 the next.
 
+What workers share with each other (limits, news) goes over the same links; `Shared` has it.
+
 Asking costs the worker: a snapshot of ten thousand routes takes tens of milliseconds of its
 loop. So `POLL_SHARE` bounds the share of time that polls by our own accord may take.
 """
@@ -29,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headgate.control.channel import Channel, ChannelClosed, Message
+from headgate.control.shared import Shared
 from headgate.control.state_dir import TOTALS_FILE, StateDir, StateDirUnusable
 from headgate.observe import Carried, Merged
 
@@ -66,7 +69,8 @@ class Sample:
 
 
 class Hub:
-    def __init__(self, state: StateDir, run_id: str) -> None:
+    def __init__(self, state: StateDir, run_id: str, shared: Shared | None = None) -> None:
+        self.shared = Shared() if shared is None else shared
         self._state = state
         self._run_id = run_id
         self._carried = Carried()
@@ -103,6 +107,8 @@ class Hub:
             self.events.append({**message.fields.get("event", {}), "worker": link.index})
         elif message.kind == "snapshot":
             self._take(link, message)  # it answers, late
+        else:
+            self.shared.heard(link, message)
 
     def _take(self, link: WorkerLink, message: Message) -> None:
         try:
@@ -119,6 +125,7 @@ class Hub:
 
     def _gone(self, link: WorkerLink) -> None:
         self.links.pop(link.pid, None)
+        self.shared.left(link)
         if link.snapshot is not None:
             self._carried.end(link.life)
             self._departed.take({**link.snapshot, "process": link.life})

@@ -61,6 +61,8 @@ class Outline:
         count = workers
         if count is None:
             count = worker_count() if config.workers == "auto" else config.workers
+        # Workers read it too: whoever is alone needs no shared home for its limits.
+        loaded.document["workers"] = count
         return cls(
             listeners=tuple(Endpoint(spec.bind, spec.mode) for spec in config.listeners),
             workers=count,

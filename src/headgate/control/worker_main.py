@@ -9,8 +9,9 @@ are carried out one after the other:
     apply        the document and the sockets -> applied | refused
     drain        stop accepting, finish, end
     reopen_logs
-    link         a socket to control, over which it asks for snapshots; an end of it (control
-                 has died) is no event: the supervisor brings a new one
+    link         a socket to control, over which it asks for snapshots and workers share limits
+                 and news; an end of it (control has died) is no event: the supervisor brings a
+                 new one
 
 A socket keeps its Python object for as long as it is lent to us, so that a worker can tell by
 identity which listeners a reload did not touch. Those that it is no longer lent are closed
@@ -41,14 +42,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from headgate.control.channel import Channel, Message
 from headgate.control.children import die_with_parent, name_process
 from headgate.control.launch import DEFAULT_WORKER
 from headgate.errors import ConfigInvalid, HeadgateError
+from headgate.state.hub import HubShared
 
-__all__ = ["GatewayWorker", "load_worker", "main"]
+__all__ = ["GatewayWorker", "Sharing", "load_worker", "main"]
 
 # A request leaves few cycles behind, so the young generation may grow large between scans.
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -72,6 +74,13 @@ class GatewayWorker(Protocol):
     def reopen_logs(self) -> None: ...
 
 
+@runtime_checkable
+class Sharing(Protocol):
+    """A worker that shares limits and news with the others; told once, before its first apply."""
+
+    def take_shared(self, shared: HubShared) -> None: ...
+
+
 WorkerClass = Callable[[int, Callable[[dict[str, Any]], None]], GatewayWorker]
 
 
@@ -89,6 +98,7 @@ class WorkerProcess:
         self._orders: asyncio.Queue[Message] = asyncio.Queue()
         self._channel = Channel(channel, self._orders_put, _end_at_once)
         self._link: Channel | None = None
+        self._shared = HubShared()
         self._unsent: list[dict[str, Any]] = []  # events, while control is away
         self._scanned_at = 0.0
 
@@ -127,7 +137,10 @@ class WorkerProcess:
     def _sit_down(self, index: int) -> GatewayWorker:
         """Become the worker of one seat; until then any seat may be ours."""
         name_process(f"headgate-w{index}")
-        return self._worker_class(index, self._report)
+        worker = self._worker_class(index, self._report)
+        if isinstance(worker, Sharing):
+            worker.take_shared(self._shared)
+        return worker
 
     def _on_terminate(self) -> None:
         self._channel.send("leaving")  # the supervisor seats a successor and tells us to drain
@@ -145,8 +158,11 @@ class WorkerProcess:
         rows: dict[str, list[str]] = order.fields["sockets"]
         sockets = {bind: [held[name] for name in names] for bind, names in rows.items()}
         generation: int = order.fields["generation"]
+        document: dict[str, Any] = json.loads(order.payload)
+        if isinstance(document.get("workers"), int):
+            self._shared.expect(document["workers"])
         try:
-            await worker.apply(json.loads(order.payload), sockets, generation)
+            await worker.apply(document, sockets, generation)
         except Exception as error:  # noqa: BLE001  whatever it is, the old plan serves on
             for sock in fresh.values():
                 sock.close()
@@ -191,10 +207,11 @@ class WorkerProcess:
         link = Channel(
             socket.socket(fileno=message.fds[0]),
             on_message=lambda question: self._on_question(link, question),
-            on_closed=lambda: None,
+            on_closed=lambda: self._shared.detach(link),
         )
         link.start()
         self._link = link
+        self._shared.attach(link)
         unsent, self._unsent = self._unsent, []
         for event in unsent:
             link.send("event", event=event)
@@ -202,6 +219,8 @@ class WorkerProcess:
     def _on_question(self, link: Channel, question: Message) -> None:
         if question.kind == "snapshot" and self._worker is not None:
             link.answer(question, "snapshot", json.dumps(self._worker.snapshot()).encode())
+        elif link is self._link:
+            self._shared.heard(question.kind, question.fields)
 
     def _report(self, event: dict[str, Any]) -> None:
         """An event from the worker for control; kept, up to a bound, while control is away."""

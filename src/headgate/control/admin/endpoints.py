@@ -14,6 +14,7 @@ from headgate import __version__
 from headgate.control.admin import models
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
+from headgate.control.admin.traffic import add_traffic, instances_out
 from headgate.control.channel import ChannelClosed
 from headgate.control.control import Control, fault_text
 from headgate.control.explaining import explain
@@ -40,6 +41,7 @@ def make_router(control: Control) -> APIRouter:
     add_figures(router, control)
     add_orders(router, control)
     add_explain(router, control)
+    add_traffic(router, control)
     return router
 
 
@@ -190,6 +192,13 @@ def add_explain(router: APIRouter, control: Control) -> None:
             explained = await asyncio.to_thread(work)
         except (HeadgateError, ValueError) as error:
             raise Problem(422, str(error)) from error
+        out = instances_out(control, explained["route"])
+        if out:
+            explained = {
+                **explained,
+                "instances_out": out,
+                "text": "\n".join([explained["text"].rstrip("\n"), *(f"  {line}" for line in out)]),
+            }
         return JSONResponse({**explained, "generation": control.current.generation})
 
     @router.post("/api/explain", tags=["configuration"], responses=_refused("This is no request"))

@@ -8,16 +8,26 @@ from pydantic import BaseModel, ConfigDict
 
 __all__ = [
     "Accepted",
+    "BreakerMove",
+    "BreakerOrder",
+    "BreakerState",
     "Config",
     "ExplainRequest",
     "Fault",
+    "FlagOrder",
     "GatewayStats",
     "Health",
     "InstanceFigures",
+    "InstanceOrder",
+    "InstanceState",
     "LatencyFigures",
+    "LevelOrder",
+    "LimitState",
     "MetricsSummary",
     "RouteFigures",
     "ServiceFigures",
+    "ServiceState",
+    "SplitOrder",
     "Upgraded",
     "WorkerFigures",
     "WorkerState",
@@ -210,3 +220,97 @@ class ExplainRequest(Answer):
     """Absolute, or a path."""
     headers: list[tuple[str, str]] | dict[str, str] = []
     client_ip: str = "127.0.0.1"
+
+
+class InstanceState(Answer):
+    url: str
+    weight: int
+    priority: int
+    """0 serves first; higher ones are backups."""
+    zone: str
+    in_flight: int
+    """Requests under way there, of all workers."""
+    workers_out: int
+    """How many workers do not send requests there."""
+    why_out: str | None
+    """Why not, in the words of one of them."""
+    health: str | None
+    """What health checks say, if there are any."""
+
+
+class ServiceState(Answer):
+    name: str
+    balance: str
+    instances: list[InstanceState]
+
+
+class InstanceOrder(Answer):
+    service: str
+    instance: str
+    """Its URL, as in the file."""
+    out: bool = True
+    """False puts it back."""
+    why: str = "taken out by hand"
+
+
+class BreakerMove(Answer):
+    before: str
+    after: str
+    why: str
+
+
+class BreakerState(Answer):
+    name: str
+    """The service, and after a space the instance if each has its own."""
+    state: str
+    failure_rate: float
+    """-1 while too few calls say anything."""
+    slow_rate: float
+    calls: int
+    rejected_total: int
+    retry_after_s: float
+    history: list[BreakerMove]
+
+
+class BreakerOrder(Answer):
+    name: str
+    do: Literal["open", "close", "disable", "metrics_only", "automatic"]
+    """`automatic` gives it back to its rules."""
+    why: str = "by hand"
+
+
+class LimitState(Answer):
+    id: str
+    """Where it stands in the file; `@tier` after it for a tier's own."""
+    allowed: int
+    refused: int
+    shadowed: int
+    """Would have been refused, were it not in shadow mode."""
+    keys: int
+    home: Literal["worker", "shared"]
+
+
+class SplitOrder(Answer):
+    route: str
+    source: str
+    target: str
+    share: float = 1.0
+    """Of the source's traffic, 0 to 1."""
+    over: str = "0s"
+    """How long it takes to get there, such as `10min`."""
+
+
+class FlagOrder(Answer):
+    name: str
+    share: float | None
+    """1 on, 0 off, between on for a share of clients; null gives it back to the file."""
+    hold: str | None = None
+    """How long this holds, such as `1h`; for ever if not said."""
+    why: str = "by hand"
+
+
+class LevelOrder(Answer):
+    level: int | None
+    """0 is normal; null leaves it to breakers and load."""
+    hold: str | None = None
+    why: str = "by hand"

@@ -1,0 +1,128 @@
+"""What an operator tells traffic policies at run time: breakers, instances, splits, flags, levels.
+
+Theory of operation. An order is judged here against the plan that serves (is there such a breaker?)
+and then told on the shared board, where every worker takes it (`gateway.states`). It is retained
+there under its subject, so that a worker that starts later hears it too; taking an order back is an
+order as well, and replaces the first. Orders belong to a run of the gateway, not to the file: a
+restart of everything begins without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from headgate.config.faults import did_you_mean
+from headgate.errors import HeadgateError
+from headgate.plan.plan import Plan
+
+__all__ = ["BREAKER_ORDERS", "BreakerOrder", "OrderRefused", "Orders"]
+
+BreakerOrder = Literal["open", "close", "disable", "metrics_only", "automatic"]
+BREAKER_ORDERS: Final = ("open", "close", "disable", "metrics_only", "automatic")
+
+
+class OrderRefused(HeadgateError):
+    """What was named does not exist, or cannot be told so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    plan: Callable[[], Plan]
+    tell: Callable[[dict[str, Any], str], None]
+    """Publish an order under its subject."""
+
+    def breaker(self, name: str, do: BreakerOrder, why: str) -> None:
+        """`name` is a service's, or a service's and an instance's URL after a space."""
+        known = breaker_names(self.plan())
+        if name not in known:
+            raise _unknown("circuit breaker", name, known)
+        self._tell({"what": "breaker", "name": name, "do": do, "why": why}, f"breaker {name}")
+
+    def instance(self, service: str, instance: str, *, out: bool, why: str) -> None:
+        """Take an instance out of work, or put it back."""
+        plan = self.plan().services.get(service)
+        if plan is None:
+            raise _unknown("service", service, list(self.plan().services))
+        urls = [known.url for known in plan.instances]
+        if instance not in urls:
+            raise _unknown(f"instance of {service}", instance, urls)
+        if len(urls) == 1:
+            raise OrderRefused(
+                f"{instance} is the only instance of {service}; change the file instead"
+            )
+        order = {
+            "what": "instance",
+            "service": service,
+            "instance": instance,
+            "out": out,
+            "why": why,
+        }
+        self._tell(order, f"instance {service} {instance}")
+
+    def split(self, route: str, source: str, target: str, share: float, over_s: float) -> None:
+        """Move a share of one service's traffic to another, at once or little by little."""
+        found = {known.name: known.split for known in self.plan().routes if known.split}
+        split = found.get(route)
+        if split is None:
+            raise _unknown("route with a split", route, list(found))
+        parts = [name for name, _ in split.rules.parts]
+        for part in (source, target):
+            if part not in parts:
+                raise _unknown(f"service of {route}'s split", part, parts)
+        if source == target:
+            raise OrderRefused("source and target are the same service")
+        order = {
+            "what": "split",
+            "id": split.id,
+            "source": source,
+            "target": target,
+            "share": share,
+            "over_s": over_s,
+        }
+        self._tell(order, f"split {split.id}")
+
+    def flag(self, name: str, share: float | None, for_s: float | None, why: str) -> None:
+        """Switch a feature on (1), off (0) or on for a share; None gives it back to the file."""
+        plan = self.plan()
+        known = {route.flag for route in plan.routes if route.flag}
+        if plan.degrade is not None:
+            known |= {flag for flag, _ in plan.degrade.flags}
+        if name not in known:
+            raise _unknown("flag", name, sorted(known))
+        order = {"what": "flag", "name": name, "share": share, "for_s": for_s, "why": why}
+        self._tell(order, f"flag {name}")
+
+    def level(self, level: int | None, for_s: float | None, why: str) -> None:
+        """Set the degradation level by hand; None ends that."""
+        degrade = self.plan().degrade
+        if degrade is None:
+            raise OrderRefused("the file says nothing about `degrade`; add it to use levels")
+        if level is not None and not 0 <= level < len(degrade.levels):
+            raise OrderRefused(
+                f"there is no level {level}; the highest is {len(degrade.levels) - 1}"
+            )
+        self._tell({"what": "level", "level": level, "for_s": for_s, "why": why}, "level")
+
+    def _tell(self, order: Mapping[str, Any], subject: str) -> None:
+        self.tell(dict(order), subject)
+
+
+def breaker_names(plan: Plan) -> list[str]:
+    names: list[str] = []
+    for service in plan.services.values():
+        if service.breaker is None:
+            continue
+        if service.breaker.per == "service":
+            names.append(service.name)
+        else:
+            names.extend(f"{service.name} {instance.url}" for instance in service.instances)
+    return names
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> OrderRefused:
+    near = did_you_mean(name, known)
+    if not near:
+        near = f"known: {', '.join(known[:10])}" if known else f"there is no {kind} in the file"
+    return OrderRefused(f'no {kind} named "{name[:100]}"; {near}')

@@ -1,0 +1,199 @@
+"""News by Redis: heard by others, kept for those who come late, found again after a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from headgate.state.redis import RedisShared
+from tests.state.redis_server import RedisServer
+from tests.state.test_redis import run, shared, until
+
+pytestmark = pytest.mark.integration
+
+CHANNEL = "headgate:board"
+RETAINED = "headgate:{board}:retained"
+
+
+async def listening(server: RedisServer, *homes: RedisShared) -> None:
+    """Until all hear each other, and have caught up."""
+    count = len(homes)
+    await until(lambda: server.say("PUBSUB", "NUMSUB", CHANNEL).endswith(b":%d\r\n" % count))
+    for home in homes:
+        heard = ears(home, "are you there")
+        next(other for other in homes if other is not home).publish("are you there", {"n": 0})
+        await until(lambda heard=heard: heard)
+
+
+def ears(home: RedisShared, topic: str = "t") -> list[object]:
+    heard: list[object] = []
+    home.subscribe(topic, lambda message: heard.append(message["n"]))
+    return heard
+
+
+def test_news_reaches_the_others_and_not_its_publisher(redis_server: RedisServer):
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            heard = [ears(one), ears(two), ears(two, "another topic")]
+            await listening(redis_server, one, two)
+            for n in range(20):
+                one.publish("t", {"n": n}, retain=str(n) if n % 2 else None)
+            two.publish("t", {"n": 20})
+            await until(lambda: len(heard[1]) == 20 and heard[0])
+            assert heard == [[20], list(range(20)), []]
+
+    run(main)
+
+
+def test_what_is_retained_is_heard_by_who_comes_later(redis_server: RedisServer):
+    async def main() -> None:
+        async with shared(redis_server) as one:
+            one.publish("t", {"n": 1}, retain="a")
+            one.publish("t", {"n": 2}, retain="a")
+            one.publish("t", {"n": 3}, retain="b")
+            one.publish("t", {"n": 4}, retain="c")
+            one.publish("t", {"n": 5})
+            one.forget("t", "c")
+            await until(lambda: not one._outbox)
+            async with shared(redis_server) as two:
+                heard = ears(two)
+                await until(lambda: len(heard) == 2)
+                assert sorted(heard) == [2, 3]
+                late = ears(two)
+                assert sorted(late) == [2, 3]
+
+    run(main)
+
+
+def test_what_one_forgets_all_forget(redis_server: RedisServer):
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            await listening(redis_server, one, two)
+            one.publish("t", {"n": 1}, retain="a")
+            await until(lambda: two.snapshot(0.0).retained == 1)
+            two.forget("t", "a")
+            await until(lambda: one.snapshot(0.0).retained == 0)
+
+    run(main)
+
+
+def test_what_was_retained_while_redis_was_away_is_said_when_it_is_back(redis_server: RedisServer):
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            heard = ears(two)
+            await listening(redis_server, one, two)
+            one.publish("t", {"n": 1}, retain="gone")
+            await until(lambda: heard == [1])
+            await asyncio.to_thread(redis_server.kill)
+            await until(lambda: one.is_away and two.is_away)
+            one.publish("t", {"n": 2}, retain="a")
+            one.publish("t", {"n": 3})
+            one.forget("t", "gone")
+            await asyncio.to_thread(redis_server.start)
+            await until(lambda: 2 in heard)
+            assert 3 not in heard
+            await until(lambda: two.snapshot(0.0).retained == 1)
+            assert one.snapshot(0.0).dropped == 1
+
+    run(main)
+
+
+def test_a_redis_that_lost_everything_is_told_again_what_is_retained(redis_server: RedisServer):
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            await listening(redis_server, one, two)
+            one.publish("t", {"n": 1}, retain="a")
+            await until(lambda: two.snapshot(0.0).retained == 1)
+            await asyncio.to_thread(redis_server.kill)
+            await asyncio.to_thread(redis_server.start)
+            await until(lambda: redis_server.say("HEXISTS", RETAINED, "t\0a") == b":1\r\n")
+            async with shared(redis_server) as three:
+                heard = ears(three)
+                await until(lambda: heard == [1])
+
+    run(main)
+
+
+def test_what_others_changed_while_a_listener_was_cut_off_is_caught_up_with(
+    redis_server: RedisServer,
+):
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            heard = ears(two)
+            await listening(redis_server, one, two)
+            for n, key in enumerate("abc"):
+                one.publish("t", {"n": n}, retain=key)
+            await until(lambda: heard == [0, 1, 2])
+            await asyncio.sleep(0.01)
+            redis_server.say("CLIENT", "KILL", "TYPE", "pubsub")
+            one.publish("t", {"n": 7}, retain="b")
+            await until(lambda: 7 in heard)
+            await listening(redis_server, one, two)
+            assert heard == [0, 1, 2, 7]  # what it knew already is not told again
+
+    run(main)
+
+
+def test_what_is_no_news_of_ours_is_passed_over(redis_server: RedisServer):
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            heard = ears(two)
+            await listening(redis_server, one, two)
+            for text in ("", "nonsense", "[1]", "{}", '{"from":"x","topic":1}', "\udcff"):
+                redis_server.say("PUBLISH", CHANNEL, text.encode("utf-8", "replace").decode())
+            redis_server.say("HSET", RETAINED, "field", "nonsense")
+            one.publish("t", {"n": 1})
+            await until(lambda: heard == [1])
+            async with shared(redis_server) as three:
+                heard = ears(three)
+                one.publish("t", {"n": 2}, retain="a")
+                await until(lambda: set(heard) == {2})
+
+    run(main)
+
+
+def test_a_full_table_takes_no_more_and_says_so(
+    redis_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("headgate.state.redis.RETAINED_MAX", 2)
+
+    async def main() -> None:
+        async with shared(redis_server) as one:
+            for n in range(4):
+                one.publish("t", {"n": n}, retain=str(n))
+            one.publish("t", {"n": 5}, retain="1")
+            await until(lambda: not one._outbox)
+            assert redis_server.say("HLEN", RETAINED) == b":3\r\n"  # and the mark that it was used
+            assert not one.is_away
+
+    run(main)
+    assert caplog.text.count("is not kept") == 2
+
+
+def test_a_listener_whose_connection_is_dead_finds_out_and_comes_back(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headgate.state.redis.PING_S", 0.1)
+
+    async def main() -> None:
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            heard = ears(two)
+            await listening(redis_server, one, two)
+            await asyncio.sleep(0.5)  # pinged, and answered
+            one.publish("t", {"n": 1})
+            await until(lambda: heard == [1])
+            redis_server.freeze()
+            await asyncio.sleep(0.5)
+            redis_server.thaw()
+            await until(lambda: not one.is_away)
+            deadline = time.monotonic() + 10
+            while 2 not in heard and time.monotonic() < deadline:
+                one.publish("t", {"n": 2})
+                await asyncio.sleep(0.05)
+            assert 2 in heard
+
+    run(main)
