@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import pstats
+import random
 import sys
 from time import perf_counter
 from typing import Any
@@ -25,6 +26,7 @@ from headgate.gateway.listener import Listener
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import RouteRuntime, Site
+from headgate.gateway.states import States
 from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.wheel import Wheel
 from headgate.observe import WorkerStats
@@ -70,7 +72,7 @@ class Sink:
 
 
 def make(
-    log: str = "off", *, policies: bool = False
+    log: str = "off", *, policies: bool = False, traffic: bool = False
 ) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
     document = {
         "listeners": [{"bind": "127.0.0.1:18080"}],
@@ -78,6 +80,10 @@ def make(
         "routes": [{"match": {"path": "/"}, "to": "up"}],
         "access_log": {"format": log, "path": "/dev/null"},
     }
+    if traffic:
+        document["limit"] = {"rate": "1000000/s", "by": "ip"}
+        document["breaker"] = True
+        document["retry"] = 3
     if policies:
         document["headers"] = {
             "request": {"set": {"x-tier": "gold"}},
@@ -92,13 +98,17 @@ def make(
     pool = Pool(
         "up", "up", PoolSizes(), stats.instance("up", "up"), None, lambda work: work.close()
     )  # type: ignore[arg-type]
-    service = ServiceRuntime(plan.services["up"], [pool])
+    rng = random.Random(1)
+    states = States(rng, lambda: None, lambda: None)
+    states.take_services(plan, 0.0)
+    service = ServiceRuntime(plan.services["up"], [pool], states.services["up"])
+    traffics = states.take_routes(plan, {"up": service}, 0.0)
     routes = tuple(
-        RouteRuntime(route, service, chain, stats)
-        for route, chain in zip(plan.routes, compile_chains(plan), strict=True)
+        RouteRuntime(route, service, chain, stats, traffic)
+        for route, chain, traffic in zip(plan.routes, compile_chains(plan), traffics, strict=True)
     )
     spawn = None
-    site = Site(plan, plan.listeners[0], routes, stats, access_log, {}, spawn)  # type: ignore[arg-type]
+    site = Site(plan, plan.listeners[0], routes, stats, access_log, {}, spawn, rng)  # type: ignore[arg-type]
     listener = Listener("b", site, wheel, stats.listener("b"), stats, None, spawn)  # type: ignore[arg-type]
     down, up = DownstreamH1(listener), UpstreamH1(pool, wheel, HeadCache(), HeadLimits())
     client, instance = Sink(), Sink()
@@ -109,9 +119,16 @@ def make(
     return down, up, client, instance
 
 
-def run(count: int, log: str = "off", *, unique: bool = False, policies: bool = False) -> float:
+def run(
+    count: int,
+    log: str = "off",
+    *,
+    unique: bool = False,
+    policies: bool = False,
+    traffic: bool = False,
+) -> float:
     """Microseconds a request: the best of several stretches, as noise only ever adds."""
-    down, up, client, instance = make(log, policies=policies)
+    down, up, client, instance = make(log, policies=policies, traffic=traffic)
     ask, answer = down.data_received, up.data_received
     best = float("inf")
     stretch = 2_000
@@ -133,7 +150,9 @@ def run(count: int, log: str = "off", *, unique: bool = False, policies: bool = 
 CASES: dict[str, dict[str, Any]] = {
     "bare": {},
     "JSON access log": {"log": "json"},
+    "limit, breaker, retries": {"traffic": True},
     "header policy and a plugin": {"policies": True},
+    "both": {"policies": True, "traffic": True},
     "every head different": {"unique": True},
     "every head different, all of it": {"unique": True, "policies": True, "log": "json"},
 }

@@ -94,3 +94,34 @@ def _bars(
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None, "Creator": None})
     plt.close(figure)
+
+
+def draw_weather(
+    series: Mapping[str, Mapping[str, list[float]]],
+    phases: list[tuple[str, float, float]],
+    file: Path,
+) -> None:
+    """Success rate and p99 over time, without and with policies; faults as grey bands."""
+    colours = {"without": "#8a8f98", "with": "#d1495b"}
+    figure, (above, below) = plt.subplots(2, 1, figsize=(9.5, 5.2), sharex=True)
+    for label, rows in series.items():
+        above.plot(rows["at"], [100 * v for v in rows["success"]], color=colours[label],
+                   label=f"{label} policies", linewidth=1.3)  # fmt: skip
+        below.plot(rows["at"], rows["p99"], color=colours[label], linewidth=1.3)
+    for title, began, ended in phases:
+        if title.startswith("calm"):
+            continue
+        for axes in (above, below):
+            axes.axvspan(began, ended, color="#eeeeee", zorder=0)
+        above.text((began + ended) / 2, 103, title, ha="center", fontsize=8)
+    above.set_ylabel("answered well, %")
+    above.set_ylim(-2, 112)
+    above.legend(loc="lower left", frameon=False)
+    below.set_ylabel("p99, ms (logarithmic)")
+    below.set_yscale("log")
+    below.set_xlabel("seconds")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)

@@ -310,15 +310,16 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "policies",
-            "JWT, roles, rate limit, headers and JSON access log",
+            "JWT, roles, rate limit, breaker, retries, headers and JSON access log",
             "requests/s",
             _wrk(script="tokens"),
             ProxySpec(policies=True),
             note=(
-                "200 users' RS256 tokens in turn; both remember verified tokens. Headgate runs a "
-                "stand-in plugin written against the public filter interface "
-                "(`benchmarks/standin_plugins.py`) with a limit for each user; Envoy runs "
-                "`jwt_authn`, `rbac` and `local_ratelimit` with one bucket for all."
+                "200 users' RS256 tokens in turn; both remember verified tokens. Headgate runs its "
+                "own limit for each user, breaker, retries with a budget and header edits, and for "
+                "tokens and roles a plugin (`benchmarks/standin_plugins.py`); Envoy runs "
+                "`jwt_authn`, `rbac`, `local_ratelimit` with one bucket for all, outlier "
+                "detection, and retries with a budget. Both log the same eleven fields."
             ),
             claims=(Claim("N1", "at least 3 times Envoy", "envoy", 3.0),),
         ),

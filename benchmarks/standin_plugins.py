@@ -1,15 +1,14 @@
-"""A stand-in for the policies to come, written against the public filter interface.
+"""A stand-in for the token policy to come, written against the public filter interface.
 
-It verifies RS256 tokens against a JWKS file, checks a role and the method, and keeps a token bucket
-for each user: what `benchmarks.run --only policies` sets against Envoy's `jwt_authn`, `rbac` and
-`local_ratelimit`. Nothing here reaches behind `headgate.gateway.filters`.
+It verifies RS256 tokens against a JWKS file, checks a role and the method, and says who asks, so
+that the gateway's own limit can count by user: what `benchmarks.run --only policies` sets against
+Envoy's `jwt_authn` and `rbac`. Nothing here reaches behind `headgate.gateway.filters`.
 
 Theory of operation
 -------------------
 A token is verified once and remembered by its exact text until it expires, at most
 `remembered_tokens` of them (the oldest goes first); Envoy's filter is configured to do the same.
-Expiry is checked on every request, remembered or not. A bucket holds `burst` calls and refills at
-`rate` a second.
+Expiry is checked on every request, remembered or not.
 """
 
 from __future__ import annotations
@@ -25,28 +24,26 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pydantic import BaseModel
 
-from headgate.gateway.filters import Filter, FilterContext, Reply, Request
+from headgate.gateway.filters import Filter, FilterContext, Identity, Reply, Request
 
 _UNAUTHORISED = Reply(401, b"token missing or refused\n", (("www-authenticate", "Bearer"),))
 _FORBIDDEN = Reply(403, b"not for this role\n")
-_LIMITED = Reply(429, b"too many requests\n", (("retry-after", "1"),))
 
 
 class User:
-    """A verified token: who, what they may, and the bucket they draw from."""
+    """A verified token: who, and what they may."""
 
-    __slots__ = ("bucket", "expires", "is_allowed", "not_before", "subject")
+    __slots__ = ("expires", "identity", "is_allowed", "not_before")
 
-    def __init__(self, claims: dict[str, Any], role: str, bucket: list[float]) -> None:
-        self.subject: str = claims["sub"]
+    def __init__(self, claims: dict[str, Any], role: str) -> None:
+        self.identity = Identity(claims["sub"], claims=claims)
         self.expires = float(claims["exp"])
         self.not_before = float(claims.get("nbf", 0))
         self.is_allowed = role in claims.get("roles", ())
-        self.bucket = bucket
 
 
 class StandIn(Filter):
-    """JWT, role and rate limit in one step."""
+    """JWT and role in one step."""
 
     class Options(BaseModel, frozen=True, extra="forbid"):
         jwks_file: Path
@@ -54,8 +51,6 @@ class StandIn(Filter):
         audience: str
         role: str = "user"
         methods: tuple[str, ...] = ("GET", "PUT")
-        rate: float = 1_000_000
-        burst: float = 1_000_000
         remembered_tokens: int = 10_000
 
     def __init__(self, options: StandIn.Options, context: FilterContext) -> None:
@@ -64,7 +59,6 @@ class StandIn(Filter):
         self._keys = _read_keys(options.jwks_file)
         self._methods = frozenset(options.methods)
         self._users: dict[str, User] = {}
-        self._buckets: dict[str, list[float]] = {}
 
     def on_request(self, request: Request) -> Reply | None:
         credentials = request.headers.get("authorization")
@@ -75,22 +69,12 @@ class StandIn(Filter):
             user = self._verify(credentials)
             if user is None:
                 return _UNAUTHORISED
-        # Tokens live by the wall clock; buckets must not jump with it.
         if not user.not_before <= time.time() < user.expires:
             self._users.pop(credentials, None)
             return _UNAUTHORISED
         if not user.is_allowed or request.method not in self._methods:
             return _FORBIDDEN
-        spec = self._spec
-        bucket = user.bucket
-        now = time.monotonic()
-        level = min(spec.burst, bucket[0] + (now - bucket[1]) * spec.rate)
-        bucket[1] = now
-        if level < 1:
-            bucket[0] = level
-            return _LIMITED
-        bucket[0] = level - 1
-        request.state["user"] = user.subject
+        request.identity = user.identity
         return None
 
     def _verify(self, credentials: str) -> User | None:
@@ -109,8 +93,7 @@ class StandIn(Filter):
             key.verify(_decode(parts[2]), signed, padding.PKCS1v15(), hashes.SHA256())
             if claims["iss"] != self._spec.issuer or claims["aud"] != self._spec.audience:
                 return None
-            bucket = self._buckets.setdefault(claims["sub"], [self._spec.burst, time.monotonic()])
-            user = User(claims, self._spec.role, bucket)
+            user = User(claims, self._spec.role)
         except (KeyError, ValueError, TypeError, InvalidSignature):
             return None
         if len(self._users) >= self._spec.remembered_tokens:

@@ -69,7 +69,7 @@ def find_envoy() -> Path | None:
 
 
 def _bootstrap(spec: ProxySpec, site: Site) -> dict[str, object]:
-    limits = {
+    limits: dict[str, object] = {
         "priority": "DEFAULT",
         "max_connections": _NO_LIMIT,
         "max_pending_requests": _NO_LIMIT,
@@ -88,6 +88,9 @@ def _bootstrap(spec: ProxySpec, site: Site) -> dict[str, object]:
             ],
         },
     }
+    if spec.policies:
+        limits["retry_budget"] = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": 3}
+        cluster["outlier_detection"] = {"consecutive_5xx": 100, "interval": "1s"}
     chain: dict[str, object] = {"filters": [_connection_manager(spec, site)]}
     if spec.tls:
         chain["transport_socket"] = _tls(site)
@@ -136,7 +139,13 @@ def _connection_manager(spec: ProxySpec, site: Site) -> dict[str, object]:
 
 
 def _routes(spec: ProxySpec) -> dict[str, object]:
-    to_upstream = {"cluster": "up", "timeout": "0s"}
+    to_upstream: dict[str, object] = {"cluster": "up", "timeout": "0s"}
+    if spec.policies:
+        to_upstream["retry_policy"] = {
+            "retry_on": "reset,connect-failure,retriable-status-codes",
+            "num_retries": 2,
+            "retriable_status_codes": [502, 503, 504],
+        }
     paths = route_paths(spec)
     if not paths:
         return {"routes": [{"match": {"prefix": "/"}, "route": to_upstream}]}

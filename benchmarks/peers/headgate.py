@@ -90,6 +90,23 @@ def is_worker(pid: int) -> bool:
     return "headgate.control.worker_main" in machine.command_line(pid)
 
 
+# The eleven fields that Envoy's log has in `peers/envoy.py`.
+LOG_FIELDS = (
+    "time",
+    "client_ip",
+    "method",
+    "path",
+    "query",
+    "status",
+    "bytes_out",
+    "duration_ms",
+    "instance",
+    "upstream_ms",
+    "user_agent",
+    "request_id",
+)
+
+
 def config(spec: ProxySpec, site: Site) -> dict[str, object]:
     """The file for a scenario."""
     listener: dict[str, object] = {"bind": f"127.0.0.1:{site.port}"}
@@ -97,7 +114,7 @@ def config(spec: ProxySpec, site: Site) -> dict[str, object]:
         listener["tls"] = {"cert_file": str(site.cert_file), "key_file": str(site.key_file)}
     log: dict[str, object] = {"format": "off"}
     if spec.access_log or spec.policies:
-        log = {"format": "json", "path": str(site.folder / "access.log")}
+        log = {"format": "json", "path": str(site.folder / "access.log"), "fields": LOG_FIELDS}
     document: dict[str, object] = {
         "listeners": [listener],
         "admin": {"bind": f"127.0.0.1:{free_port()}"},
@@ -127,6 +144,9 @@ def config(spec: ProxySpec, site: Site) -> dict[str, object]:
                 },
             }
         ]
+        document["limit"] = {"rate": "1000000/s", "by": "user"}
+        document["breaker"] = {"failure_rate": "50%", "window": "10s", "minimum_calls": 100}
+        document["retry"] = {"attempts": 3, "budget": "20%"}
         document["headers"] = {
             "request": {"set": {"x-gateway": "bench"}, "remove": ["x-internal"]},
             "response": {

@@ -46,6 +46,7 @@ UpstreamFailure = Literal[
     "queue_full",  # every connection of the pool is taken and so is every waiting place
     "queue_timeout",  # waited for a connection of the pool for too long
     "closed",  # the pool is shutting down
+    "no_instance",  # none may serve: all are out, or none has any weight
 ]
 
 

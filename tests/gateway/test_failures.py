@@ -70,7 +70,8 @@ def test_another_instance_is_asked_when_one_refuses(start, instance, refusing, m
             upstream.send(response())
             assert client.answer()[0].status == 200
     gateway.assert_settles()
-    assert gateway.count("headgate_upstream_retries_total") == 4
+    tried = gateway.count("headgate_upstream_retries_total")
+    assert tried == gateway.count("headgate_upstream_failures_total", kind="connect") >= 3
 
 
 def test_a_body_still_coming_follows_to_the_other_instance(start, instance, refusing):

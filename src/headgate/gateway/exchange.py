@@ -17,8 +17,9 @@ pool's queue, an upstream connection), counts, logs, and tells the downstream ri
 is over. After it, late calls from either rim are ignored, because rims may be half way through a
 buffer when an exchange ends.
 
-Nothing is allocated per request beyond this object and what the request itself brings. Policies
-that need more live in `filtered.py`, a subclass that only routes with filters use.
+Nothing is allocated per request beyond this object and what the request itself brings. What needs
+more lives in subclasses, which only the routes that ask for it use: choosing among instances,
+retries, limits and the rest of traffic in `policed.py`, filters in `filtered.py`.
 """
 
 from __future__ import annotations
@@ -67,10 +68,40 @@ class Downstream(Protocol):
         """The exchange is over; a body still arriving is no longer wanted."""
 
 
+class Asker(Protocol):
+    """Who asks an instance: an exchange, or a request beside one (`side`)."""
+
+    goes_at_once: ClassVar[bool]
+    attempts: int
+    expires_at: float
+    forward: Forward | None
+    instance: str | None
+    is_tunnel: bool
+    prep: Prepared
+    route: RouteRuntime | None
+    started: float
+    up: Upstream | None
+    waiting_on: Line | None
+    waits_since: float
+
+    @property
+    def down(self) -> Downstream | None: ...
+    def request_block(self) -> bytes: ...
+    def request_extras(self) -> list[Header]: ...
+    def on_connected(self, up: Upstream) -> None: ...
+    def on_informational(self, head: ResponseHead) -> None: ...
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None: ...
+    def on_response_data(self, data: bytes) -> None: ...
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None: ...
+    def on_upstream_writable(self) -> None: ...
+    def on_upstream_unwritable(self) -> None: ...
+    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None: ...
+
+
 class Upstream(Protocol):
     """One exchange on an upstream connection or stream."""
 
-    def send_request(self, ex: Exchange, forward: Forward, body: bytes, end: bool) -> None: ...
+    def send_request(self, ex: Asker, forward: Forward, body: bytes, end: bool) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self, trailers: Sequence[Header]) -> None: ...
     def cancel(self) -> None: ...
@@ -114,21 +145,22 @@ class Exchange:
         "down",
         "ended",
         "error",
-        "excluded",
         "expires_at",
         "finished",
         "forward",
         "is_tunnel",
         "instance",
-        "picked",
+        "line",
         "prep",
         "request_done",
         "request_id",
         "response_headers",
         "response_started",
         "route",
+        "service",
         "site",
         "started",
+        "stats",
         "status",
         "trailers_in",
         "up",
@@ -142,6 +174,8 @@ class Exchange:
         self.site = site
         self.prep = prep
         self.route: RouteRuntime | None = prep.route
+        self.service = prep.service
+        self.stats = prep.stats
         self.started = now
         self.ended = 0.0
         self.client_ip = down.client_ip
@@ -167,9 +201,8 @@ class Exchange:
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
         self.trailers_in: Sequence[Header] = ()
+        self.line: Line | None = None
         site.stats.in_flight += 1
-        self.excluded: tuple[int, ...] = ()
-        self.picked = 0
 
     # -- from the downstream rim ---------------------------------------------------------------
 
@@ -187,7 +220,7 @@ class Exchange:
         self.request_done = end
         if prep.head.length > route.body_limit or len(body) > route.body_limit:
             self.refuse(413, "request body too large")
-        elif route.service is None:
+        elif self.service is None:
             self.answer(route.local_answer(self))
         else:
             self._dispatch(body, end)
@@ -302,15 +335,15 @@ class Exchange:
             return
         self.up = None
         self.waiting_on = None
-        if self.route is not None and self.route.service is not None:
-            self.route.service.count_failure(self.picked, failure)
-            if failure.kind == "timeout":
-                self.site.stats.timeouts.add("upstream")
+        if self.line is not None:
+            self.line.stats.failures.add(failure.kind)
+        if failure.kind == "timeout":
+            self.site.stats.timeouts.add("upstream")
         if self.response_started:
             self.error = f"upstream_{failure.kind}"
             self.down.abort(f"upstream {failure.kind} in the middle of a response")
             self._finish()
-        elif self._may_try_again(failure, unsent=unsent):
+        elif self._is_stale(failure):
             self._dispatch(b"", self._has_whole_request())
         else:
             self.fail(failure)
@@ -418,13 +451,18 @@ class Exchange:
             self.request_id = prep.received_id
 
     def _dispatch(self, body: bytes, end: bool) -> None:
-        route = self.route
-        if route is None or route.service is None:
+        """Make an attempt at the service's only instance."""
+        route, service = self.route, self.service
+        if route is None or service is None:
             self.refuse(500, "no service")
             return
         self.attempts += 1
         self.expires_at = self.started + route.total_s
-        got = route.service.take(self)
+        self._send_by(service.line, body, end)
+
+    def _send_by(self, line: Line, body: bytes, end: bool) -> None:
+        self.line = line
+        got = line.take(self)
         if got is None:
             self.waits_since = monotonic()
             if body:
@@ -432,7 +470,7 @@ class Exchange:
         elif got.__class__ is UpstreamFailed:
             self.on_upstream_failed(got, unsent=True)
         elif self._pending is not None or self.trailers_in:
-            # What was held for another instance goes along.
+            # What was held meanwhile goes along.
             self._hold(body)
             self.on_connected(cast("Upstream", got))
         else:
@@ -454,19 +492,12 @@ class Exchange:
         if before <= PENDING_MAX < self._pending_bytes:
             self.down.pause()
 
-    def _may_try_again(self, failure: UpstreamFailed, *, unsent: bool) -> bool:
-        route = self.route
-        if route is None or route.service is None:
-            return False
-        if unsent:
-            # Nothing reached the instance, so any method may go elsewhere (RFC 9110 9.2.2);
-            # what is held of the body has not been sent either.
-            if failure.kind in ("queue_full", "queue_timeout") or monotonic() >= self.expires_at:
-                return False
-            self.excluded = (*self.excluded, self.picked)
-            return self.attempts < min(route.service.size, 3)
-        # RFC 9112 9.3.1: a kept connection may have been closed while the request was on its
-        # way. Once, and only where asking twice does no harm.
+    def _is_stale(self, failure: UpstreamFailed) -> bool:
+        """Whether to ask again because a kept connection was closed under the request.
+
+        RFC 9112 9.3.1: a server may close it while the request is on its way. Once, and only where
+        asking twice does no harm.
+        """
         return (
             failure.kind == "reset"
             and failure.detail == "stale"

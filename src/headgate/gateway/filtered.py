@@ -2,9 +2,11 @@
 
 Theory of operation
 -------------------
-    head -> on_request -> (Reply | forward) -> bodies through pumps -> on_response -> on_end
-              may wait: what comes of the body is held, as while a connection is made
+    head -> on_request -> (Reply | steps of traffic policies) -> bodies through pumps
+              may wait: what comes of the body is held             -> on_response -> on_end
                                                    may wait: the instance is told to pause
+
+Traffic policies come after the request hooks, so that they know who asks.
 
 Every answer passes `on_response`, whether an instance, a filter or the gateway made it, so that a
 header policy or CORS also covers errors; it passes once, and a Reply that a response hook makes
@@ -23,8 +25,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway import problem
-from headgate.gateway.exchange import Exchange
 from headgate.gateway.filters.base import Headers, Outcome, Reply, Request, Response
+from headgate.gateway.policed import PolicedExchange
 from headgate.gateway.pump import Pump
 from headgate.wire.http1.head import body_follows
 from headgate.wire.message import UNKNOWN_LENGTH, Forward, ResponseHead
@@ -32,10 +34,12 @@ from headgate.wire.message import UNKNOWN_LENGTH, Forward, ResponseHead
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from headgate.errors import UpstreamFailed
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.identity import Identity
+    from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.traffic import RouteTraffic
     from headgate.wire.message import Header
 
 log: Final = logging.getLogger("headgate.filters")
@@ -46,13 +50,10 @@ request, and keeping them would only cost memory."""
 _CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
 
 
-class FilteredExchange(Exchange):
-    goes_at_once = False  # a hook may wait, and a body may be gathered first
-
+class FilteredExchange(PolicedExchange):
     __slots__ = (
         "_answered",
         "_chain",
-        "_deciding",
         "_head",
         "_in",
         "_late",
@@ -65,11 +66,16 @@ class FilteredExchange(Exchange):
     )
 
     def __init__(
-        self, down: Downstream, site: Site, prep: Prepared, now: float, chain: Chain
+        self,
+        down: Downstream,
+        site: Site,
+        prep: Prepared,
+        now: float,
+        chain: Chain,
+        traffic: RouteTraffic,
     ) -> None:
-        super().__init__(down, site, prep, now)
+        super().__init__(down, site, prep, now, traffic)
         self._chain = chain
-        self._deciding = False
         self._answered = False
         self._in: Pump | None = None
         self._out: Pump | None = None
@@ -81,21 +87,18 @@ class FilteredExchange(Exchange):
         self.request: Request | None = None
         self.response: Response | None = None
 
+    @property
+    def identity(self) -> Identity | None:
+        return self.request.identity if self.request is not None else None
+
     # -- the request ---------------------------------------------------------------------------
 
-    def start(self, body: bytes, end: bool) -> None:
+    def _open(self) -> None:
         prep = self.prep
-        if prep.trusted_forwarding:
-            self._take_trusted()
-        route = self.route
-        self.request_done = end
-        self.bytes_in = len(body)
         head = prep.head
-        if route is None:
-            super().start(body, end)
-            return
+        route = self.route
         headers = prep.forward.headers if prep.forward is not None else head.headers
-        self.request = request = Request(
+        self.request = Request(
             method=head.method,
             path=head.path,
             query=head.query,
@@ -103,24 +106,28 @@ class FilteredExchange(Exchange):
             client_ip=self.client_ip,
             is_tls=self.down.is_tls,
             request_id=self.request_id.decode("latin-1"),
-            route=route.name,
-            service=route.service_name or None,
+            route=route.name if route is not None else "",
+            service=self.service.name if self.service is not None else None,
             params=prep.params,
             length=head.length,
             host=head.host,
         )
-        if head.length > route.body_limit or len(body) > route.body_limit:
-            self.refuse(413, "request body too large")
+
+    def _begin(self, body: bytes) -> None:
+        request = self.request
+        if request is None:
             return
         try:
             got = self._chain.run_request(request)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             self._filter_failed(error)
             return
-        if got is None or isinstance(got, Reply):
-            self._proceed(got, body)
+        if got is None:
+            super()._begin(body)
+        elif isinstance(got, Reply):
+            self.answer(_local(got))
         else:
-            self._deciding = True
+            self._after = ((), super()._begin)
             if body:
                 self._hold(body)
             self.site.spawn(self._decide(got))
@@ -129,30 +136,21 @@ class FilteredExchange(Exchange):
         try:
             reply = await awaitable
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            self._deciding = False
+            self._after = None
             self._filter_failed(error)
             return
-        self._deciding = False
-        if self.finished:
-            return
-        held = b"".join(self._pending) if self._pending else b""
-        if self._pending_bytes > 0:
-            self._pending = None
-            self._pending_bytes = 0
-            self.down.resume()
-        self._proceed(reply, held)
-
-    def _proceed(self, reply: Reply | None, body: bytes) -> None:
-        route, request = self.route, self.request
-        if route is None or request is None:
-            return
-        if reply is not None:
+        if reply is None:
+            self.go_on()
+        else:
+            self._after = None
             self.answer(_local(reply))
+
+    def _admitted(self, body: bytes) -> None:
+        request, service = self.request, self.service
+        if service is None or request is None:
+            super()._admitted(body)
             return
-        if route.service is None:
-            self.answer(route.local_answer(self))
-            return
-        before = self.prep.forward
+        before = self.prep.forward_to(service)
         if before is None:
             self.refuse(500, "nothing to forward")
             return
@@ -162,7 +160,7 @@ class FilteredExchange(Exchange):
         length = request.length if has_body else 0
         self.forward = forward = self._forward_of(before, request, length, gathers=gathers)
         if not chain.wants_request_body or not has_body:
-            self._dispatch(body, self.request_done)
+            super()._admitted(body)
             return
         self._left_in = forward.length
         self._in = Pump(
@@ -183,17 +181,27 @@ class FilteredExchange(Exchange):
         if body or self.request_done:
             self._in.feed(body, self.request_done)
 
+    def change_service(self, service: ServiceRuntime) -> None:
+        was_ready = self.forward is not self.prep.forward
+        super().change_service(service)
+        request, before = self.request, self.forward
+        if was_ready and request is not None and before is not None:
+            # A fallback, after the hooks: what they made of the request holds for it too.
+            length = request.length if self.prep.head.length != 0 else 0
+            self.forward = self._forward_of(before, request, length, gathers=False)
+
     def _forward_of(
         self, before: Forward, request: Request, length: int, *, gathers: bool
     ) -> Forward:
         """The request as the filters left it; what they make of equal heads is made once."""
         fields = tuple(request.headers.raw)
         variants = self.prep.variants
+        key = (before.authority, before.target, fields)
         is_shared = length == before.length and not gathers
         if is_shared:
             if fields == before.headers:
                 return before
-            known = variants.get(fields)
+            known = variants.get(key)
             if known is not None:
                 return known
         forward = Forward(
@@ -208,7 +216,7 @@ class FilteredExchange(Exchange):
             te_trailers=before.te_trailers,
         )
         if is_shared and len(variants) < _VARIANTS:
-            variants[fields] = forward
+            variants[key] = forward
         return forward
 
     def on_request_data(self, data: bytes) -> None:
@@ -224,11 +232,7 @@ class FilteredExchange(Exchange):
             self._in.feed(data, last=False)
 
     def on_request_end(self, trailers: Sequence[Header] = ()) -> None:
-        if self._deciding:
-            if not self.request_done:
-                self.request_done = True
-                self.trailers_in = trailers
-        elif self._in is None or self.is_tunnel:
+        if self._in is None or self.is_tunnel:
             super().on_request_end(trailers)
         elif not self.request_done and not self.finished:
             self.request_done = True
@@ -240,6 +244,8 @@ class FilteredExchange(Exchange):
             self.forward.length = len(body)  # a gathered request's head is never shared
             self.trailers_in = ()
             self._in = None
+            if self._replay is not None:
+                self._remember(body)
             self._dispatch(body, end=True)
 
     def _request_piece(self, data: bytes, last: bool) -> None:
@@ -250,6 +256,8 @@ class FilteredExchange(Exchange):
             if self._left_in < 0 or (last and self._left_in):
                 self._filter_failed(ValueError("a filter changed the length of a request body"))
                 return
+        if self._replay is not None:
+            self._remember(data)
         if self.up is not None:
             if data:
                 self.up.send_data(data)
@@ -266,14 +274,12 @@ class FilteredExchange(Exchange):
 
     # -- the response --------------------------------------------------------------------------
 
-    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
-        if self.finished:
-            return
+    def _take_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
         self.upstream_s = monotonic() - self.started
         if end:
             self.up = None
         if head.status == 101:
-            super().on_response_head(head, body, end)
+            super()._take_head(head, body, end)
             return
         self._respond(head, body, end)
 
@@ -411,9 +417,9 @@ class FilteredExchange(Exchange):
             self.down.send_end(self._trailers_out)
             self._finish()
 
-    def _may_try_again(self, failure: UpstreamFailed, *, unsent: bool) -> bool:
+    def _is_answered(self) -> bool:
         # Once the hooks have seen a response, a second one would pass them twice.
-        return not self._answered and super()._may_try_again(failure, unsent=unsent)
+        return self._answered or self.response_started
 
     def _response_too_large(self) -> None:
         self.refuse(502, "response body too large for a filter")

@@ -27,7 +27,7 @@ from headgate.errors import UpstreamFailed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from headgate.gateway.exchange import Exchange, Upstream
+    from headgate.gateway.exchange import Asker, Upstream
     from headgate.gateway.upstream_h1 import UpstreamH1
     from headgate.observe import InstanceStats
 
@@ -63,14 +63,14 @@ class Line(Protocol):
     sizes: PoolSizes
     stats: InstanceStats
 
-    def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None: ...
-    def forget(self, ex: Exchange) -> None: ...
+    def take(self, ex: Asker) -> Upstream | UpstreamFailed | None: ...
+    def forget(self, ex: Asker) -> None: ...
     def sweep(self, now: float) -> None: ...
     def close(self) -> None: ...
     def snapshot(self) -> PoolSnapshot: ...
 
 
-def ended_waits(waiting: dict[Exchange, float], now: float) -> list[tuple[Exchange, bool]]:
+def ended_waits(waiting: dict[Asker, float], now: float) -> list[tuple[Asker, bool]]:
     """Who has stood in line for long enough, and whether its time as a whole is spent."""
     return [
         (ex, ex.expires_at <= now)
@@ -114,14 +114,14 @@ class Pool:
         self._connect = connect
         self._spawn = spawn
         self.idle: list[UpstreamH1] = []
-        self.waiting: dict[Exchange, float] = {}
+        self.waiting: dict[Asker, float] = {}
         self.open = 0
         self.connecting = 0
         self.failed = 0
         self.last_failure: str | None = None
         self.is_closed = False
 
-    def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+    def take(self, ex: Asker) -> Upstream | UpstreamFailed | None:
         ex.instance = self.name
         if ex.attempts > 1:
             self.stats.retries += 1
@@ -140,7 +140,7 @@ class Pool:
         self._grow()
         return None
 
-    def forget(self, ex: Exchange) -> None:
+    def forget(self, ex: Asker) -> None:
         """The exchange no longer waits; a connection being made is kept for the next."""
         self.waiting.pop(ex, None)
 

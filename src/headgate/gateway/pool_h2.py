@@ -18,7 +18,7 @@ from headgate.gateway.upstream_h2 import Retry, StreamUp, UpstreamH2
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from headgate.gateway.exchange import Exchange, Upstream
+    from headgate.gateway.exchange import Asker, Upstream
     from headgate.observe import InstanceStats
 
 _GUESSED_STREAMS: Final = 100
@@ -42,7 +42,7 @@ class PoolH2:
         self.authority = authority
         self.sizes = sizes
         self.stats = stats
-        self.waiting: dict[Exchange, float] = {}
+        self.waiting: dict[Asker, float] = {}
         self.is_closed = False
         self.connecting = 0
         self.failed = 0
@@ -53,9 +53,9 @@ class PoolH2:
         self._conns: list[UpstreamH2] = []
         self._greeting: set[UpstreamH2] = set()
         self._serving = False
-        self._retries: dict[Exchange, Retry] = {}
+        self._retries: dict[Asker, Retry] = {}
 
-    def take(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
+    def take(self, ex: Asker) -> Upstream | UpstreamFailed | None:
         ex.instance = self.name
         if ex.attempts > 1:
             self.stats.retries += 1
@@ -70,7 +70,7 @@ class PoolH2:
         self._enqueue(ex)
         return None
 
-    def again(self, ex: Exchange, retry: Retry) -> None:
+    def again(self, ex: Asker, retry: Retry) -> None:
         """Repeat a request that the instance has not acted on."""
         ex.up = None
         for conn in self._conns:
@@ -83,7 +83,7 @@ class PoolH2:
         self._retries[ex] = retry
         self._enqueue(ex)
 
-    def forget(self, ex: Exchange) -> None:
+    def forget(self, ex: Asker) -> None:
         self.waiting.pop(ex, None)
         self._retries.pop(ex, None)
 
@@ -152,7 +152,7 @@ class PoolH2:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _enqueue(self, ex: Exchange) -> None:
+    def _enqueue(self, ex: Asker) -> None:
         self.waiting[ex] = monotonic() + self.sizes.queue_timeout_s
         ex.waiting_on = self
         self._grow()

@@ -28,6 +28,7 @@ _UPSTREAM: Final[dict[UpstreamFailure, tuple[int, str, str]]] = {
     "queue_full": (503, "gateway", "too many requests wait for the service"),
     "queue_timeout": (503, "gateway", "no connection to the service came free in time"),
     "closed": (503, "gateway", "the service is being taken out"),
+    "no_instance": (503, "gateway", "no instance of the service may serve now"),
 }
 _RETRY_LATER: Final[tuple[Header, ...]] = ((b"retry-after", b"1"),)
 

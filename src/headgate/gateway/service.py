@@ -1,53 +1,326 @@
-"""A service at run time: its instances' pools and the balancer over them.
+"""A service at run time: which instance serves a request, and what becomes of the news about it.
 
-Pools are the registry's and outlive plans; this object is made anew with each plan and only
-points at them.
+Theory of operation
+-------------------
+`ServiceState` outlives plans: the balancer's group, breakers, outlier ejection, the latencies that
+hedging goes by. `ServiceRuntime` is made anew with each plan and only points at it and at the
+pools. Whether an instance may serve is asked of three sources, kept apart so that one may change
+its mind without the others: active health checks (`down`, from control), passive ejection
+(`ejected`, our own and peers'), and what an operator said (`drained`). The group sees their sum.
+
+`pick` answers with a member, with `Rejected` when breakers are open, or None when nothing can
+serve. A permit that was taken goes to the asker at once, so that there is nothing to give back
+here.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
-from headgate.errors import UpstreamFailed
-from headgate.policy.balancer import BALANCERS
+from headgate.policy.answers import Rejected
+from headgate.policy.balancer import Group
+from headgate.policy.breaker import Breaker
+from headgate.policy.hedge import HedgeDelay, HedgeRules
+from headgate.policy.outlier import Ejected, Outlier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from headgate.gateway.exchange import Exchange, Upstream
+    from headgate.gateway.affinity import Affinity
+    from headgate.gateway.attempts import AttemptedExchange
     from headgate.gateway.pool import Line
     from headgate.plan.plan import ServicePlan
+    from headgate.policy.balancer import Member, MemberSpec
+    from headgate.policy.breaker import Permit, Transition
+
+_OTHERS_TRIED: int = 4
+"""Instances whose breakers are asked before the request is turned away."""
+
+
+class Asks(Protocol):
+    """Who wants an instance: an exchange, or a request beside one."""
+
+    key: int
+    tried: tuple[Member, ...]
+    came_back_to: Member | None
+
+    def take_permit(self, breaker: Breaker, permit: Permit) -> None: ...
+
+
+class ServiceState:
+    """What outlives a plan, under the service's name."""
+
+    def __init__(self, plan: ServicePlan, now: float, rng: random.Random) -> None:
+        self.name = plan.name
+        self._rng = rng
+        self._rules, self._members = plan.balance_rules, plan.members
+        self.group = Group(self._rules, self._members, now, rng)
+        self.breaker: Breaker | None = None
+        self.breakers: dict[str, Breaker] = {}
+        self.outlier: Outlier | None = None
+        self.hedge_delay: HedgeDelay | None = None
+        self._hedge_rules: HedgeRules | None = None
+        self.down: dict[str, str] = {}
+        self.ejected: dict[str, str] = {}
+        self.drained: dict[str, str] = {}
+        self._checked: set[str] = set()
+        self.on_breaker: Callable[[str, Transition], None] | None = None
+        self.on_ejected: Callable[[str, Ejected], None] | None = None
+        self._take(plan, now)
+
+    def take(self, plan: ServicePlan, now: float) -> None:
+        """A reload: instances, breakers and ejections that stay keep what they know."""
+        self._rules, self._members = plan.balance_rules, plan.members
+        known = {member.id for member in plan.members}
+        for gone in self.drained.keys() - known:
+            del self.drained[gone]
+        self.group.update(self._rules, self._specs(), now)
+        self._take(plan, now)
+
+    def _take(self, plan: ServicePlan, now: float) -> None:
+        urls = [member.id for member in plan.members]
+        self._take_breakers(plan, urls, now)
+        if plan.outlier is None:
+            self.outlier = None
+            self.ejected.clear()
+        elif self.outlier is None:
+            self.outlier = Outlier(plan.outlier, urls, now)
+        else:
+            self.outlier.take_rules(plan.outlier, now)
+            self.outlier.update(urls, now)
+        known = set(urls)
+        if plan.health is None:
+            self.down.clear()
+        elif plan.health.start == "down":
+            # Until the first check has passed; `say` hears of it from control.
+            for url in known - self._checked:
+                self.down[url] = "not checked yet"
+        self._checked = known
+        for source in (self.down, self.ejected):
+            for gone in source.keys() - known:
+                del source[gone]
+        for url in urls:
+            self._settle(url, now)
+
+    def _take_breakers(self, plan: ServicePlan, urls: Sequence[str], now: float) -> None:
+        wanted = plan.breaker
+        names: list[str] = []
+        if wanted is not None and wanted.per == "instance":
+            names = list(urls)
+        for gone in self.breakers.keys() - set(names):
+            del self.breakers[gone]
+        if wanted is None:
+            self.breaker = None
+            return
+        for url in names:
+            known = self.breakers.get(url)
+            if known is not None:
+                known.take_rules(wanted.rules, now)
+            else:
+                self.breakers[url] = self._make_breaker(f"{self.name} {url}", plan, now)
+        if wanted.per == "instance":
+            self.breaker = None
+        elif self.breaker is not None:
+            self.breaker.take_rules(wanted.rules, now)
+        else:
+            self.breaker = self._make_breaker(self.name, plan, now)
+
+    def _make_breaker(self, name: str, plan: ServicePlan, now: float) -> Breaker:
+        if plan.breaker is None:
+            raise RuntimeError("a breaker is made where the plan has one")
+        breaker = Breaker(name, plan.breaker.rules, now, self._rng)
+
+        def changed(transition: Transition) -> None:
+            if self.on_breaker is not None:
+                self.on_breaker(name, transition)
+
+        breaker.on_change = changed
+        return breaker
+
+    def take_hedging(self, rules: HedgeRules | None, now: float) -> None:
+        """The latencies are the service's; several routes may read them."""
+        if rules is None:
+            self.hedge_delay = None
+        elif rules != self._hedge_rules:
+            self.hedge_delay = HedgeDelay(rules, now)
+        self._hedge_rules = rules
+
+    @property
+    def is_broken(self) -> bool:
+        """A breaker of it is open."""
+        return any(breaker.state in ("open", "forced_open") for breaker in self.all_breakers())
+
+    def all_breakers(self) -> list[Breaker]:
+        own = [self.breaker] if self.breaker is not None else []
+        return [*own, *self.breakers.values()]
+
+    # -- may it serve? -------------------------------------------------------------------------
+
+    def say(self, source: dict[str, str], url: str, why: str | None, now: float) -> None:
+        """Note why an instance is out according to one source; None: it is not."""
+        if why is None:
+            source.pop(url, None)
+        else:
+            source[url] = why
+        self._settle(url, now)
+
+    def has(self, url: str) -> bool:
+        """Whether it is an instance of this service."""
+        return url in self._checked
+
+    def drain(self, url: str, why: str | None, now: float) -> None:
+        """An operator takes an instance out of work; None: puts it back. Unlike the others this
+        is no guess, so that it holds also when few are left.
+        """
+        if why is None:
+            self.drained.pop(url, None)
+        else:
+            self.drained[url] = why
+        self.group.update(self._rules, self._specs(), now)
+
+    def _specs(self) -> list[MemberSpec]:
+        return [
+            replace(member, weight=0) if member.id in self.drained else member
+            for member in self._members
+        ]
+
+    def _settle(self, url: str, now: float) -> None:
+        why = self.down.get(url) or self.ejected.get(url)
+        self.group.set_usable(url, why is None, why or "", now)
+
+    def sweep(self, now: float) -> None:
+        if self.outlier is None:
+            return
+        for news in self.outlier.sweep(now):
+            self._hear(news, now)
+
+    def _hear(self, news: object, now: float) -> None:
+        if isinstance(news, Ejected):
+            self.say(self.ejected, news.id, news.why, now)
+            if self.on_ejected is not None:
+                self.on_ejected(self.name, news)
+        else:
+            self.say(self.ejected, getattr(news, "id", ""), None, now)
+
+    def eject(self, url: str, for_s: float, why: str, now: float) -> None:
+        """Another worker has put an instance out."""
+        if self.outlier is not None:
+            news = self.outlier.eject(url, for_s, why, now)
+            if news is not None:
+                self.say(self.ejected, url, news.why, now)
+
+    def note(self, member: Member, failed: bool, took_s: float, now: float) -> None:
+        """An attempt has ended with a say."""
+        outlier = self.outlier
+        if outlier is not None:
+            ejected = outlier.record(member.id, failed, took_s, now)
+            if ejected is not None:
+                self._hear(ejected, now)
+        if self.hedge_delay is not None and not failed:
+            self.hedge_delay.record(took_s, now)
 
 
 class ServiceRuntime:
-    __slots__ = ("_lines", "_pick", "host", "name", "plan", "size", "take")
+    __slots__ = (
+        "affinity",
+        "errors",
+        "failures",
+        "group",
+        "host",
+        "is_plain",
+        "key_of",
+        "line",
+        "line_of",
+        "lines",
+        "name",
+        "note",
+        "plan",
+        "size",
+        "state",
+    )
 
-    def __init__(self, plan: ServicePlan, lines: Sequence[Line]) -> None:
+    def __init__(
+        self,
+        plan: ServicePlan,
+        lines: Sequence[Line],
+        state: ServiceState,
+        *,
+        key_of: Callable[[AttemptedExchange], int] | None = None,
+        affinity: Affinity | None = None,
+    ) -> None:
         self.plan = plan
         self.name = plan.name
         self.host = plan.host
-        self._lines = tuple(lines)
-        self.size = len(self._lines)
-        balancer = BALANCERS[plan.balance]([i.weight for i in plan.instances])
-        self._pick = balancer.pick
-        self.take: Callable[[Exchange], Upstream | UpstreamFailed | None]
-        """A connection, None when the exchange has to wait for one, or why there is none."""
-        alone = self.size == 1 and plan.instances[0].weight > 0
-        self.take = self._lines[0].take if alone else self._balanced
+        self.state = state
+        self.group = state.group
+        self.note = state.note if plan.outlier is not None or state.hedge_delay else None
+        """Whom to tell what became of attempts, where anybody listens."""
+        self.lines = tuple(lines)
+        self.line = self.lines[0]
+        self.size = len(self.lines)
+        self.line_of: Mapping[str, Line] = {
+            instance.url: line for instance, line in zip(plan.instances, lines, strict=True)
+        }
+        self.key_of = key_of
+        self.affinity = affinity
+        breaker = plan.breaker
+        self.failures: frozenset[int] = breaker.statuses if breaker is not None else _SERVER_ERRORS
+        """Statuses that count against the instance."""
+        self.errors: frozenset[str] | None = breaker.errors if breaker is not None else None
+        """Kinds of failure that count; None: all."""
+        self.is_plain = (
+            self.size == 1
+            and plan.instances[0].weight > 0
+            and breaker is None
+            and plan.outlier is None
+            and plan.health is None
+            and affinity is None
+        )
+        """Nothing to choose and nothing to learn: the only instance is asked."""
 
-    def _balanced(self, ex: Exchange) -> Upstream | UpstreamFailed | None:
-        found = self._pick(ex.excluded)
-        if found is None:
+    def pick(self, ex: Asks, now: float) -> Member | Rejected | None:
+        state = self.state
+        breaker = state.breaker
+        if breaker is not None:
+            got = breaker.admit(now)
+            if isinstance(got, Rejected):
+                return got
+            ex.take_permit(breaker, got)
+        member = ex.came_back_to
+        if member is None or member in ex.tried:
+            member = self.group.pick(now, ex.key, ex.tried)
+        if member is None and ex.tried:
             # Every instance has been tried; the last resort is to try one again.
-            found = self._pick(())
-            if found is None:
-                return UpstreamFailed("connect", "no instance has any weight")
-        ex.picked = found
-        return self._lines[found].take(ex)
+            member = self.group.pick(now, ex.key, ())
+        if not state.breakers or member is None:
+            return member
+        return self._past_breakers(ex, member, now)
 
-    def count_failure(self, picked: int, failure: UpstreamFailed) -> None:
-        self._lines[picked].stats.failures.add(failure.kind)
+    def _past_breakers(self, ex: Asks, first: Member, now: float) -> Member | Rejected | None:
+        member: Member | None = first
+        tried = ex.tried
+        soonest: Rejected | None = None
+        for _ in range(_OTHERS_TRIED):
+            if member is None:
+                break
+            breaker = self.state.breakers.get(member.id)
+            if breaker is None:
+                return member
+            got = breaker.admit(now)
+            if not isinstance(got, Rejected):
+                ex.take_permit(breaker, got)
+                return member
+            if soonest is None or got.retry_after_s < soonest.retry_after_s:
+                soonest = got
+            tried = (*tried, member)
+            member = self.group.pick(now, ex.key, tried)
+        return soonest
 
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        return self._lines
+    def counts(self, kind: str) -> bool:
+        """Whether a failure of this kind says something about the instance."""
+        return self.errors is None or kind in self.errors
+
+
+_SERVER_ERRORS = frozenset(range(500, 600))

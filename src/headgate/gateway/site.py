@@ -14,6 +14,7 @@ and whose fields are therefore kept). A decision that looked at the client's add
 from __future__ import annotations
 
 import hmac
+import random
 import re
 import time
 from functools import partial
@@ -23,10 +24,20 @@ from urllib.parse import quote
 from headgate.gateway import problem
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
+from headgate.gateway.policed import PolicedExchange
+from headgate.gateway.traffic import fixed_reply
 from headgate.gateway.wheel import NEVER
 from headgate.plan.conditions import MatchInput
 from headgate.plan.match import Matched, Missed
 from headgate.plan.paths_out import fill
+from headgate.policy.hops import (
+    ATTEMPT,
+    DEADLINE,
+    NO_RETRY,
+    may_retry,
+    parse_deadline,
+    parse_grpc_timeout,
+)
 from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
 from headgate.wire.headcache import HeadCache
@@ -41,6 +52,7 @@ if TYPE_CHECKING:
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
     from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import RouteStats, WorkerStats
     from headgate.plan.plan import Plan, RoutePlan
     from headgate.wire.message import Header
@@ -68,7 +80,9 @@ class RouteRuntime:
     """A route with what it points at."""
 
     __slots__ = (
+        "_all_stats",
         "_fixed",
+        "_stats_to",
         "body_limit",
         "chain",
         "first_byte_s",
@@ -79,6 +93,7 @@ class RouteRuntime:
         "service_name",
         "stats",
         "total_s",
+        "traffic",
         "tunnel_s",
     )
 
@@ -88,30 +103,32 @@ class RouteRuntime:
         service: ServiceRuntime | None,
         chain: Chain | None,
         stats: WorkerStats,
+        traffic: RouteTraffic,
     ) -> None:
         self.plan = plan
         self.name = plan.name
         self.service = service
         self.service_name = service.name if service is not None else ""
         self.stats: RouteStats = stats.route(self.name, self.service_name)
+        self._stats_to = {self.service_name: self.stats}
+        self._all_stats = stats
         self.chain = chain
+        self.traffic = traffic
         self.body_limit = plan.body_limit
         self.first_byte_s = plan.timeouts.first_byte_s
         self.idle_s = plan.timeouts.idle_s
         self.tunnel_s = plan.timeouts.tunnel_s
         self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
         self._fixed: tuple[ResponseHead, bytes] | None = None
-        respond = plan.respond
-        if respond is not None:
-            self._fixed = problem.local(
-                respond.status,
-                respond.body.encode(),
-                respond.type.encode("latin-1"),
-                tuple(
-                    (name.lower().encode("ascii"), value.encode("latin-1"))
-                    for name, value in respond.headers.items()
-                ),
-            )
+        if plan.respond is not None:
+            self._fixed = fixed_reply(plan.respond)
+
+    def stats_to(self, service: ServiceRuntime) -> RouteStats:
+        """What counts this route's requests to a service other than its first."""
+        known = self._stats_to.get(service.name)
+        if known is None:
+            known = self._stats_to[service.name] = self._all_stats.route(self.name, service.name)
+        return known
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer of a route without a service."""
@@ -141,19 +158,25 @@ class Prepared:
 
     __slots__ = (
         "_fixed",
+        "_forwards",
         "_refusal",
         "_site",
-        "_stats",
+        "attempt_above",
+        "deadline_s",
         "exchange",
         "explanation",
         "forward",
         "head",
         "host_block",
         "is_cacheable",
+        "is_retried_above",
         "makes_trace",
+        "memo",
         "params",
         "received_id",
         "route",
+        "service",
+        "stats",
         "trace_id",
         "trusted_forwarding",
         "variants",
@@ -161,12 +184,21 @@ class Prepared:
 
     def __init__(self, site: Site, head: RequestHead) -> None:
         self._site = site
-        self._stats = site.unrouted
+        self.stats = site.unrouted
         self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
         self._fixed: tuple[ResponseHead, bytes] | None = None
         self.head = head
         self.route: RouteRuntime | None = None
+        self.service: ServiceRuntime | None = None
         self.forward: Forward | None = None
+        self._forwards: dict[str, Forward] = {}
+        self.memo: dict[object, str] = {}
+        """What policies have read out of the head, under keys of their own."""
+        self.deadline_s: float | None = None
+        """How long the client still waits, if it says so."""
+        self.attempt_above: bytes | None = None
+        """What a trusted peer says of its own retries."""
+        self.is_retried_above = False
         self.params: Mapping[str, str] = _NO_PARAMS
         self.host_block = b""
         self.is_cacheable = True
@@ -178,8 +210,8 @@ class Prepared:
         self.trusted_forwarding = False
         self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
         """Begins a request; only routes with filters pay for them."""
-        self.variants: dict[tuple[Header, ...], Forward] = {}
-        """What filters have made of `forward`, by the fields they left."""
+        self.variants: dict[tuple[str, str, tuple[Header, ...]], Forward] = {}
+        """What filters have made of the request to a service, by the fields they left."""
 
     def refuse(self, status: int, reason: str, headers: tuple[Header, ...] = ()) -> None:
         self._refusal = (status, reason, headers)
@@ -189,9 +221,42 @@ class Prepared:
 
     def lead_to(self, route: RouteRuntime) -> None:
         self.route = route
-        self._stats = route.stats
+        self.service = service = route.service
+        self.stats = route.stats
+        if service is not None:
+            self.forward = self._forwards[service.name] = self._site.forward(self, route, service)
+            self._read_hops()
+        traffic = route.traffic
         if route.chain is not None:
-            self.exchange = partial(FilteredExchange, chain=route.chain)
+            self.exchange = partial(FilteredExchange, chain=route.chain, traffic=traffic)
+        elif (
+            traffic.is_needed
+            or (service is not None and not service.is_plain)
+            or self.deadline_s is not None
+            or self.attempt_above is not None
+        ):
+            self.exchange = partial(PolicedExchange, traffic=traffic)
+
+    def _read_hops(self) -> None:
+        """What the layer above says of its patience and its retries (`policy.hops`)."""
+        head = self.head
+        deadline = head.get(DEADLINE)
+        if deadline is not None:
+            self.deadline_s = parse_deadline(deadline)
+        else:
+            grpc = head.get(b"grpc-timeout")
+            if grpc is not None:
+                self.deadline_s = parse_grpc_timeout(grpc)
+        if self.trusted_forwarding:
+            self.attempt_above = head.get(ATTEMPT)
+            self.is_retried_above = not may_retry(self.attempt_above)
+
+    def forward_to(self, service: ServiceRuntime) -> Forward | None:
+        """The request as another service than the route's first gets it."""
+        known = self._forwards.get(service.name)
+        if known is None and self.route is not None:
+            known = self._forwards[service.name] = self._site.forward(self, self.route, service)
+        return known
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""
@@ -225,7 +290,7 @@ class Prepared:
     def count(self, ex: Exchange, now: float) -> None:
         """Count and log an exchange that is over."""
         duration_s = now - ex.started
-        self._stats.record(
+        ex.stats.record(
             self.head.method, ex.status, duration_s, ex.upstream_s, ex.bytes_in, ex.bytes_out
         )
         site = self._site
@@ -250,7 +315,7 @@ class Prepared:
                 ex.response_headers,
                 ex.client_ip,
                 route.name if route is not None else "",
-                route.service_name if route is not None else "",
+                ex.service.name if ex.service is not None else "",
                 ex.instance or "",
                 ex.request_id,
                 self.trace_id or made,
@@ -272,6 +337,7 @@ class Site:
         log: AccessLog,
         error_pages: Mapping[int | str, tuple[bytes, str]],
         spawn: Callable[[Coroutine[object, object, None]], object],
+        rng: random.Random,
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -282,6 +348,7 @@ class Site:
         self.unrouted: RouteStats = stats.route("", "")
         self.log = log
         self.spawn = spawn
+        self.rng = rng
         self.limits = limits
         self.head_limits = HeadLimits(limits.url, limits.header_bytes, limits.header_count)
         self.header_timeout_s = limits.header_timeout
@@ -301,7 +368,7 @@ class Site:
         self._match = plan.router.match
         self._pages = error_pages
         # What never travels on as it came: the gateway says these itself.
-        own = frozenset({self.request_id_name, EXPLAIN})
+        own = frozenset({self.request_id_name, EXPLAIN, DEADLINE, ATTEMPT, NO_RETRY})
         token = config.explain_token
         self._explain_token = token.encode() if token else None
         self._dropped = own | forwarded.FORWARDING_NAMES
@@ -365,10 +432,8 @@ class Site:
                 prep.refuse(404, "no route matches")
             return prep
         route = self.routes[found.index]
-        prep.lead_to(route)
         prep.params = found.params
-        if route.service is not None:
-            prep.forward = self.forward(prep, route, route.service)
+        prep.lead_to(route)
         return prep
 
     def _explain(self, found: Matched | Missed) -> bytes:

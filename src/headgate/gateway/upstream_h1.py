@@ -38,7 +38,7 @@ from headgate.wire.message import Refusal, ResponseHead
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.exchange import Asker
     from headgate.gateway.pool import Pool
     from headgate.gateway.wheel import Wheel
     from headgate.wire.headcache import HeadCache
@@ -84,7 +84,7 @@ class UpstreamH1(asyncio.Protocol):
         self._wheel = wheel
         self._heads = heads
         self._limits = limits
-        self.exchange: Exchange | None = None
+        self.exchange: Asker | None = None
         self.is_closing = False
         self.deadline = NEVER
         self.wake = NEVER
@@ -101,7 +101,7 @@ class UpstreamH1(asyncio.Protocol):
 
     # -- from the exchange ---------------------------------------------------------------------
 
-    def send_request(self, ex: Exchange, forward: Forward, body: bytes, end: bool) -> None:
+    def send_request(self, ex: Asker, forward: Forward, body: bytes, end: bool) -> None:
         self.exchange = ex
         self._sent = end
         block = forward.block
@@ -119,7 +119,7 @@ class UpstreamH1(asyncio.Protocol):
         self._await_response(ex, now)
 
     def _write_request(
-        self, ex: Exchange, forward: Forward, block: bytes, body: bytes, end: bool
+        self, ex: Asker, forward: Forward, block: bytes, body: bytes, end: bool
     ) -> None:
         self._chunking = chunking = forward.length < 0 and forward.upgrade is None
         if not body:
@@ -279,7 +279,7 @@ class UpstreamH1(asyncio.Protocol):
         if deadline < self.wake:
             self._wheel.arm(self)
 
-    def _await_response(self, ex: Exchange, now: float) -> None:
+    def _await_response(self, ex: Asker, now: float) -> None:
         route = ex.route
         if route is None:
             return
@@ -290,7 +290,7 @@ class UpstreamH1(asyncio.Protocol):
         if deadline < self.wake:
             self._wheel.arm(self)
 
-    def _read_head(self, ex: Exchange, data: bytes) -> None:
+    def _read_head(self, ex: Asker, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -332,14 +332,12 @@ class UpstreamH1(asyncio.Protocol):
         else:
             self._begin_body(ex, head, UntilCloseReader(), rest)
 
-    def _whole(self, ex: Exchange, head: ResponseHead, body: bytes, rest: bytes) -> None:
+    def _whole(self, ex: Asker, head: ResponseHead, body: bytes, rest: bytes) -> None:
         """The response is complete. Free the connection first: the next request may want it."""
         self._release(head.keep_alive, rest)
         ex.on_response_head(head, body, end=True)
 
-    def _begin_body(
-        self, ex: Exchange, head: ResponseHead, reader: BodyReader, rest: bytes
-    ) -> None:
+    def _begin_body(self, ex: Asker, head: ResponseHead, reader: BodyReader, rest: bytes) -> None:
         self._reader = reader
         self._keep = head.keep_alive
         payload, rest = reader.feed(rest) if rest else (b"", b"")
@@ -358,7 +356,7 @@ class UpstreamH1(asyncio.Protocol):
         if reader.is_done and self.exchange is ex:
             self._end_body(ex, reader, rest)
 
-    def _pass_body(self, ex: Exchange, reader: BodyReader, payload: bytes, rest: bytes) -> None:
+    def _pass_body(self, ex: Asker, reader: BodyReader, payload: bytes, rest: bytes) -> None:
         if isinstance(reader, ChunkedReader) and reader.refusal is not None:
             self._break(ex, "malformed response chunk")
             return
@@ -367,7 +365,7 @@ class UpstreamH1(asyncio.Protocol):
         if reader.is_done and self.exchange is ex:
             self._end_body(ex, reader, rest)
 
-    def _end_body(self, ex: Exchange, reader: BodyReader, rest: bytes) -> None:
+    def _end_body(self, ex: Asker, reader: BodyReader, rest: bytes) -> None:
         self._release(self._keep, rest)
         ex.on_response_end(reader.trailers)
 
@@ -387,7 +385,7 @@ class UpstreamH1(asyncio.Protocol):
         else:
             self.close()
 
-    def _read_informational(self, ex: Exchange, head: ResponseHead, rest: bytes) -> None:
+    def _read_informational(self, ex: Asker, head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:
             forward = ex.forward
             if forward is None or forward.upgrade is None or head.upgrade != forward.upgrade:
@@ -407,7 +405,7 @@ class UpstreamH1(asyncio.Protocol):
         if rest and self.exchange is ex:
             self._read_head(ex, rest)
 
-    def _break(self, ex: Exchange, reason: str) -> None:
+    def _break(self, ex: Asker, reason: str) -> None:
         self.exchange = None
         self.close()
         ex.on_upstream_failed(UpstreamFailed("protocol", reason))

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.exchange import Asker
     from headgate.gateway.pool_h2 import PoolH2
     from headgate.gateway.wheel import Wheel
     from headgate.wire.message import Forward, Header
@@ -99,7 +99,7 @@ class StreamUp(Stream):
         super().__init__()
         self.conn = conn
         self._retry = retry
-        self._ex: Exchange | None = None
+        self._ex: Asker | None = None
         self._forward: Forward | None = None
         self._kept: list[bytes] | None = []
         """What has been sent of the body, for another attempt; None when that is out."""
@@ -114,7 +114,7 @@ class StreamUp(Stream):
 
     # -- from the exchange ---------------------------------------------------------------------
 
-    def send_request(self, ex: Exchange, forward: Forward, body: bytes, end: bool) -> None:
+    def send_request(self, ex: Asker, forward: Forward, body: bytes, end: bool) -> None:
         conn = self.conn
         codec = conn.codec
         now = monotonic()
@@ -292,7 +292,7 @@ class StreamUp(Stream):
         if not self.conn.codec.send_data(self, data, end=end) and not end and self._ex is not None:
             self._ex.on_upstream_unwritable()
 
-    def _end(self, ex: Exchange, trailers: tuple[Header, ...]) -> None:
+    def _end(self, ex: Asker, trailers: tuple[Header, ...]) -> None:
         self._finish()
         ex.on_response_end(trailers)
 
@@ -303,7 +303,7 @@ class StreamUp(Stream):
             self.conn.codec.reset(self, ErrorCode.CANCEL)
             self.conn.flush_soon()
 
-    def _open_tunnel(self, ex: Exchange, forward: Forward) -> None:
+    def _open_tunnel(self, ex: Asker, forward: Forward) -> None:
         """RFC 8441 4: the handshake's key and version mean nothing here."""
         conn = self.conn
         headers = []

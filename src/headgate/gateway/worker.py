@@ -16,24 +16,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import time
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config import ConfigInvalid, from_document
+from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
+from headgate.gateway.affinity import Affinity, kept_secret
 from headgate.gateway.compile import compile_chains
 from headgate.gateway.listener import Listener
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.pool_h2 import PoolH2
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import RouteRuntime, Site, read_error_pages
+from headgate.gateway.states import States, key_of_service
 from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.upstream_h2 import UpstreamH2
 from headgate.gateway.wheel import TICK_S, Wheel
 from headgate.observe import ProcessWatch, WorkerStats
 from headgate.plan.build import build
+from headgate.policy.affinity import Affinity as Signer
 from headgate.wire import local_ca
 from headgate.wire.connect import Endpoint, Tls, connect
 from headgate.wire.headcache import HeadCache
@@ -55,6 +60,9 @@ if TYPE_CHECKING:
     from headgate.config import Config, ListenerSpec
     from headgate.gateway.pool import Line
     from headgate.plan.plan import InstancePlan, Plan, ServicePlan
+    from headgate.state.home import Board, LimitHome
+    from headgate.state.hub import HubShared
+    from headgate.state.redis import RedisShared
     from headgate.wire.message import ResponseHead
     from headgate.wire.tls import Certificate
 
@@ -63,6 +71,7 @@ _CLOSING_TURNS: Final = 50
 _CLOSING_TURN_S: Final = 0.01
 _OLD_RESOLVER_S: Final = 30.0
 _ACCEPT_LAST_S: Final = 0.02
+_LAG_EVERY_S: Final = 0.05
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
 
@@ -81,6 +90,15 @@ class Worker:
         self._log: AccessLog | None = None
         self._plan: Plan | None = None
         self._watch = ProcessWatch(self._stats.process)
+        self._rng = random.Random()
+        self._hub: HubShared | None = None
+        self._redis: RedisShared | None = None
+        self._redis_url = ""
+        self._states = States(self._rng, self._limit_home, self._board)
+        self._affinity_key = b""
+        self._is_alone = True
+        self._leasing = False
+        self._lag_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.generation = 0
@@ -103,32 +121,49 @@ class Worker:
             for instance in service.instances:
                 self._tls_of(service, instance)
 
+        redis = self._redis_for(plan)
+
         # From here on nothing is refused.
         self._start(config)
+        await self._take_redis(redis, plan.state)
         log = self._log
         if log is None:
             raise RuntimeError("the access log is made by _start")
         log.configure(config.access_log)
         self._take_dns(config)
         self._stats.keep(
-            [(route.name, route.service or "") for route in plan.routes] + [("", "")],
+            [
+                (route.name, service)
+                for route in plan.routes
+                for service in (
+                    [name for name, _ in route.split.rules.parts]
+                    if route.split is not None
+                    else [route.service or ""]
+                )
+            ]
+            + [("", "")],
             [(s.name, i.url) for s in plan.services.values() for i in s.instances],
             [listener.bind for listener in plan.listeners],
         )
+        self._is_alone = config.workers == 1
+        now = monotonic()
+        self._states.take_services(plan, now)
         services = self._take_services(plan)
+        traffics = self._states.take_routes(plan, services, now)
         routes = tuple(
             RouteRuntime(
                 route,
                 services[route.service] if route.service is not None else None,
                 chain,
                 self._stats,
+                traffic,
             )
-            for route, chain in zip(plan.routes, chains, strict=True)
+            for route, chain, traffic in zip(plan.routes, chains, traffics, strict=True)
         )
         self._plan = plan
         self.generation = self._stats.generation = generation
         for spec in plan.listeners:
-            site = Site(plan, spec, routes, self._stats, log, pages, self._spawn)
+            site = Site(plan, spec, routes, self._stats, log, pages, self._spawn, self._rng)
             await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
         named = {spec.bind for spec in plan.listeners}
         for bind in self._listeners.keys() - named:
@@ -164,6 +199,8 @@ class Worker:
             await asyncio.sleep(_CLOSING_TURN_S)
         if self._resolver is not None:
             await self._resolver.aclose()
+        if self._redis is not None:
+            await self._redis.close()
         for task in tuple(self._tasks):
             task.cancel()
         if self._log is not None:
@@ -187,6 +224,7 @@ class Worker:
                 }
                 for said in (line.snapshot() for line in self._lines.values())
             ],
+            "policies": self._states.snapshot(monotonic()),
         }
 
     def reopen_logs(self) -> None:
@@ -204,7 +242,10 @@ class Worker:
         self._log.start(self._loop)
         self._watch.start(self._loop)
         self._stats.add_source(self._watch.rows_into)
+        self._stats.add_source(self._states.rows_into)
         self._loop.call_later(TICK_S, self._turn)
+        self._lag_at = monotonic() + _LAG_EVERY_S
+        self._loop.call_later(_LAG_EVERY_S, self._feel_lag)
 
     def _take_dns(self, config: Config) -> None:
         """Look names up as the configuration says; look-ups under way end with the old resolver."""
@@ -227,10 +268,73 @@ class Worker:
         self._loop.call_later(TICK_S, self._turn)
         now = monotonic()
         self._wheel.turn(now)
+        self._states.turn(now)
+        home = self._limit_home()
+        if home is not None and not self._leasing:
+            leased = [state for state in self._states.limits.values() if state.home is home]
+            if leased:
+                self._leasing = True
+                self._spawn(self._lease(leased, home, now))
         for line in tuple(self._lines.values()):
             line.sweep(now)
         for line in tuple(self._retired):
             line.sweep(now)
+
+    async def _lease(self, leased: list[limits.LimitState], home: LimitHome, now: float) -> None:
+        try:
+            await limits.turn(leased, home, now)
+        finally:
+            self._leasing = False
+
+    def _feel_lag(self) -> None:
+        """Tell the shedder how late the loop runs its timers."""
+        if self._loop is None:
+            return
+        shedder = self._states.shedder
+        now = monotonic()
+        if shedder is not None:
+            shedder.tick(now, max(now - self._lag_at, 0.0), self._stats.in_flight)
+        # Without a shedder the timer only looks whether a reload has brought one.
+        wait_s = _LAG_EVERY_S if shedder is not None else 1.0
+        self._lag_at = now + wait_s
+        self._loop.call_later(wait_s, self._feel_lag)
+
+    # -- what is shared ------------------------------------------------------------------------
+
+    def take_shared(self, hub: HubShared) -> None:
+        """The hub of this machine; said once, before the first configuration."""
+        self._hub = hub
+        self._states.news.listen(hub)
+
+    def _board(self) -> Board | None:
+        return self._redis if self._redis is not None else self._hub
+
+    def _limit_home(self) -> LimitHome | None:
+        if self._redis is not None:
+            return self._redis
+        return None if self._is_alone else self._hub
+
+    def _redis_for(self, plan: Plan) -> RedisShared | None:
+        """The client for the state that this plan names; may be refused."""
+        if plan.state == "memory":
+            return None
+        if plan.state == self._redis_url:
+            return self._redis
+        from headgate.state.redis import RedisShared
+
+        return RedisShared(plan.state)
+
+    async def _take_redis(self, redis: RedisShared | None, url: str) -> None:
+        before = self._redis
+        if redis is before:
+            return
+        self._redis = redis
+        self._redis_url = url if redis is not None else ""
+        if redis is not None:
+            self._states.news.listen(redis)
+            await redis.start()
+        if before is not None:
+            await before.close()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -287,7 +391,16 @@ class Worker:
                 line.sizes = sizes
                 kept[key] = line
                 lines.append(line)
-            services[service.name] = ServiceRuntime(service, lines)
+            state = self._states.services[service.name]
+            affinity = None
+            if service.affinity is not None:
+                said = service.affinity.secret
+                secret = said.encode() if said is not None else self._own_key(plan.config)
+                signer = Signer(secret, [instance.url for instance in service.instances])
+                affinity = Affinity(service.affinity, signer, state.group)
+            services[service.name] = ServiceRuntime(
+                service, lines, state, key_of=key_of_service(service), affinity=affinity
+            )
         for key, line in self._lines.items():
             if key not in kept:
                 line.close()
@@ -295,6 +408,12 @@ class Worker:
         self._lines = kept
         self._retired = [line for line in self._retired if line.snapshot().open]
         return services
+
+    def _own_key(self, config: Config) -> bytes:
+        """What signs affinity cookies when the file says nothing: one for all workers and runs."""
+        if not self._affinity_key:
+            self._affinity_key = kept_secret(Path(config.state_dir or ".headgate") / "affinity-key")
+        return self._affinity_key
 
     def _make_line(self, service: ServicePlan, instance: InstancePlan, sizes: PoolSizes) -> Line:
         loop = asyncio.get_running_loop()

@@ -159,6 +159,51 @@ METRICS: Final[dict[str, Metric]] = {
             "Access log lines; result is written, dropped (the queue was full) or failed (the"
             " file or pipe did not take them).",
         ),
+        Metric(
+            "headgate_breaker_state",
+            "gauge",
+            (*_INSTANCE, "state"),
+            "1 for each state that the circuit breaker is in, in some worker; without an instance"
+            " it is the service's.",
+            "max",
+        ),
+        Metric(
+            "headgate_breaker_rejected_total",
+            "counter",
+            _INSTANCE,
+            "Attempts that a circuit breaker let not through.",
+        ),
+        Metric(
+            "headgate_instance_usable",
+            "gauge",
+            _INSTANCE,
+            "Workers that consider the instance fit to serve.",
+        ),
+        Metric(
+            "headgate_limit_decisions_total",
+            "counter",
+            ("limit", "outcome"),
+            "Decisions of rate limits: allowed, refused, or shadowed (would have been refused).",
+        ),
+        Metric("headgate_limit_keys", "gauge", ("limit",), "Keys that a rate limit keeps."),
+        Metric(
+            "headgate_concurrency_limit", "gauge", ("limit",), "Requests that may be under way."
+        ),
+        Metric("headgate_concurrency_in_flight", "gauge", ("limit",), "Requests that hold a seat."),
+        Metric("headgate_concurrency_waiting", "gauge", ("limit",), "Requests in line for a seat."),
+        Metric(
+            "headgate_concurrency_rejected_total",
+            "counter",
+            ("limit",),
+            "Requests that got no seat: the line was full, or they waited for too long.",
+        ),
+        Metric(
+            "headgate_policy_events_total",
+            "counter",
+            ("route", "event"),
+            "What traffic policies did: retries, hedges, hedges_won, budget_spent, fallbacks,"
+            " faults, shed, mirrored, mirrored_failed, mirrors_dropped.",
+        ),
         Metric("headgate_workers", "gauge", (), "Workers that are running."),
         Metric(
             "headgate_worker_restarts_total",

@@ -16,12 +16,14 @@ from headgate.gateway.filters.base import (
     Response,
 )
 from headgate.gateway.filters.chain import Chain, build_chain
+from headgate.gateway.identity import Identity
 
 __all__ = [
     "Chain",
     "Filter",
     "FilterContext",
     "Headers",
+    "Identity",
     "Outcome",
     "Reply",
     "Request",

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from headgate.gateway.identity import Identity
 from headgate.wire.message import Header
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -176,6 +177,8 @@ class Request:
     """Body bytes announced: 0 for no body, -1 when unknown. Set to -1 when changing the body."""
     host: str = ""
     """The host the client asked for, without its port."""
+    identity: Identity | None = None
+    """Who asks. A filter that authenticates sets it; limits by user and tier go by it."""
 
 
 @dataclass(slots=True)

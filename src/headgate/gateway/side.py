@@ -1,0 +1,326 @@
+"""Requests beside a client's own: a second attempt (hedging), and a copy for another service.
+
+Theory of operation
+-------------------
+To a pool and an upstream rim both look like an exchange (`Asker`); neither has a client of its own.
+A `Hedge` is sent when the first attempt is slow. Whichever answers first is the attempt; the other
+is cancelled. From the moment it has won, the hedge only passes on: to its exchange what comes from
+the instance, and to the instance what the exchange says, because rims hold on to the object that
+they were given. A `Mirror` throws its answer away and counts it; it has its own deadline and bound,
+and nothing of it ever reaches the client.
+
+Both are sent with the whole request at hand, so that there is no body to follow.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar
+
+from headgate.errors import UpstreamFailed
+from headgate.policy.answers import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headgate.gateway.attempts import AttemptedExchange
+    from headgate.gateway.exchange import Upstream
+    from headgate.gateway.pool import Line
+    from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.site import Prepared, RouteRuntime
+    from headgate.policy.balancer import Member
+    from headgate.policy.breaker import Breaker, Permit
+    from headgate.wire.message import Forward, Header, ResponseHead
+
+
+class Side:
+    """What both have in common: one attempt, taken once and given back once."""
+
+    goes_at_once: ClassVar[bool] = False
+    down: ClassVar[None] = None
+
+    __slots__ = (
+        "_block",
+        "_body",
+        "_is_over",
+        "attempts",
+        "begun_at",
+        "breaker",
+        "came_back_to",
+        "expires_at",
+        "forward",
+        "instance",
+        "is_tunnel",
+        "key",
+        "line",
+        "member",
+        "permit",
+        "prep",
+        "route",
+        "service",
+        "started",
+        "tried",
+        "up",
+        "waiting_on",
+        "waits_since",
+    )
+
+    def __init__(
+        self,
+        ex: AttemptedExchange,
+        service: ServiceRuntime,
+        forward: Forward,
+        body: bytes,
+        now: float,
+    ) -> None:
+        self.prep: Prepared = ex.prep
+        self.route: RouteRuntime | None = ex.route
+        self.forward: Forward | None = forward
+        self.service = service
+        self.started = self.begun_at = now
+        self.expires_at = ex.expires_at
+        self.attempts = 1
+        self.waits_since = now
+        self.waiting_on: Line | None = None
+        self.instance: str | None = None
+        self.is_tunnel = False
+        self.up: Upstream | None = None
+        self.key = ex.key
+        self.tried: tuple[Member, ...] = ()
+        self.came_back_to: Member | None = None
+        self.line: Line | None = None
+        self.member: Member | None = None
+        self.breaker: Breaker | None = None
+        self.permit: Permit | None = None
+        self._block = ex.request_block()
+        self._body = body
+        self._is_over = False
+
+    def send(self, now: float) -> bool:
+        """Begin; False when no instance can be asked now."""
+        picked = self.service.pick(self, now)
+        if picked is None or isinstance(picked, Rejected):
+            self._end(None)
+            return False
+        self.member = picked
+        self.service.group.started(picked)
+        self.line = line = self.service.line_of[picked.id]
+        got = line.take(self)
+        if isinstance(got, UpstreamFailed):
+            self._end(None)
+            return False
+        if got is not None:
+            self.on_connected(got)
+        return True
+
+    def take_permit(self, breaker: Breaker, permit: Permit) -> None:
+        self.breaker = breaker
+        self.permit = permit
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+        up, self.up = self.up, None
+        if up is not None:
+            up.cancel()
+        waiting_on, self.waiting_on = self.waiting_on, None
+        if waiting_on is not None:
+            waiting_on.forget(self)
+        self._end(None)
+
+    def _end(self, failed: bool | None) -> None:
+        """Give back what the attempt took; None: it decided nothing."""
+        if self._is_over:
+            return
+        self._is_over = True
+        now = monotonic()
+        took_s = now - self.begun_at
+        if self.breaker is not None and self.permit is not None:
+            if failed is None:
+                self.breaker.abandon(self.permit, now)
+            elif failed:
+                self.breaker.fail(self.permit, now, took_s)
+            else:
+                self.breaker.succeed(self.permit, now, took_s)
+        member = self.member
+        if member is None:
+            return
+        if failed is not None and self.service.note is not None:
+            self.service.note(member, failed, took_s, now)
+        self.service.group.finished(member, took_s, bool(failed), now)
+
+    # -- towards pools and upstream rims -------------------------------------------------------
+
+    def request_block(self) -> bytes:
+        return self._block
+
+    def request_extras(self) -> list[Header]:
+        lines = self._block.split(b"\r\n")
+        lines.pop()
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+
+    def on_connected(self, up: Upstream) -> None:
+        self.waiting_on = None
+        self.up = up
+        if self.forward is not None:
+            up.send_request(self, self.forward, self._body, True)
+
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        raise NotImplementedError
+
+    def on_response_data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
+        raise NotImplementedError
+
+    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
+        raise NotImplementedError
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """Early hints of an attempt that may not be the one are not passed on."""
+
+    def on_upstream_writable(self) -> None: ...
+    def on_upstream_unwritable(self) -> None: ...
+
+
+class Hedge(Side):
+    __slots__ = ("_ex", "_has_won")
+
+    def __init__(
+        self,
+        ex: AttemptedExchange,
+        service: ServiceRuntime,
+        forward: Forward,
+        body: bytes,
+        now: float,
+    ) -> None:
+        super().__init__(ex, service, forward, body, now)
+        self._ex = ex
+        self._has_won = False
+
+    @classmethod
+    def begin(
+        cls,
+        ex: AttemptedExchange,
+        service: ServiceRuntime,
+        asked: Sequence[Member],
+        body: bytes,
+        now: float,
+    ) -> Hedge | None:
+        if ex.forward is None:
+            return None
+        hedge = cls(ex, service, ex.forward, body, now)
+        hedge.tried = (*ex.tried, *asked)
+        return hedge if hedge.send(now) else None
+
+    def promote(self) -> bool:
+        """The first attempt has failed: this one takes its place, if it is still under way."""
+        if self._is_over:
+            return False
+        self._win()
+        return True
+
+    def _win(self) -> None:
+        self._has_won = True
+        self._is_over = True  # what was taken is the exchange's now, which gives it back
+        self._ex.take_over(self)
+
+    # -- from the upstream rim -----------------------------------------------------------------
+
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        if end:
+            self.up = None
+        if not self._has_won:
+            if self._is_over:
+                return
+            if head.status in self.service.failures:
+                self._end(True)
+                self.cancel()
+                self._ex.lose(self)
+                return
+            self._win()
+        self._ex.on_response_head(head, body, end)
+
+    def on_response_data(self, data: bytes) -> None:
+        if self._has_won:
+            self._ex.on_response_data(data)
+
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
+        self.up = None
+        if self._has_won:
+            self._ex.on_response_end(trailers)
+
+    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
+        self.up = None
+        self.waiting_on = None
+        if self._has_won:
+            self._ex.on_upstream_failed(failure, unsent=unsent)
+        else:
+            self._end(True)
+            self._ex.lose(self)
+
+    # -- from the exchange, once this is its attempt -------------------------------------------
+
+    def send_request(self, ex: object, forward: Forward, body: bytes, end: bool) -> None:
+        """Sent long ago."""
+
+    def send_data(self, data: bytes) -> None:
+        """There is none: a hedge begins with the whole request."""
+
+    def send_end(self, trailers: Sequence[Header]) -> None: ...
+
+    def pause(self) -> None:
+        if self.up is not None:
+            self.up.pause()
+
+    def resume(self) -> None:
+        if self.up is not None:
+            self.up.resume()
+
+    def on_upstream_writable(self) -> None:
+        if self._has_won:
+            self._ex.on_upstream_writable()
+
+    def on_upstream_unwritable(self) -> None:
+        if self._has_won:
+            self._ex.on_upstream_unwritable()
+
+
+class Mirror(Side):
+    """A copy of a request to another service."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(
+        self,
+        ex: AttemptedExchange,
+        service: ServiceRuntime,
+        forward: Forward,
+        body: bytes,
+        now: float,
+        ended: Callable[[bool], None],
+    ) -> None:
+        super().__init__(ex, service, forward, body, now)
+        self._ended = ended
+
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        if end:
+            self.up = None
+            self._over(head.status in self.service.failures)
+        else:
+            self._end(head.status in self.service.failures)
+
+    def on_response_data(self, data: bytes) -> None: ...
+
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
+        self.up = None
+        self._over(failed=False)
+
+    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
+        self.up = None
+        self.waiting_on = None
+        self._over(failed=True)
+
+    def _over(self, failed: bool) -> None:
+        self._end(failed)
+        self._ended(failed)

@@ -1,0 +1,405 @@
+"""Rate limits for a service's own calls, or for those it makes.
+
+    @limit("100/min", key="{user_id}")
+    async def search(user_id, query): ...
+
+    mails = limit("10/s", "1000/h", name="mails", wait=True)
+    mails.hit()                          # RateLimited when used up
+    await mails.wait_async()             # or in turn
+
+Theory of operation. The limiters are those of `headgate.policy.limiter`; of several rates a call
+is taken from all or from none. Idle keys are swept while others are hit: a share of the hits each
+look at more keys than have been added since, so memory follows the keys that count.
+
+Waiting is a line for each key, one for each event loop and one for plain threads: the first in it
+sleeps until its hit is allowed, the others behind it. If all slept, all would wake for one place.
+Whoever waits longer than `wait`, than the deadline allows, or finds `MOST_WAITING` before it, gets
+RateLimited at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
+
+from headgate.policy.limiter import Algorithm, LimiterSnapshot, LimitRules, Verdict, make
+from headgate.policy.limiter.ruleset import Decision, Rule, RuleSet
+from headgate.resilience.calls import is_async, refuse_generators
+from headgate.resilience.errors import RateLimited
+from headgate.resilience.hop import remaining
+from headgate.resilience.keys import Key, KeyOf, key_of
+from headgate.resilience.settings import (
+    Clock,
+    Duration,
+    Event,
+    OnEvent,
+    RateText,
+    given,
+    rate,
+    seconds,
+)
+from headgate.units import MAX_DURATION_S
+
+__all__ = ["Limit", "limit"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Cost: TypeAlias = int | Callable[..., int]
+
+MOST_WAITING: Final = 1000
+"""In one line."""
+
+_SWEEP_EVERY: Final = 1024
+_SWEEP_KEYS: Final = 2048  # twice of what may have been added
+
+
+class _Line:
+    """Those who wait for one key; they hold the turn one after the other."""
+
+    __slots__ = ("length", "turn")
+
+    def __init__(self, turn: Any) -> None:
+        self.turn = turn
+        self.length = 0
+
+
+class Limit:
+    """Made by `limit()`."""
+
+    def __init__(
+        self,
+        name: str,
+        *rules: LimitRules,
+        key: Key = None,
+        cost: Cost = 1,
+        wait_s: float | None = None,
+        on_event: OnEvent | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not rules:
+            raise ValueError(f'limit {name}: no rate is given; write limit("10/s")')
+        self._seats = any(one.algorithm == "concurrency" for one in rules)
+        if self._seats and len(rules) > 1:
+            raise ValueError(f"limit {name}: concurrency stands alone; use two limits")
+        try:
+            limiters = tuple(make(one) for one in rules)
+        except ValueError as error:
+            raise ValueError(f"limit {name}: {error}") from None
+        self.name = name
+        self.rules = rules
+        self.on_event = on_event
+        self._limiters = limiters
+        self._first = limiters[0]
+        self._set = RuleSet([Rule(name, one) for one in limiters])
+        self._hit = self._first.hit if len(rules) == 1 else self._hit_all
+        self._key = key
+        self._cost = cost
+        self._wait_s = wait_s
+        self._clock = clock
+        self._sleep = sleep
+        self._sleep_async = sleep_async
+        self._lock = threading.Lock()
+        self._until_sweep = _SWEEP_EVERY
+        self._lines: dict[Hashable, _Line] = {}
+        self._refused_total = 0
+
+    # ---- one hit
+
+    def try_hit(self, key: Hashable = "", cost: int = 1) -> Verdict:
+        """Take it if it is there; the verdict says so, and never raises."""
+        now = self._clock()
+        lock = self._lock
+        lock.acquire()  # `with` takes twice the time
+        try:
+            self._until_sweep -= 1
+            if self._until_sweep <= 0:
+                self._sweep(now)
+            return self._hit(key, now, cost)
+        finally:
+            lock.release()
+
+    def hit(self, key: Hashable = "", cost: int = 1) -> Verdict:
+        """Take it, or raise RateLimited."""
+        now = self._clock()
+        lock = self._lock
+        lock.acquire()
+        try:
+            self._until_sweep -= 1
+            if self._until_sweep <= 0:
+                self._sweep(now)
+            verdict = self._hit(key, now, cost)
+        finally:
+            lock.release()
+        if not verdict.allowed:
+            raise self._refused(verdict)
+        return verdict
+
+    def peek(self, key: Hashable = "", cost: int = 1) -> Verdict:
+        """What `try_hit` would answer; takes nothing."""
+        now = self._clock()
+        with self._lock:
+            verdicts = [one.peek(key, now, cost) for one in self._limiters]
+        return min(verdicts, key=lambda one: (one.allowed, one.remaining, -one.retry_after_s))
+
+    def refund(self, key: Hashable = "", cost: int = 1) -> None:
+        """Undo a hit; for concurrency: leave."""
+        now = self._clock()
+        with self._lock:
+            for one in self._limiters:
+                one.refund(key, cost, now)
+
+    def clear(self, key: Hashable = "") -> None:
+        """Forget a key, so that it has its whole limit."""
+        with self._lock:
+            for one in self._limiters:
+                one.clear(key)
+
+    def snapshot(self) -> tuple[LimiterSnapshot, ...]:
+        """One for each rate."""
+        now = self._clock()
+        with self._lock:
+            return tuple(one.snapshot(now) for one in self._limiters)
+
+    @property
+    def refused_total(self) -> int:
+        return self._refused_total
+
+    # ---- waiting
+
+    def wait(self, key: Hashable = "", cost: int = 1, most: Duration | None = None) -> Verdict:
+        """Take it, if need be later. Blocks the thread."""
+        place = (None, key)
+        line = self._join(place, None)
+        if line is None:
+            verdict = self.try_hit(key, cost)
+            if verdict.allowed:
+                return verdict
+            line = self._join(place, threading.Lock)
+        over_at = self._over_at(most)
+        try:
+            if not line.turn.acquire(timeout=max(0.0, over_at - self._clock())):
+                raise self._refused(self.peek(key, cost))
+            try:
+                while not (verdict := self.try_hit(key, cost)).allowed:
+                    self._sleep(self._pause(verdict, over_at))
+                return verdict
+            finally:
+                line.turn.release()
+        finally:
+            self._leave(place, line)
+
+    async def wait_async(
+        self, key: Hashable = "", cost: int = 1, most: Duration | None = None
+    ) -> Verdict:
+        """Take it, if need be later."""
+        place = (asyncio.get_running_loop(), key)
+        line = self._join(place, None)
+        if line is None:
+            verdict = self.try_hit(key, cost)
+            if verdict.allowed:
+                return verdict
+            line = self._join(place, asyncio.Lock)
+        over_at = self._over_at(most)
+        try:
+            timer = asyncio.timeout(over_at - self._clock())
+            try:
+                async with timer:
+                    await line.turn.acquire()
+            except TimeoutError:
+                raise self._refused(self.peek(key, cost)) from None
+            try:
+                while not (verdict := self.try_hit(key, cost)).allowed:
+                    await self._sleep_async(self._pause(verdict, over_at))
+                return verdict
+            finally:
+                line.turn.release()
+        finally:
+            self._leave(place, line)
+
+    # ---- decorating
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function, plain or async."""
+        refuse_generators(function, "a limit")
+        make_key = key_of(self._key, function)
+        make_cost = _cost_of(self._cost)
+        seats = self._seats
+        if is_async(function):
+            awaited = cast("Callable[P, Awaitable[R]]", function)
+            waits = self._wait_s is not None
+
+            @functools.wraps(function)
+            async def limited_async(*args: P.args, **kwargs: P.kwargs) -> R:
+                key, cost = make_key(args, kwargs), make_cost(args, kwargs)
+                if waits:
+                    await self.wait_async(key, cost)
+                else:
+                    self.hit(key, cost)
+                if not seats:
+                    return await awaited(*args, **kwargs)
+                try:
+                    return await awaited(*args, **kwargs)
+                finally:
+                    self.refund(key, cost)
+
+            return cast("Callable[P, R]", limited_async)
+
+        take = self.hit if self._wait_s is None else self.wait
+        cost = self._cost
+        if isinstance(cost, int) and not seats and self._wait_s is None:
+            return self._limited(function, make_key, cost)
+
+        @functools.wraps(function)
+        def seated(*args: P.args, **kwargs: P.kwargs) -> R:
+            key, cost = make_key(args, kwargs), make_cost(args, kwargs)
+            take(key, cost)
+            if not seats:
+                return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.refund(key, cost)
+
+        return seated
+
+    def _limited(self, function: Callable[P, R], make_key: KeyOf, cost: int) -> Callable[P, R]:
+        """The common case: `hit` and the call in one frame."""
+        clock, hit = self._clock, self._hit
+        acquire, release = self._lock.acquire, self._lock.release
+
+        @functools.wraps(function)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            key = make_key(args, kwargs)
+            now = clock()
+            acquire()
+            try:
+                self._until_sweep -= 1
+                if self._until_sweep <= 0:
+                    self._sweep(now)
+                verdict = hit(key, now, cost)
+            finally:
+                release()
+            if not verdict.allowed:
+                raise self._refused(verdict)
+            return function(*args, **kwargs)
+
+        return limited
+
+    # ---- inside
+
+    def _hit_all(self, key: Hashable, now: float, cost: int = 1) -> Verdict:
+        keys = [key] * len(self._limiters)
+        decided = cast("Decision", self._set.hit(keys, now, [cost] * len(keys)))
+        return cast("Verdict", decided.verdict)
+
+    def _sweep(self, now: float) -> None:
+        self._until_sweep = _SWEEP_EVERY
+        for one in self._limiters:
+            one.sweep(now, _SWEEP_KEYS)
+
+    def _refused(self, verdict: Verdict) -> RateLimited:
+        self._refused_total += 1
+        after_s = verdict.retry_after_s
+        if self.on_event is not None:
+            self.on_event(Event("limit", self.name, "rejected", "limit reached", after_s))
+        return RateLimited(self.name, "limit reached", after_s)
+
+    def _over_at(self, most: Duration | None) -> float:
+        most_s = seconds("most", most)
+        if most_s is None:
+            most_s = MAX_DURATION_S if self._wait_s is None else self._wait_s
+        return self._clock() + remaining(most_s)
+
+    def _pause(self, verdict: Verdict, over_at: float) -> float:
+        """How long to sleep, if that is worth it."""
+        if self._clock() + verdict.retry_after_s > over_at:
+            raise self._refused(verdict)
+        return verdict.retry_after_s
+
+    def _join(self, place: Hashable, turn: Callable[[], Any] | None) -> Any:
+        """Stand in the line of this place; None: there is none, and `turn` to make it is not given.
+
+        Who comes while there is a line goes into it, so that nobody is overtaken.
+        """
+        with self._lock:
+            line = self._lines.get(place)
+            if line is None:
+                if turn is None:
+                    return None
+                line = self._lines[place] = _Line(turn())
+            elif line.length >= MOST_WAITING:
+                self._refused_total += 1
+                raise RateLimited(self.name, "too many wait", 0.0)
+            line.length += 1
+            return line
+
+    def _leave(self, place: Hashable, line: _Line) -> None:
+        with self._lock:
+            line.length -= 1
+            if not line.length:
+                del self._lines[place]
+
+
+def _cost_of(cost: Cost) -> Callable[[tuple[Any, ...], Mapping[str, Any]], int]:
+    def make(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+        return cost if isinstance(cost, int) else cost(*args, **kwargs)
+
+    return make
+
+
+def limit(
+    *rates: RateText,
+    key: Key = None,
+    cost: Cost = 1,
+    wait: bool | Duration = False,
+    algorithm: Algorithm | None = None,
+    burst: int | None = None,
+    max_keys: int | None = None,
+    name: str = "limit",
+    rules: LimitRules | None = None,
+    on_event: OnEvent | None = None,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Limit:
+    """So many calls in so much time; all of the rates hold.
+
+    `key` and `cost` are made from the arguments of a decorated function. `wait` is True, or the
+    longest wait; without it a call over the limit raises RateLimited.
+    """
+    settings = given(algorithm=algorithm, burst=burst, max_keys=max_keys)
+    made = [_rules(one, settings) for one in rates]
+    if rules is not None:
+        made.append(rules)
+    wait_s: float | None = None
+    if wait is True:
+        wait_s = MAX_DURATION_S
+    elif wait:
+        wait_s = seconds("wait", wait)
+    if wait_s is not None and any(one.algorithm == "concurrency" for one in made):
+        raise ValueError(f"limit {name}: nobody knows when a seat comes free; wait in a bulkhead")
+    return Limit(
+        name,
+        *made,
+        key=key,
+        cost=cost,
+        wait_s=wait_s,
+        on_event=on_event,
+        clock=clock,
+        sleep=sleep,
+        sleep_async=sleep_async,
+    )
+
+
+def _rules(text: RateText, settings: dict[str, Any]) -> LimitRules:
+    told = rate("limit", text)
+    if told.count != int(told.count):
+        raise ValueError(f"limit: {text} is no whole number of calls; write 1/2s for 0.5/s")
+    return LimitRules(limit=int(told.count), period_s=told.per_s, **settings)
