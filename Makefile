@@ -2,6 +2,8 @@
 # make test     everything: format, lint, types, all tests, docs drift, the wheel
 # make check    the quick part of it, for every few minutes
 # make bench    Headgate beside nginx, Envoy, HAProxy and Caddy; writes docs/benchmarks.md
+# make chaos    instances killed, frozen, slow, lying, under load; writes docs/images/weather.svg
+# make bench-toolkit   limiter, breaker, retries beside the libraries that people use
 # make docs     write the generated pages again (docs-check: fail when they differ)
 # make fuzz     feed random bytes to every parser, FUZZ_SECONDS each (default 60)
 # make format   let ruff format and fix what it can
@@ -19,7 +21,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv os-test os-bench demo test check bench docs docs-check fuzz format clean
+.PHONY: help venv os-test os-bench demo test check bench chaos bench-toolkit docs docs-check fuzz format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -51,6 +53,12 @@ check: venv
 
 bench: venv os-bench
 	$(BIN)/python -m benchmarks
+
+chaos: venv os-bench
+	$(BIN)/python -m benchmarks.weather
+
+bench-toolkit: venv
+	$(BIN)/python -m benchmarks.toolkit
 
 docs: venv
 	$(BIN)/python tools/docs.py

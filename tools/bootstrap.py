@@ -43,13 +43,14 @@ WRK = Program(("wrk",), "wrk", "wrk", "wrk")
 H2LOAD = Program(("h2load",), "nghttp2-client", "nghttp2", "nghttp2")
 CURL = Program(("curl",), "curl", "curl", "curl")
 PROMTOOL = Program(("promtool",), "prometheus", "golang-github-prometheus", "prometheus")
+REDIS = Program(("redis-server", "valkey-server"), "redis-server", "redis", "redis")
 CHROMIUM = Program(
     ("chromium", "chromium-browser", "google-chrome"), "chromium", "chromium", "chromium"
 )
 
 SETS: dict[str, tuple[Program, ...]] = {
-    "test": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, CURL, PROMTOOL, CHROMIUM),
-    "bench": (NGINX, HAPROXY, CADDY, WRK, H2LOAD),
+    "test": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, CURL, PROMTOOL, CHROMIUM, REDIS),
+    "bench": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, REDIS),
 }
 
 # A package is wanted for its program; the service it brings must not start and take port 80.

@@ -192,7 +192,7 @@ def test_who_hears_the_news_may_remove_the_instance_at_once():
             checks.update([target(goes.url, **QUICK)])
             await eventually(lambda: len(stays.asked) >= 20)
             assert len(goes.asked) == 1
-            assert len(checks._due) + len(checks._running) == 1
+            assert len(checks._due) <= 1  # none is checked twice, either
             await checks.close()
 
     run(main())

@@ -305,6 +305,56 @@ def test_a_certificate_that_is_not_trusted_fails(authority, kind):
     assert found.why.startswith("TLS: its certificate is refused: ")
 
 
+@pytest.mark.parametrize(
+    ("rules", "protocol"),
+    [
+        ({}, "http/1.1"),
+        ({"http": "2"}, "h2"),
+        ({"kind": "grpc"}, "h2"),
+        ({"kind": "tcp"}, "h2"),
+    ],
+)
+def test_over_tls_the_protocol_that_will_be_spoken_is_offered(authority, trusting, rules, protocol):
+    async def main() -> None:
+        tls = server_tls(authority)
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        chosen: list[str] = []
+
+        async def script(asked: Asked) -> None:
+            chosen.append(asked.writer.get_extra_info("ssl_object").selected_alpn_protocol())
+
+        async with instance(script, tls=tls) as made:
+            made.reads_head = False
+            await probe(target(made.url, tls=trusting, **rules), Names())
+            await eventually(lambda: chosen)
+        assert chosen == [protocol]
+
+    run(main())
+
+
+def test_over_tls_the_end_is_said(authority, trusting):
+    ends: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            plain, _ = listening.accept()
+            context = server_tls(authority)
+            # A connection that is cut off raises here; one that is ended is empty.
+            with context.wrap_socket(
+                plain, server_side=True, suppress_ragged_eofs=False
+            ) as connection:
+                connection.recv(65536)
+                connection.sendall(OK)
+                ends.append(connection.recv(65536))
+
+        server = threading.Thread(target=serve)
+        server.start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        assert checked(url, tls=trusting).ok
+        server.join(10)
+    assert ends == [b""]
+
+
 def test_a_certificate_for_another_name_fails(authority, trusting):
     async def main() -> Seen:
         async with instance(OK, tls=server_tls(authority, "orders.internal")) as made:

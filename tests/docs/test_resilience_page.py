@@ -48,6 +48,9 @@ def test_the_functions_of_the_examples_can_be_called(page, capsys):
         assert await page["ask"]() == "fine"
         assert await page["in_stock"](7) is True
         await page["work_async"]()
+        assert await page["greet"]() == "hello user 42"
+        assert await page["ask_database"]() is None
+        await page["connections"].close()
         for name, arguments in (
             ("send_mail", ("ada",)),
             ("report", ()),

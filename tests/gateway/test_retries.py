@@ -147,7 +147,7 @@ def test_a_spent_budget_ends_retries_and_says_so(start, instance):
 
 def test_a_slow_try_is_given_up_for_another(start, pair):
     gateway = start(
-        document(*pair, service={"retry": NO_WAIT, "timeout": {"per_try": "60ms"}})
+        document(*pair, service={"retry": NO_WAIT, "timeout": {"per_try": "400ms"}})
     )
     with gateway.client() as client:
         client.send(get())

@@ -98,7 +98,7 @@ def test_a_source_that_comes_back_during_the_hold_starts_it_anew():
     state.set("load", 2, 0.0, "shedding")
     state.clear("load", 10.0)
     assert state.set("load", 2, 20.0, "again").reasons == (Reason("load", 2, "again", 0.0, None),)
-    assert state.answer(1000.0).level == 2
+    assert state.answer(1000.0).reasons == (Reason("load", 2, "again", 0.0, None),)
     state.clear("load", 1000.0)
     assert state.answer(1029.0).level == 2
     assert state.answer(1030.0).level == 0
@@ -131,6 +131,12 @@ def test_an_order_of_a_source_for_a_time_is_held_from_its_end_on():
     state.set("breaker:users", 1, 0.0, "open", for_s=60.0)
     assert state.answer(89.0).level == 1
     assert state.answer(90.0).level == 0
+
+
+def test_taking_back_what_has_run_out_long_ago_holds_nothing():
+    state = degrade(hold_s=30.0)
+    state.set("breaker:users", 1, 0.0, "open", for_s=10.0)
+    assert state.clear("breaker:users", 50.0).level == 0
 
 
 def test_flapping_shows_as_one_stretch():

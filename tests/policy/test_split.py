@@ -160,6 +160,12 @@ def test_canaries_beside_a_main_part_lead_to_the_canonical_layout_whatever_the_w
         assert had[:2] == pytest.approx(has[:2])
 
 
+def test_a_part_gives_up_what_lies_in_the_homes_of_others_before_its_own():
+    which = split(a=60, b=10, c=30)
+    which.take_rules(SplitRules(parts=(("a", 40), ("b", 10), ("c", 50))), 0.0)
+    assert which.layout[0] == pytest.approx((0.0, 1 / 3, "a"))
+
+
 def test_a_layout_is_handed_to_a_process_that_starts_later():
     old = split(a=60, b=30, c=10)
     for parts in ((10, 30, 60), (40, 50, 10), (35, 30, 35)):

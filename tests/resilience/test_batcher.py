@@ -231,6 +231,26 @@ def test_so_many_batches_at_once_and_what_waits_goes_when_one_has_ended(time):
     time.run(main())
 
 
+def test_what_waits_for_a_place_has_waited_enough(time):
+    async def handler(keys):
+        await asyncio.sleep(max(keys))
+        return keys
+
+    async def main():
+        batcher = make(time, handler, max_batches=2, max_size=2, max_wait_s=60.0)
+        begun = time.now
+        long = loads(batcher, 50.0, 50.0)
+        await turns()
+        short = loads(batcher, 1.0, 2.0)  # full: goes beside it
+        await turns()
+        (waits,) = loads(batcher, 3.0)
+        assert await waits == 3.0
+        assert time.now == begun + 2.0 + 3.0
+        await results(long + short)
+
+    time.run(main())
+
+
 def test_the_slower_the_handler_the_larger_the_batches(time):
     def mean_size(takes_s: float) -> float:
         async def main():
@@ -717,6 +737,48 @@ def test_it_serves_one_event_loop_after_the_other(time):
 
     time.run(left_behind())  # the runner cancels what is left
     assert time.run(main()) == 20
+
+
+def test_what_was_left_in_a_loop_that_is_closed_is_forgotten(time):
+    callee = Callee(takes_s=100.0)
+    batcher = make(time, callee, max_size=1, max_batches=1)
+    left: list[asyncio.Task] = []
+    tasks: set[asyncio.Task] = set()
+
+    async def left_behind():
+        left.extend(loads(batcher, 1, 2))
+        await turns()
+        tasks.update(batcher._tasks)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(left_behind())
+    loop.close()
+    callee.takes_s = 0.0
+    assert time.run(batcher.load(3)) == 30
+    assert is_empty(batcher)
+    assert callee.batches == [[1], [3]]
+    for task in (*left, *tasks):
+        task.get_coro().close()  # as when it is collected
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was meant
+    assert is_empty(batcher)
+
+
+def test_what_is_collected_after_its_loop_was_closed_does_no_harm(time):
+    batcher = make(time, Callee())
+    left: list[asyncio.Task] = []
+
+    async def left_behind():
+        left.extend(loads(batcher, 1))
+        await turns()
+        left.extend(batcher._tasks)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(left_behind())
+    loop.close()
+    for task in left:
+        task.get_coro().close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    assert time.run(batcher.load(3)) == 30
 
 
 def test_two_event_loops_at_once_are_refused(time):

@@ -265,6 +265,69 @@ def test_threads_and_tasks_stand_in_one_line():
     assert most[0] <= 3
 
 
+def test_a_thread_hands_its_seat_to_a_task_of_another_threads_loop():
+    bound = bulkhead("reports", limit=1, queue=1, queue_timeout="50s")
+    seat = bound.enter()
+
+    async def main():
+        async with bound:
+            return "seated"
+
+    got: list[str] = []
+    thread = threading.Thread(target=lambda: got.append(asyncio.run(main())))
+    thread.start()
+    while not bound.snapshot().waiting:
+        pass
+    bound.leave(seat)
+    thread.join(10.0)
+    assert got == ["seated"]
+
+
+def test_a_task_hands_its_seat_to_a_thread():
+    bound = bulkhead("reports", limit=1, queue=1, queue_timeout="50s")
+    got: list[str] = []
+
+    def work():
+        with bound:
+            got.append("seated")
+
+    thread = threading.Thread(target=work)
+
+    async def main():
+        async with bound:
+            thread.start()
+            while not bound.snapshot().waiting:
+                await asyncio.sleep(0)
+            assert got == []
+
+    asyncio.run(main())
+    thread.join(10.0)
+    assert got == ["seated"]
+
+
+def test_a_waiter_whose_loop_is_closed_is_no_trouble():
+    bound = bulkhead("reports", limit=1, queue=1, queue_timeout="50s")
+    seat = bound.enter()
+    waiting = bound.enter_async()
+
+    def work():
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(waiting)
+        loop.call_soon(loop.call_soon, loop.stop)
+        loop.run_forever()
+        loop.close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # on purpose
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10.0)
+    assert bound.snapshot().waiting == 1
+    bound.leave(seat)
+    waiting.close()  # it has its seat and nobody to run it
+    found = bound.snapshot()
+    assert (found.in_flight, found.waiting) == (0, 0)
+
+
 def test_a_thread_waits_for_no_longer_than_it_may():
     bound = bulkhead("reports", limit=1, queue=1, queue_timeout="20ms")
     with bound, pytest.raises(BulkheadFull, match="queue_timeout"):

@@ -416,10 +416,13 @@ def test_threads_wait_in_a_line_too():
 # ---- the rest
 
 
-def test_idle_keys_are_swept_while_others_are_hit(time):
-    bound = make(time, "1/s")
+@pytest.mark.parametrize("how", ["try_hit", "hit", "decorated", "decorated with a cost"])
+def test_idle_keys_are_swept_while_others_are_hit(time, how):
+    cost = (lambda number: 1) if how.endswith("cost") else 1
+    bound = make(time, "1/s", key="{number}", cost=cost)
+    hit = {"try_hit": bound.try_hit, "hit": bound.hit}.get(how) or bound(lambda number: None)
     for number in range(20 * _SWEEP_EVERY):
-        bound.try_hit(number)
+        hit(number)
         time.now += 0.01  # so a hundred keys count at any time
     assert bound.snapshot()[0].keys < 4 * _SWEEP_EVERY
 

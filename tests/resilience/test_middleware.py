@@ -200,17 +200,28 @@ def test_work_for_a_caller_that_has_gone_is_cancelled(time, events):
     assert [(event.name, event.what) for event in events] == [("/report", "caller_gone")]
 
 
-def test_a_handler_that_swallows_its_cancellation_leaves_no_trace(time):
+@pytest.mark.parametrize("error", [None, DeadlineExceeded, TimeoutError, ValueError])
+def test_whatever_a_handler_makes_of_its_cancellation_it_leaves_no_trace(time, error):
     async def app(scope, receive, send):
         try:
             await asyncio.sleep(60.0)
         except asyncio.CancelledError:
-            pass
+            if error is not None:
+                raise error from None
 
     async def main():
-        server = Server(messages=[EMPTY, GONE])
-        await server.serve(app)
+        server = Server((b"x-headgate-attempt", b"1/2"), messages=[EMPTY, GONE])
+        try:
+            await server.serve(app, longest="90s", clock=time.clock)
+        except (TimeoutError, ValueError) as raised:
+            assert type(raised) is error
+            assert error is not DeadlineExceeded
+        else:
+            assert error in (None, DeadlineExceeded)
         assert own_task().cancelling() == 0
+        assert server.sent == []
+        assert remaining() is None
+        assert hop_headers() == {}
 
     time.run(main())
 
@@ -371,6 +382,10 @@ def test_an_error_of_the_servers_receive_reaches_the_handler(time):
     async def main():
         with pytest.raises(OSError, match="server"):
             await Server(messages=[EMPTY, OSError("server")]).serve(app)
+        server = Server()
+        asyncio.get_running_loop().call_later(1.0, server.say, OSError("later"))
+        with pytest.raises(OSError, match="later"):  # while the handler waits for it
+            await server.serve(app)
 
     time.run(main())
 

@@ -640,6 +640,7 @@ def test_the_long_idle_are_closed_down_to_the_least(time):
         assert world.counts() == (2, 0, 0)
         await asyncio.sleep(1000.0)
         assert world.counts() == (2, 0, 0)
+        assert world.pool.snapshot().closed == 3
 
     time.run(main())
 
@@ -753,7 +754,12 @@ def test_who_has_left_is_not_served(time):
         held = await world.pool.acquire()
         gone, stays = world.start(1.0, 1.0)
         await turns()
-        gone.cancel()  # its task has not come to run yet
+        gone.cancel()
+        await turns()
+        assert world.counts() == (0, 1, 1)
+        also_gone, *_ = world.start(1.0)
+        await turns()
+        also_gone.cancel()  # its task has not come to run yet
         world.pool.release(held)
         assert await stays == 0
         assert world.counts() == (1, 0, 0)
@@ -857,7 +863,9 @@ def test_closing_ends_what_is_being_opened_and_checked(time):
         await turns()
         seen = world.pool.snapshot()
         assert (seen.opening, seen.checking) == (1, 1)
+        begun = time.now
         await world.pool.close()
+        assert time.now == begun + world.close_s
         assert [type(one) for one in await results(tasks)] == [PoolClosed] * 2
         assert world.counts() == (0, 0, 0)
         assert len(asyncio.all_tasks()) == 1
@@ -875,7 +883,9 @@ def test_closing_twice_at_once_and_after_being_cancelled(time):
         one.cancel()
         await asyncio.sleep(1.0)
         world.pool.release(lease)
+        begun = time.now
         await asyncio.wait((one, two, three))
+        assert time.now == begun + world.close_s
         assert one.cancelled()
         assert two.exception() is three.exception() is None
         assert world.counts() == (0, 0, 0)
@@ -907,6 +917,31 @@ def test_a_pool_serves_one_event_loop_after_the_other(time):
     time.run(left_behind())
     assert time.run(main()) == 1
     assert world.pool.snapshot().size == 1
+
+
+@pytest.mark.parametrize("is_used_again", [False, True])
+def test_what_is_collected_after_its_loop_was_closed_does_no_harm(time, is_used_again):
+    world = World(time, max_size=1)
+    world.open_s = 0.0
+    left: list[asyncio.Task] = []
+
+    async def left_behind():
+        left.extend(world.start(1e6, 1e6))  # one that holds and one that waits
+        await turns(10)
+        assert world.pool.snapshot().lent == world.pool.snapshot().waiting == 1
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(left_behind())
+    loop.close()
+    if is_used_again:
+        assert time.run(world.use()) == 1
+    for task in left:
+        task.get_coro().close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    if not is_used_again:
+        assert time.run(world.use()) == 1
+    seen = world.pool.snapshot()
+    assert (seen.size, seen.idle, seen.waiting) == (1, 1, 0)
 
 
 def test_two_event_loops_at_once_are_refused(time):

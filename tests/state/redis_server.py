@@ -70,7 +70,7 @@ class RedisServer:
             sock.sendall("".join(parts).encode())
             return sock.recv(65536)
 
-    def keys(self) -> list[str]:
+    def key_names(self) -> list[str]:
         lines = self.say("KEYS", "*").decode().split("\r\n")
         return [line for line in lines if line and line[0] not in "*$"]
 

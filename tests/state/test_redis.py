@@ -276,7 +276,7 @@ def test_a_state_of_another_kind_fails_its_ask_and_is_no_end(redis_server: Redis
     async def main() -> None:
         async with shared(redis_server) as home:
             await take(home)
-            (key,) = [key for key in redis_server.keys() if ":b:" in key]
+            (key,) = [key for key in redis_server.key_names() if ":b:" in key]
             redis_server.say("DEL", key)
             redis_server.say("LPUSH", key, "what is this")
             with pytest.raises(HomeAway):
@@ -489,8 +489,10 @@ def test_on_a_cluster_each_key_finds_its_node(tmp_path: Path):
     one.say("CLUSTER", "MEET", "127.0.0.1", str(two.port))
 
     async def main() -> None:
-        for node in nodes:
-            await until(lambda node=node: b"cluster_state:ok" in node.say("CLUSTER", "INFO"))
+        def is_whole() -> bool:
+            return all(b"cluster_state:ok" in node.say("CLUSTER", "INFO") for node in nodes)
+
+        await until(is_whole)
         async with shared(one, deadline_s=1.0) as home, shared(two, deadline_s=1.0) as other:
             names = [f"key-{n}" for n in range(40)]
             asks = [
@@ -501,7 +503,7 @@ def test_on_a_cluster_each_key_finds_its_node(tmp_path: Path):
             grants = await home.take(asks)
             assert [grant.granted for grant in grants] == [ask.ask.want for ask in asks]
             assert [await used(other, key=name) for name in names] == list(range(1, 41))
-            counts = [len([key for key in node.keys() if ":b:" in key]) for node in nodes]
+            counts = [len([key for key in node.key_names() if ":b:" in key]) for node in nodes]
             assert sum(counts) == 80
             assert all(counts)
             assert other.holders == 2

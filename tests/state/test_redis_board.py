@@ -24,11 +24,11 @@ async def listening(server: RedisServer, *homes: RedisShared) -> None:
     for home in homes:
         heard = ears(home, "are you there")
         next(other for other in homes if other is not home).publish("are you there", {"n": 0})
-        await until(lambda heard=heard: heard)
+        await until(heard.copy)
 
 
-def ears(home: RedisShared, topic: str = "t") -> list[object]:
-    heard: list[object] = []
+def ears(home: RedisShared, topic: str = "t") -> list[int]:
+    heard: list[int] = []
     home.subscribe(topic, lambda message: heard.append(message["n"]))
     return heard
 

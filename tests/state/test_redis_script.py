@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -20,6 +20,9 @@ from tests.state.redis_server import RedisServer
 pytestmark = pytest.mark.integration
 
 _serial = itertools.count()
+
+AS_FOUND = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Without shrinking: what Redis answers depends on its clock, and no run is like the last."""
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ rates: tuple[Algorithm, ...] = (
 
 @pytest.mark.parametrize("algorithm", rates)
 def test_redis_answers_as_the_pure_home_does(redis: Redis, algorithm: Algorithm):
-    @settings(max_examples=120)
+    @settings(max_examples=120, phases=AS_FOUND)
     @given(batches, st.integers(1, 12), st.sampled_from([0.001, 0.003, 0.02, 3600.0]))
     def compare(said: list[list[Asked | Returned]], limit: int, period_s: float) -> None:
         both = Both(redis, LimitRules(limit=limit, period_s=period_s, algorithm=algorithm), 10.0)
@@ -149,14 +152,14 @@ def test_redis_answers_as_the_pure_home_does(redis: Redis, algorithm: Algorithm)
             for ours, model in both.say(batch):
                 assert ours.granted == model.granted
                 assert ours.remaining == model.remaining
-                assert ours.reset_s == pytest.approx(model.reset_s, abs=2e-6)
+                assert ours.reset_s == pytest.approx(model.reset_s, abs=late_s)
                 assert ours.retry_after_s == pytest.approx(model.retry_after_s, abs=late_s)
 
     compare()
 
 
 def test_redis_lends_seats_as_the_pure_home_does(redis: Redis):
-    @settings(max_examples=200)
+    @settings(max_examples=200, phases=AS_FOUND)
     @given(batches, st.integers(1, 12), st.sampled_from([0.002, 10.0]))
     def compare(said: list[list[Asked | Returned]], limit: int, ttl_s: float) -> None:
         rules = LimitRules(limit=limit, period_s=1.0, algorithm="concurrency")
@@ -216,9 +219,7 @@ def stored(redis: Redis, algorithm: Algorithm, text: str) -> Both:
     seconds, micros = redis.time()
     now_us = seconds * 1_000_000 + micros
     number = now_us // HOUR_US
-    redis.set(
-        key, text.format(now=now_us, number=number, **{"next": number + 1, "far": number + 9})
-    )
+    redis.set(key, text.format(now=now_us, number=number, next=number + 1, far=number + 9))
     return both
 
 
@@ -231,8 +232,9 @@ def test_a_bucket_written_by_a_clock_ahead_keeps_what_was_used_and_drains_from_n
     assert left(both) == 6
     both.say([Asked("k", 1, 1, 0, None, "a")])
     (key,) = redis.keys(f"{both.wire._prefix}:*")
-    at_us = int(redis.get(key).split()[1])
-    assert at_us == both.times_us[-1]
+    state = redis.get(key)
+    assert isinstance(state, bytes)
+    assert int(state.split()[1]) == both.times_us[-1]
 
 
 @pytest.mark.parametrize(

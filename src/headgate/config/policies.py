@@ -167,7 +167,8 @@ class TimeoutSpec(Spec):
     deadline: Flag = True
     """Tell the service in `x-headgate-deadline` how many milliseconds are left, where `total` or
     a deadline that came with the request says so, so that nobody works for a caller that has gone.
-    A deadline that comes in is believed only from `trusted_proxies`."""
+    One that comes in (there, or in `grpc-timeout`) is believed from everybody, as it can only
+    shorten what is allowed here; running out of it says nothing about the instance."""
 
 
 _PLUGIN: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)

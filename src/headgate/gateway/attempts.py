@@ -183,7 +183,7 @@ class AttemptedExchange(Exchange):
         self._let_go()
         self.on_upstream_failed(UpstreamFailed("timeout", f"{name}: per try"))
 
-    def _settle(self, failed: bool | None, now: float) -> None:
+    def _settle(self, failed: bool | None, now: float, kind: str = "") -> None:
         """The attempt has shown what it is worth; None: it decided nothing. Once an attempt."""
         if self._is_judged:
             return
@@ -205,7 +205,7 @@ class AttemptedExchange(Exchange):
         if failed is not None and service is not None and member is not None:
             self.answered_by = member
             if service.note is not None:
-                service.note(member, failed, took_s, now)
+                service.note(member, failed, took_s, now, kind)
 
     def _leave_member(self, now: float, *, failed: bool) -> None:
         """The instance no longer works for this exchange."""
@@ -224,7 +224,7 @@ class AttemptedExchange(Exchange):
             now = monotonic()
             service = self.service
             failed = service is not None and head.status in service.failures
-            self._settle(failed, now)
+            self._settle(failed, now, f"status {head.status}" if failed else "")
             if self._hedges:
                 self._call_off_hedges()
             traffic = self.traffic
@@ -340,7 +340,7 @@ class AttemptedExchange(Exchange):
             or service is None
             or not service.counts(failure.kind)
         )
-        self._settle(None if says_nothing else True, now)
+        self._settle(None if says_nothing else True, now, failure.kind)
         self._leave_member(now, failed=not says_nothing)
         while self._hedges and not self.response_started:
             hedge = self._hedges[0]

@@ -16,7 +16,6 @@ here.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from headgate.policy.answers import Rejected
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from headgate.gateway.attempts import AttemptedExchange
     from headgate.gateway.pool import Line
     from headgate.plan.plan import ServicePlan
-    from headgate.policy.balancer import Member, MemberSpec
+    from headgate.policy.balancer import Member
     from headgate.policy.breaker import Permit, Transition
 
 _OTHERS_TRIED: int = 4
@@ -55,8 +54,7 @@ class ServiceState:
     def __init__(self, plan: ServicePlan, now: float, rng: random.Random) -> None:
         self.name = plan.name
         self._rng = rng
-        self._rules, self._members = plan.balance_rules, plan.members
-        self.group = Group(self._rules, self._members, now, rng)
+        self.group = Group(plan.balance_rules, plan.members, now, rng)
         self.breaker: Breaker | None = None
         self.breakers: dict[str, Breaker] = {}
         self.outlier: Outlier | None = None
@@ -72,11 +70,9 @@ class ServiceState:
 
     def take(self, plan: ServicePlan, now: float) -> None:
         """A reload: instances, breakers and ejections that stay keep what they know."""
-        self._rules, self._members = plan.balance_rules, plan.members
-        known = {member.id for member in plan.members}
-        for gone in self.drained.keys() - known:
+        for gone in self.drained.keys() - {member.id for member in plan.members}:
             del self.drained[gone]
-        self.group.update(self._rules, self._specs(), now)
+        self.group.update(plan.balance_rules, plan.members, now)
         self._take(plan, now)
 
     def _take(self, plan: ServicePlan, now: float) -> None:
@@ -88,8 +84,11 @@ class ServiceState:
         elif self.outlier is None:
             self.outlier = Outlier(plan.outlier, urls, now)
         else:
-            self.outlier.take_rules(plan.outlier, now)
-            self.outlier.update(urls, now)
+            for news in (
+                *self.outlier.take_rules(plan.outlier, now),
+                *self.outlier.update(urls, now),
+            ):
+                self._hear(news, now)
         known = set(urls)
         if plan.health is None:
             self.down.clear()
@@ -178,13 +177,7 @@ class ServiceState:
             self.drained.pop(url, None)
         else:
             self.drained[url] = why
-        self.group.update(self._rules, self._specs(), now)
-
-    def _specs(self) -> list[MemberSpec]:
-        return [
-            replace(member, weight=0) if member.id in self.drained else member
-            for member in self._members
-        ]
+        self.group.set_drained(url, why is not None, now)
 
     def _settle(self, url: str, now: float) -> None:
         why = self.down.get(url) or self.ejected.get(url)
@@ -211,11 +204,13 @@ class ServiceState:
             if news is not None:
                 self.say(self.ejected, url, news.why, now)
 
-    def note(self, member: Member, failed: bool, took_s: float, now: float) -> None:
-        """An attempt has ended with a say."""
+    def note(
+        self, member: Member, failed: bool, took_s: float, now: float, kind: str = ""
+    ) -> None:
+        """An attempt has ended with a say; `kind` names the failure for those who ask why."""
         outlier = self.outlier
         if outlier is not None:
-            ejected = outlier.record(member.id, failed, took_s, now)
+            ejected = outlier.record(member.id, failed, took_s, now, kind)
             if ejected is not None:
                 self._hear(ejected, now)
         if self.hedge_delay is not None and not failed:

@@ -132,15 +132,7 @@ class Worker:
         log.configure(config.access_log)
         self._take_dns(config)
         self._stats.keep(
-            [
-                (route.name, service)
-                for route in plan.routes
-                for service in (
-                    [name for name, _ in route.split.rules.parts]
-                    if route.split is not None
-                    else [route.service or ""]
-                )
-            ]
+            [(route.name, service) for route in plan.routes for service in route.services]
             + [("", "")],
             [(s.name, i.url) for s in plan.services.values() for i in s.instances],
             [listener.bind for listener in plan.listeners],

@@ -139,6 +139,17 @@ class RoutePlan:
     """While this flag is off, the route answers with its fallback."""
 
     @property
+    def services(self) -> tuple[str, ...]:
+        """Every service that may answer, the first one first; "" when none does."""
+        named = dict.fromkeys([self.service or ""])
+        if self.split is not None:
+            named.update(dict.fromkeys(name for name, _ in self.split.rules.parts))
+            named.update(dict.fromkeys(pin.service for pin in self.split.pins))
+        if self.fallback is not None and self.fallback.service is not None:
+            named[self.fallback.service] = None
+        return tuple(named)
+
+    @property
     def target(self) -> str:
         """In words, what the route does."""
         if self.split is not None:

@@ -224,8 +224,7 @@ class Degrade:
                 del self._sources[HAND]
             else:
                 asked.run_out(now, self._rules.hold_s)
-                if asked.level:
-                    asked.ask(0, now, "", math.inf, self._rules.hold_s)
+                asked.ask(0, now, "", math.inf, self._rules.hold_s)
         return self._renew(now)
 
     def answer(self, now: float) -> Answer:

@@ -159,6 +159,7 @@ class Shedder:
         "_ticked_at",
         "_tick_due_at",
         "_overdue_at",
+        "_period_s",
         "_tokens",
         "_tokens_at",
         "_turned_away",
@@ -175,8 +176,8 @@ class Shedder:
         self._rejected_before = 0
         self._taken = 0
         self._sample_at = now
-        self._ticked_at = math.inf
-        """Not yet."""
+        self._ticked_at = math.inf  # not yet, so that no period follows from the first tick
+        self._period_s = math.inf
         self._tick_due_at = self._overdue_at = math.inf
         self._tokens = self._depth = 0.0
         self._tokens_at = now
@@ -222,10 +223,11 @@ class Shedder:
         The next one is expected as long after this one as this one was due after the last.
         """
         period_s = now - lag_s - self._ticked_at
+        if period_s > 0.0:
+            self._period_s = period_s
         self._ticked_at = now
-        if 0.0 < period_s < math.inf:
-            self._tick_due_at = now + period_s
-            self._overdue_at = self._tick_due_at + self._rules.lag_target_s
+        self._tick_due_at = now + self._period_s
+        self._overdue_at = self._tick_due_at + self._rules.lag_target_s
         self._sample(now, lag_s, in_flight)
 
     def take_rules(self, rules: ShedRules, now: float) -> None:

@@ -126,7 +126,6 @@ class Split:
             raise ValueError(f'"{source}" cannot be shifted to itself')
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"share={share:g} is no share between 0 and 1")
-        self._lay(moved(self.layout, before))
         self._shift = _Shift(source, target, now, over_s, before, before[source] * share)
         self._next_at = now
         self._step(now)

@@ -16,6 +16,14 @@ What keeps a state has a `snapshot()`; `on_event` is called for what is out of t
 from __future__ import annotations
 
 from headgate.resilience.attempts import Attempt, Attempts
+from headgate.resilience.batcher import (
+    Batcher,
+    BatcherClosed,
+    BatcherFull,
+    BatchFailed,
+    BatchRules,
+    batched,
+)
 from headgate.resilience.breaker import BREAKERS, CircuitBreaker, Registry, breaker
 from headgate.resilience.budget import Budget
 from headgate.resilience.bulkhead import Bulkhead, bulkhead
@@ -34,6 +42,15 @@ from headgate.resilience.fallback import Fallback, fallback
 from headgate.resilience.hedge import Hedge, hedge
 from headgate.resilience.hop import check, hop_headers, remaining
 from headgate.resilience.limit import Limit, limit
+from headgate.resilience.pool import (
+    Lease,
+    Pool,
+    PoolClosed,
+    PoolFull,
+    PoolOpenFailed,
+    PoolRules,
+    PoolTimedOut,
+)
 from headgate.resilience.retry import Retry, RetrySnapshot, retry, retrying
 from headgate.resilience.settings import Event
 from headgate.resilience.timeout import Timeout, timeout
@@ -42,6 +59,11 @@ __all__ = [
     "BREAKERS",
     "Attempt",
     "Attempts",
+    "BatchFailed",
+    "BatchRules",
+    "Batcher",
+    "BatcherClosed",
+    "BatcherFull",
     "BreakerOpen",
     "Budget",
     "Bulkhead",
@@ -54,8 +76,15 @@ __all__ = [
     "Event",
     "Fallback",
     "Hedge",
+    "Lease",
     "Limit",
     "Policies",
+    "Pool",
+    "PoolClosed",
+    "PoolFull",
+    "PoolOpenFailed",
+    "PoolRules",
+    "PoolTimedOut",
     "RateLimited",
     "Refused",
     "Registry",
@@ -64,6 +93,7 @@ __all__ = [
     "TimedOut",
     "Timeout",
     "WsgiDeadline",
+    "batched",
     "breaker",
     "bulkhead",
     "check",

@@ -292,9 +292,8 @@ class Batcher(Generic[K, V]):
 
     def _leave(self, item: _Item, future: asyncio.Future[V]) -> None:
         """A caller has ended without its answer, or together with it."""
-        if future.done() and not future.cancelled():
-            future.exception()  # otherwise the loop reports that nobody has seen it
-        if future not in item.callers:
+        loop = future.get_loop()
+        if future not in item.callers or loop is not self._loop or loop.is_closed():
             return
         del item.callers[future]
         self._callers -= 1

@@ -260,29 +260,33 @@ class DeadlineMiddleware:
         caller = _Caller(receive, gone)
         listener = task.get_loop().create_task(caller.listen(), name="headgate-caller")
         timer = asyncio.timeout(None if until is None else until.left_s)
+        failure: asyncio.CancelledError | TimeoutError | None = None
+        also_by_others = False
         try:
             async with timer:
                 await self._app(scope, caller.receive, sending)
-        except asyncio.CancelledError:
-            if not cancelled or task.uncancel() > 0:
-                raise  # by somebody else, perhaps besides
-            self._tell("caller_gone", scope)
-        except TimeoutError as error:
-            if not timer.expired() and not isinstance(error, DeadlineExceeded):
-                raise
-            if cancelled and task.uncancel() > 0:
-                raise
-            self._tell("deadline_over", scope)
-            if started:
-                raise  # the server breaks the response off
-            if not cancelled:
-                await _answer_over(send)
-        else:
-            if cancelled:  # and the handler has made nothing of it
-                task.uncancel()
+        except (asyncio.CancelledError, TimeoutError) as error:
+            failure = error
         finally:
             complete = True
+            if cancelled:  # take it back, whatever the handler has made of it
+                also_by_others = task.uncancel() > 0
             await _ended(listener)
+        try:
+            if isinstance(failure, asyncio.CancelledError):
+                if not cancelled or also_by_others:
+                    raise failure
+                self._tell("caller_gone", scope)
+            elif failure is not None:
+                if not timer.expired() and not isinstance(failure, DeadlineExceeded):
+                    raise failure
+                self._tell("deadline_over", scope)
+                if started:
+                    raise failure  # the server breaks the response off
+                if not cancelled:
+                    await _answer_over(send)
+        finally:
+            del failure  # its traceback holds this frame
 
     def _tell(self, what: str, scope: MutableMapping[str, Any]) -> None:
         if self._on_event is not None:

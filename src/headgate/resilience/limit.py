@@ -273,15 +273,18 @@ class Limit:
         """The common case: `hit` and the call in one frame."""
         clock, hit = self._clock, self._hit
         acquire, release = self._lock.acquire, self._lock.release
+        until_sweep = _SWEEP_EVERY
 
         @functools.wraps(function)
         def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            nonlocal until_sweep
             key = make_key(args, kwargs)
             now = clock()
             acquire()
             try:
-                self._until_sweep -= 1
-                if self._until_sweep <= 0:
+                until_sweep -= 1
+                if not until_sweep:
+                    until_sweep = _SWEEP_EVERY
                     self._sweep(now)
                 verdict = hit(key, now, cost)
             finally:

@@ -201,6 +201,8 @@ class Pool(Generic[R]):
             return
         lease.is_held = False
         del self._lent[lease]
+        if self._loop is None or self._loop.is_closed():
+            return  # what is collected after the end of its loop cannot even be closed
         entry = lease._entry  # noqa: SLF001 - the two are one
         if self._is_closed or broken or (in_doubt and self._check is None):
             self._end(entry)
@@ -536,6 +538,8 @@ class Pool(Generic[R]):
             if not self._loop.is_closed() and self._size:
                 raise RuntimeError(f"pool {self.name} is in use by another event loop")
             # What was opened in a loop that is closed cannot even be closed any more.
+            for lease in self._lent:
+                lease.is_held = False
             self._idle.clear()
             self._lent.clear()
             self._waiting.clear()

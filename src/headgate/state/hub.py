@@ -88,6 +88,8 @@ class HubShared(Asking):
         self._link = link
         self._why = "control has not answered yet"
         rows = [list(kept) for kept in self._news.kept()]
+        # All that is kept is offered here; what was forgotten remains to be said.
+        self._unsaid = {place: None for place in self._unsaid if self._news.get(*place) is None}
         link.send("shared_hello", retained=rows)
 
     def detach(self, link: Link | None = None) -> None:

@@ -298,8 +298,12 @@ local function log_back(key, r, n, at)
   end
   for i = #entries, 1, -1 do drop(i, false) end
   for i = 1, #entries do drop(i, true) end
+  redis.call('RPOP', key)
+  while used > 0 and string.match(redis.call('LINDEX', key, -1), ' 0$') do
+    redis.call('RPOP', key)
+  end
   if used > 0 then
-    redis.call('LSET', key, -1, string.format('%.0f', used))
+    redis.call('RPUSH', key, string.format('%.0f', used))
   else
     redis.call('DEL', key)
   end

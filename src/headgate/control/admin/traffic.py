@@ -154,8 +154,7 @@ def instances_out(control: Control, route: str | None) -> list[str]:
     found = next((known for known in control.plan().routes if known.name == route), None)
     if found is None:
         return []
-    split = found.split
-    services = [found.service] if split is None else [name for name, _ in split.rules.parts]
+    services = found.services
     return [
         f"{instance.url} is out in {instance.workers_out} of {len(control.hub.links)} workers: "
         f"{instance.why_out}"

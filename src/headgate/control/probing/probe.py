@@ -58,7 +58,6 @@ async def probe(target: Target, resolver: Resolving) -> Seen:
             timed_out = True
         except UpstreamFailed as failure:
             why = _say_failure(failure)
-            timed_out = isinstance(failure.__cause__, TimeoutError)
         except ConfigInvalid as error:
             why = f"TLS cannot be set up: {error.faults[0].message}"
         if timed_out:
