@@ -34,11 +34,14 @@ class Instance:
         self.health = 200
         self.served = 0
         self.checked = 0
+        self.held = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._leave = asyncio.Event()
         self._open: set[asyncio.Task[Any]] = set()
         self._started = threading.Event()
+        self._go = asyncio.Event()
+        self._go.set()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._live(),))
 
     @property
@@ -54,6 +57,13 @@ class Instance:
         self._loop.call_soon_threadsafe(self._leave.set)
         self._thread.join(20)
         self._loop.close()
+
+    def hold(self) -> None:
+        """Answer nothing from now on."""
+        self._loop.call_soon_threadsafe(self._go.clear)
+
+    def let_go(self) -> None:
+        self._loop.call_soon_threadsafe(self._go.set)
 
     async def _live(self) -> None:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -79,6 +89,9 @@ class Instance:
                     status = self.health
                 else:
                     self.served += 1
+                    self.held += 1
+                    await self._go.wait()
+                    self.held -= 1
                     status = self.status
                 head_lines = f"HTTP/1.1 {status} It is\r\ncontent-length: {len(self.name)}\r\n\r\n"
                 writer.write((head_lines + self.name).encode())
@@ -106,7 +119,11 @@ class Visitor:
     def status(self, path: str = "/", **headers: str) -> int:
         return self.get(path, **headers)[0]
 
-    def pid(self, pids: list[int]) -> int:
+    def begin(self, path: str) -> None:
+        """Ask and do not wait for the answer; this visitor can ask no more."""
+        self._connection.request("GET", path)
+
+    def owner(self, pids: list[int]) -> int:
         """The worker at the other end; it has answered before."""
         sock = self._connection.sock
         assert sock is not None
@@ -186,28 +203,20 @@ class Serving(Gateway):
 
     # -- visiting ------------------------------------------------------------------------------
 
-    def visitor(self) -> Visitor:
-        visitor = Visitor(self)
-        self._visitors.callback(visitor.close)
-        return visitor
-
     def visitors(self) -> dict[int, Visitor]:
-        """One client for each worker, by its pid. The kernel chooses, so some are sent away."""
-        pids = self.worker_pids()
-        found: dict[int, Visitor] = {}
+        """One client for each worker, by its pid."""
+        return {pid: self.visitor_of(pid) for pid in self.worker_pids()}
+
+    def visitor_of(self, pid: int) -> Visitor:
+        """A client with this worker. The kernel chooses, so others are sent away."""
         for _ in range(200):
             visitor = Visitor(self)
             visitor.status("/where")
-            pid = visitor.pid(pids)
-            if pid in found or not pid:
-                visitor.close()
-                continue
-            found[pid] = visitor
-            self._visitors.callback(visitor.close)
-            if len(found) == len(pids):
-                break
-        assert len(found) == len(pids), f"{sorted(found)} of {sorted(pids)}"
-        return found
+            if visitor.owner([pid]) == pid:
+                self._visitors.callback(visitor.close)
+                return visitor
+            visitor.close()
+        raise AssertionError(f"no connection reaches worker {pid}")
 
 
 @contextmanager

@@ -322,7 +322,7 @@ def test_a_level_is_set_by_hand_in_every_worker(gateway: Serving, visitors: list
             'no flag named "tipps"; did you mean "tips"?',
         ),
         ("/api/flags", {"name": "tips", "share": -1}, "-1"),
-        ("/api/flags", {"name": "tips", "share": 0, "hold": "0s"}, "0s"),
+        ("/api/flags", {"name": "tips", "share": 0, "hold": "0s"}, "for no time"),
         ("/api/degrade", {"level": 9}, "no level 9; the highest is 3"),
         ("/api/degrade", {"level": -1}, "no level -1"),
         ("/api/breakers", {"name": "users", "do": "explode"}, ""),
@@ -379,7 +379,7 @@ def test_services_say_which_instance_was_put_out_for_its_answers(
     bad.status = 200
     assert bodies(visitors, "/watched/", 4) == {"good"}
     why = service(gateway, "watched")[bad.url]["why_out"]
-    assert "3 failures in a row" in why
+    assert "3 errors in a row" in why
     done = gateway.command("explain", "GET", "/watched/", "--live")
     assert f"{bad.url} is out in 2 of 2 workers: " in done.stdout
 
@@ -398,7 +398,7 @@ def test_explain_says_at_once_what_was_ordered_a_moment_ago(
 
 def test_limits_are_told_over_all_workers(gateway: Serving, visitors: list[Visitor]):
     def said() -> dict[str, Any]:
-        (found,) = [row for row in gateway.ask("/api/limits") if row["id"] == "route/limited:who"]
+        (found,) = [row for row in gateway.ask("/api/limits") if row["id"] == "route/limited/who"]
         assert isinstance(found, dict)
         return found
 
@@ -411,4 +411,4 @@ def test_limits_are_told_over_all_workers(gateway: Serving, visitors: list[Visit
     after = said()
     assert after["allowed"] - before["allowed"] == 3
     assert after["refused"] - before["refused"] == 3
-    assert after["keys"] >= 1
+    assert after["keys"] - before["keys"] == 1

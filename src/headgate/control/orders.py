@@ -73,6 +73,7 @@ class Orders:
                 raise _unknown(f"service of {route}'s split", part, parts)
         if source == target:
             raise OrderRefused("source and target are the same service")
+        _check_share(share)
         order = {
             "what": "split",
             "id": split.id,
@@ -91,6 +92,9 @@ class Orders:
             known |= {flag for flag, _ in plan.degrade.flags}
         if name not in known:
             raise _unknown("flag", name, sorted(known))
+        if share is not None:
+            _check_share(share)
+        _check_hold(for_s)
         order = {"what": "flag", "name": name, "share": share, "for_s": for_s, "why": why}
         self._tell(order, f"flag {name}")
 
@@ -103,6 +107,7 @@ class Orders:
             raise OrderRefused(
                 f"there is no level {level}; the highest is {len(degrade.levels) - 1}"
             )
+        _check_hold(for_s)
         self._tell({"what": "level", "level": level, "for_s": for_s, "why": why}, "level")
 
     def _tell(self, order: Mapping[str, Any], subject: str) -> None:
@@ -119,6 +124,16 @@ def breaker_names(plan: Plan) -> list[str]:
         else:
             names.extend(f"{service.name} {instance.url}" for instance in service.instances)
     return names
+
+
+def _check_share(share: float) -> None:
+    if not 0.0 <= share <= 1.0:
+        raise OrderRefused(f"{share:g} is no share; write a number from 0 to 1")
+
+
+def _check_hold(for_s: float | None) -> None:
+    if for_s is not None and for_s <= 0.0:
+        raise OrderRefused("what holds for no time has no effect; write a longer `hold`")
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> OrderRefused:

@@ -126,6 +126,9 @@ class AttemptedExchange(Exchange):
             loop = asyncio.get_running_loop()
             self._try_timer = loop.call_later(try_s, self._on_try_timeout)
         self._send_by(service.line_of[member.id], body, end)
+        if traffic.shedder is not None and self.up is not None:
+            # The shedder watches the least delay: one who did not wait is news as well.
+            traffic.shedder.waited(0.0, now)
         if traffic.hedges and self.attempts == 1:
             self._plan_hedge(service, now)
 

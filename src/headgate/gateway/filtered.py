@@ -194,12 +194,20 @@ class FilteredExchange(PolicedExchange):
         self, before: Forward, request: Request, length: int, *, gathers: bool
     ) -> Forward:
         """The request as the filters left it; what they make of equal heads is made once."""
-        fields = tuple(request.headers.raw)
-        variants = self.prep.variants
-        key = (before.authority, before.target, fields)
+        prep, edits = self.prep, self._chain.edits_request
         is_shared = length == before.length and not gathers
+        is_usual = is_shared and request.headers.is_untouched and before is prep.forward
+        if is_usual and prep.edited is not None:
+            return prep.edited
+        fields = tuple(request.headers.fields)
+        if edits is not None:
+            fields = tuple(edits.apply_constant(fields))
+        variants = prep.variants
+        key = (before.authority, before.target, fields)
         if is_shared:
             if fields == before.headers:
+                if is_usual:
+                    prep.edited = before
                 return before
             known = variants.get(key)
             if known is not None:
@@ -215,7 +223,9 @@ class FilteredExchange(PolicedExchange):
             upgrade=before.upgrade,
             te_trailers=before.te_trailers,
         )
-        if is_shared and len(variants) < _VARIANTS:
+        if is_usual:
+            prep.edited = forward
+        elif is_shared and len(variants) < _VARIANTS:
             variants[key] = forward
         return forward
 
@@ -281,7 +291,12 @@ class FilteredExchange(PolicedExchange):
         if head.status == 101:
             super()._take_head(head, body, end)
             return
-        self._respond(head, body, end)
+        chain = self._chain
+        if chain.wants_response or chain.wants_response_body:
+            self._respond(head, body, end)
+        else:
+            self._answered = True
+            super()._take_head(self._edited(head), body, end)
 
     def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
         if self.finished:
@@ -293,14 +308,36 @@ class FilteredExchange(PolicedExchange):
         if self._in is not None:
             self._in.close()
         head, body = reply
-        self._respond(head, body, end=True)
+        chain = self._chain
+        if chain.wants_response or chain.wants_response_body:
+            self._respond(head, body, end=True)
+        else:
+            self._answered = True
+            super().answer((self._edited(head), body))
+
+    def _edited(self, head: ResponseHead) -> ResponseHead:
+        """The head after the constant edits; made once for equal heads."""
+        edits = self._chain.edits_response
+        if edits is None:
+            return head
+        variants = head.variants
+        if variants is None:
+            variants = head.variants = {}
+        known = variants.get(edits)
+        if known is None:
+            fields = tuple(edits.apply_constant(head.headers))
+            known = ResponseHead(head.status, fields, reason=head.reason, length=head.length)
+            if len(variants) >= _VARIANTS:
+                variants.clear()  # those of former plans, most likely
+            variants[edits] = known
+        return known
 
     def _respond(self, head: ResponseHead, body: bytes, end: bool) -> None:
         request = self.request
         if request is None:
             return
         self._answered = True
-        self._head = head
+        self._head = head = self._edited(head)
         length = head.length
         if length < 0 and end and body_follows(request.method, head.status):
             length = len(body)
@@ -475,7 +512,7 @@ class FilteredExchange(PolicedExchange):
 
 def _response_of(head: ResponseHead, response: Response) -> ResponseHead:
     """The response as the filters left it; what they make of equal heads is made once."""
-    fields = tuple(response.headers.raw)
+    fields = tuple(response.headers.fields)
     status, length = response.status, response.length
     if status == head.status and length == head.length and fields == head.headers:
         return head

@@ -163,6 +163,7 @@ class Prepared:
         "_site",
         "attempt_above",
         "deadline_s",
+        "edited",
         "exchange",
         "explanation",
         "forward",
@@ -210,6 +211,8 @@ class Prepared:
         self.trusted_forwarding = False
         self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
         """Begins a request; only routes with filters pay for them."""
+        self.edited: Forward | None = None
+        """`forward` after the filters, when their hooks have only read it."""
         self.variants: dict[tuple[str, str, tuple[Header, ...]], Forward] = {}
         """What filters have made of the request to a service, by the fields they left."""
 

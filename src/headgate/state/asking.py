@@ -192,7 +192,7 @@ class Asking:
             for asked, grant in zip(asks, got, strict=True):
                 if grant.granted and not self._said_since(asked):
                     unwanted.append((asked.rule, Back(asked.ask.key, grant.granted, grant.at)))
-        if False:
+        if unwanted:
             # Whoever answers late is there to hear this, whatever we think of it.
             self._batch(asyncio.get_running_loop()).said.append(unwanted)
 

@@ -203,4 +203,8 @@ def _limits(control: Control) -> list[models.LimitState]:
             )
             for what in ("allowed", "refused", "shadowed", "keys"):
                 known[what] += limit[what]
+    for rule in control.shared.snapshot()["rules"]:
+        if rule["rule"] in found:
+            # Workers remember only what they lease; the home of this machine knows every key.
+            found[rule["rule"]]["keys"] = rule["keys"]
     return [models.LimitState(id=name, **counts) for name, counts in sorted(found.items())]

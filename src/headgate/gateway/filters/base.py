@@ -18,7 +18,7 @@ What an editor must not break:
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -78,18 +78,40 @@ class Headers:
     whoever writes to it answers for what it writes.
     """
 
-    __slots__ = ("raw",)
-
-    raw: list[Header]
+    __slots__ = ("_given", "_own")
 
     def __init__(self, raw: Iterable[Header] = ()) -> None:
-        """Copy `raw`: a head may be cached and shared between requests."""
-        self.raw = list(raw)
+        """Begin with these fields. A head may be shared between requests, so it is copied before
+        the first change; most filters only read, and then there is none."""
+        self._given: tuple[Header, ...] = raw if type(raw) is tuple else tuple(raw)
+        self._own: list[Header] | None = None
+
+    @property
+    def raw(self) -> list[Header]:
+        """The fields, to be changed at will."""
+        own = self._own
+        if own is None:
+            own = self._own = list(self._given)
+        return own
+
+    @raw.setter
+    def raw(self, fields: list[Header]) -> None:
+        self._own = fields
+
+    @property
+    def fields(self) -> Sequence[Header]:
+        """The fields, for reading."""
+        return self._given if self._own is None else self._own
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether they are those that were given, and nobody can have changed them."""
+        return self._own is None
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the first value of `name`."""
         key = name.lower().encode("latin-1")
-        for k, v in self.raw:
+        for k, v in self.fields:
             if k == key:
                 return v.decode("latin-1")
         return default
@@ -97,7 +119,7 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """Return every value of `name`, in order."""
         key = name.lower().encode("latin-1")
-        return [v.decode("latin-1") for k, v in self.raw if k == key]
+        return [v.decode("latin-1") for k, v in self.fields if k == key]
 
     def set(self, name: str, value: str) -> None:
         """Put `value` in place of the first field called `name` and drop any further ones."""
@@ -110,10 +132,9 @@ class Headers:
     def remove(self, name: str) -> None:
         """Drop every field called `name`."""
         key = name.lower().encode("latin-1")
-        raw = self.raw
-        for k, _ in raw:
+        for k, _ in self.fields:
             if k == key:
-                raw[:] = [pair for pair in raw if pair[0] != key]
+                self.raw[:] = [pair for pair in self.raw if pair[0] != key]
                 return
 
     def rename(self, old: str, new: str) -> None:
@@ -136,21 +157,21 @@ class Headers:
 
     def items(self) -> Iterator[tuple[str, str]]:
         """Yield name and value of each field, in order."""
-        for k, v in self.raw:
+        for k, v in self.fields:
             yield k.decode("latin-1"), v.decode("latin-1")
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
         key = name.lower().encode("latin-1")
-        return any(k == key for k, _ in self.raw)
+        return any(k == key for k, _ in self.fields)
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self.fields)
 
     def __repr__(self) -> str:
         """Name the fields but not their values, which may be secrets."""
-        return f"Headers({[k.decode('latin-1') for k, _ in self.raw]})"
+        return f"Headers({[k.decode('latin-1') for k, _ in self.fields]})"
 
 
 @dataclass(slots=True)

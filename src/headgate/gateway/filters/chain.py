@@ -9,6 +9,8 @@ into a coroutine, which the caller awaits. What an editor must not break:
 - Requests go through the filters in file order, responses in the reverse order.
 - A Reply ends its phase: later hooks of the phase are not called. From a body hook it is a proper
   answer only when the body was gathered; the caller knows.
+- Header edits with constant values are no hooks but part of the chain: the last thing that happens
+  to a request, the first that happens to a response.
 - When one filter wants a whole body, the body is gathered once for all of them, within the
   smallest of the bounds asked for; a streaming filter then sees a single, last chunk.
 """
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from types import MethodType
 
 from headgate.gateway.filters.base import Filter, Outcome, Reply, Request, Response
+from headgate.gateway.filters.headers import Edits, RequestHeaders, ResponseHeaders
 
 HeadAnswer = Reply | Awaitable[Reply | None] | None
 BodyAnswer = bytes | Reply | Awaitable[bytes | Reply]
@@ -43,6 +46,11 @@ class Chain:
     request_body_max: int | None = None
     """None: request bodies stream through the hooks. N: gather them first, up to N bytes."""
     response_body_max: int | None = None
+    edits_request: Edits | None = None
+    """Header edits that depend on nothing but the fields, made after the request hooks: what they
+    come to is kept with the head, and no hook is called for them."""
+    edits_response: Edits | None = None
+    """The same for responses, made before the response hooks."""
     wants_request: bool = False
     wants_request_body: bool = False
     wants_response: bool = False
@@ -107,7 +115,18 @@ def build_chain(filters: Iterable[Filter]) -> Chain | None:
     end = _overridden(backward, "on_end")
     if not (request or request_body or response or response_body or end):
         return None
+    edits_request = edits_response = None
+    last = request[-1] if request else None
+    if isinstance(last, RequestHeaders) and last.edits.is_constant:
+        edits_request = last.edits
+        request.pop()
+    first = response[0] if response else None
+    if isinstance(first, ResponseHeaders) and first.edits.is_constant:
+        edits_response = first.edits
+        response.pop(0)
     return Chain(
+        edits_request=edits_request,
+        edits_response=edits_response,
         request=tuple(f.on_request for f in request),
         request_body=tuple(f.on_request_body for f in request_body),
         response=tuple(f.on_response for f in response),
