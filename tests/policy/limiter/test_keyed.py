@@ -202,10 +202,20 @@ def test_sweeping_changes_no_answer(algorithm, seed):
 
 
 def test_fewer_max_keys_take_effect_as_new_keys_come():
-    limiter = make(LimitRules(limit=5, period_s=1e6, max_keys=1_000))
-    for number in range(1_000):
+    limiter = make(LimitRules(limit=5, period_s=1e6, max_keys=4_000))
+    for number in range(4_000):
         limiter.hit(number, 5.0)
     limiter.take_rules(LimitRules(limit=5, period_s=1e6, max_keys=100), 5.0)
-    for number in range(1_000, 1_200):
+    for number in range(4_000, 4_200):
         limiter.hit(number, 5.0)
-    assert len(limiter) < 1_000
+    assert len(limiter) < 4_000
+
+
+def test_after_a_reload_what_has_run_out_still_makes_room_first():
+    limiter = make(LimitRules(limit=10, period_s=1.0, max_keys=80))
+    limiter.take_rules(LimitRules(limit=10, period_s=100.0, max_keys=80), 1_000.0)
+    for number in range(40):
+        limiter.hit(f"old {number}", 1_000.0)
+    for number in range(100):
+        limiter.hit(f"new {number}", 1_050.0)
+    assert limiter.snapshot(1_050.0).evicted <= 20

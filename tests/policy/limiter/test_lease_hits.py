@@ -137,11 +137,18 @@ def test_held_tokens_come_back_when_the_rest_is_refused():
 
 def test_a_cost_above_the_limit_does_not_bother_the_home():
     leased, home = pair()
-    for _ in range(2):
-        verdict = leased.hit("key", 100.0, 1_001)
-        assert isinstance(verdict, Verdict)
-        assert (verdict.allowed, verdict.retry_after_s) == (False, inf)
-        warm(leased, home)
+    verdict = leased.hit("key", 100.0, 1_001)
+    assert verdict == Verdict(False, 1_000, 1_000, 0.0, inf)
+    now = warm(leased, home)
+    verdict = leased.hit("key", now, 1_001)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.allowed, verdict.retry_after_s) == (False, inf)
+    look = leased.peek("key", now, 1_001)
+    assert (look.allowed, look.remaining, look.reset_s) == (
+        verdict.allowed,
+        verdict.remaining,
+        verdict.reset_s,
+    )
 
 
 def test_a_cost_of_nothing_is_a_look_and_a_negative_one_a_broken_call():
@@ -156,6 +163,9 @@ def test_a_cost_of_nothing_is_a_look_and_a_negative_one_a_broken_call():
     assert verdict.allowed
     assert verdict.remaining < 1_000
     assert leased.snapshot(now).unspent == before
+    left = leased.peek("key", now).remaining
+    assert leased.peek("key", now, left).allowed
+    assert not leased.peek("key", now, left + 1).allowed
     with pytest.raises(ValueError, match="negative"):
         leased.hit("key", now, -1)
 
@@ -197,6 +207,19 @@ def test_a_refusal_is_remembered_for_a_ttl_at_most():
         hit(leased, home, "key", 100.0)
     assert isinstance(leased.hit("key", 101.9), Verdict)
     assert isinstance(leased.hit("key", 102.0), Ask)
+
+
+def test_where_leases_are_large_a_refusal_lasts_until_half_of_one_is_there():
+    leased, home = pair(LimitRules(limit=1_000, period_s=10.0), LeaseRules(share=0.2))
+    assert leased.snapshot(100.0).largest == 200
+    hit(leased, home, "key", 100.0)
+    home.grant("key", 999, 999, "another", 100.0)
+    # Half a ttl, in which 50 refill; half a lease would be 100.
+    assert hit(leased, home, "key", 100.0).retry_after_s == pytest.approx(0.5)
+    verdict = leased.hit("key", 100.49)
+    assert isinstance(verdict, Verdict)
+    assert verdict.retry_after_s == pytest.approx(0.01)
+    assert isinstance(leased.hit("key", 100.51), Ask)
 
 
 def test_a_smaller_hit_may_pass_where_a_larger_was_refused():

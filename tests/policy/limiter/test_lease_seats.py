@@ -238,6 +238,25 @@ def test_a_full_home_refuses_new_keys_and_believes_what_is_held():
     assert len(home) == 3
 
 
+def test_senseless_rules_do_not_replace_sensible_ones():
+    leased, home = pair(limit=4)
+    rules = LimitRules(limit=0, algorithm="concurrency")
+    with pytest.raises(ValueError, match="limit=0"):
+        leased.take_rules(rules, LeaseRules(), 100.0)
+    with pytest.raises(ValueError, match="limit=0"):
+        home.take_rules(rules, 100.0)
+    assert leased.rules.limit == home.rules.limit == 4
+
+
+def test_nothing_is_given_back_where_nothing_is_spare():
+    leased, home = pair(limit=10, holders=1, share=1.0)
+    hit(leased, home, cost=3)
+    leased.refund("key", 1, 100.0)
+    assert leased.expired(100.0) == []
+    assert [back.n for back in leased.expired(100.1)] == [1]
+    assert leased.expired(100.2) == []
+
+
 def test_a_lower_limit_lends_nothing_until_enough_have_left():
     leased, home = pair(limit=4)
     assert hit(leased, home, cost=4).allowed

@@ -214,6 +214,8 @@ def test_a_refund_never_lifts_above_full(algorithm):
     limiter.hit("key", 0.0, 2)
     limiter.refund("key", 1_000, 0.0)
     assert limiter.peek("key", 0.0).remaining == 4
+    limiter.hit("key", 0.0, 2)
+    limiter.refund("key", 2, 0.0)
     assert len(limiter) == 0
     assert sum(limiter.hit("key", 0.0).allowed for _ in range(9)) == 4
 
@@ -234,10 +236,11 @@ def test_a_debt_is_one_limit_at_most(algorithm):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_cleared_key_is_full(algorithm):
     limiter = make(LimitRules(limit=4, period_s=60.0, algorithm=algorithm))
-    limiter.hit("key", 59.0, 4)
-    limiter.hit("key", 61.0, 4)
+    limiter.hit("key", 59.0, 1)
+    limiter.hit("key", 61.0, 2)
     limiter.clear("key")
     limiter.clear("unknown")
+    assert len(limiter) == 0
     assert limiter.hit("key", 61.0, 4).allowed
 
 
@@ -267,17 +270,22 @@ def test_gcra_and_the_token_bucket_agree(data, start, calls):
 @pytest.mark.parametrize(
     "algorithm, remaining",
     [
-        ("fixed_window", 10),  # the past window's hits count no more, nor does their refund
-        ("sliding_window", 7),  # 6 of the last window at half their weight
-        ("sliding_log", 4),
+        ("fixed_window", 7),  # the past window's hits count no more, nor does their refund
+        ("sliding_window", 4),  # 6 of the last window at half their weight
+        ("sliding_log", 1),
     ],
 )
 def test_a_late_refund_goes_to_where_the_hit_was(algorithm, remaining):
     limiter = make(LimitRules(limit=10, period_s=10.0, algorithm=algorithm))
     limiter.hit("key", 8.0, 8)
     limiter.hit("key", 9.0, 2)
+    limiter.charge("key", 3, 14.0)
     limiter.refund("key", 4, 15.0, at=8.0)
+    limiter.refund("key", 0, 15.0, at=14.0)
+    limiter.refund("key", 9, 15.0, at=2.0 if algorithm != "sliding_window" else -11.0)
     assert limiter.peek("key", 15.0).remaining == remaining
+    limiter.refund("key", 1, 15.0, at=14.0)
+    assert limiter.peek("key", 15.0).remaining == remaining + 1
 
 
 def test_the_log_forgets_the_refunded_hit_and_not_the_newest():
@@ -302,6 +310,16 @@ def test_the_log_is_exact_in_every_stretch_where_the_counter_is_not():
     assert passed["sliding_log"] == 10
     assert passed["fixed_window"] == 20
     assert 10 < passed["sliding_window"] < 20
+
+
+@pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window"])
+def test_where_rounding_makes_the_edge_doubtful_the_window_does_not_begin_twice(algorithm):
+    # The edge, worked out as the product, is at this time; the quotient says it is still ahead.
+    edge = 583074102.0999999
+    limiter = make(LimitRules(limit=3, period_s=0.7, algorithm=algorithm))
+    limiter.hit("key", edge - 0.6, 3)
+    assert not limiter.hit("key", edge).allowed
+    assert limiter.hit("key", edge + 0.71).allowed
 
 
 @pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window"])
@@ -351,6 +369,30 @@ def test_after_reloads_gcra_still_charges_refunds_and_sweeps_by_its_own_clock():
     assert limiter.peek("key", 1_003.0).reset_s == pytest.approx(2.0)
     assert limiter.sweep(1_004.9) == 0
     assert limiter.sweep(1_005.1) == 1
+    limiter.charge("new", 5, 1_006.0)
+    assert limiter.peek("new", 1_006.0).reset_s == pytest.approx(5.0)
+    limiter.charge("new", 1_000, 1_006.0)
+    assert limiter.peek("new", 1_006.0).reset_s == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("algorithm", BY_TIME)
+def test_after_a_reload_the_new_period_counts(algorithm):
+    limiter = make(LimitRules(limit=10, period_s=100.0, algorithm=algorithm))
+    limiter.hit("key", 1_001.0, 3)
+    limiter.take_rules(LimitRules(limit=10, period_s=3.0, algorithm=algorithm), 1_002.0)
+    limiter.hit("key", 1_002.0, 7)
+    assert limiter.peek("key", 1_009.0).remaining == 10
+
+
+@pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window"])
+def test_a_window_that_had_ended_before_a_reload_is_past(algorithm):
+    limiter = make(LimitRules(limit=10, period_s=10.0, algorithm=algorithm))
+    limiter.hit("key", 101.0, 6)
+    limiter.take_rules(LimitRules(limit=10, period_s=60.0, algorithm=algorithm), 135.0)
+    assert limiter.peek("key", 135.0).remaining == 10
+    limiter.hit("key", 135.0)
+    reset_s = 45.0 if algorithm == "fixed_window" else 105.0
+    assert limiter.peek("key", 135.0).reset_s == pytest.approx(reset_s)
 
 
 @pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window"])

@@ -46,6 +46,8 @@ def test_all_are_charged_when_all_agree():
     assert left(rules, ["x", "y"]) == [4, 1]
     assert decision.tightest == 1
     assert decision.verdict is decision.verdicts[1]
+    decision = decided(RuleSet([Rule("a", limiter(5))]).hit(["x"], 5.0))
+    assert decision.verdict is decision.verdicts[0]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -103,6 +105,13 @@ def test_a_rule_that_does_not_apply_is_left_out():
     assert nothing.allowed
     assert (nothing.tightest, nothing.verdict) == (-1, None)
     assert decided(RuleSet([]).hit([], 5.0)).allowed
+
+
+def test_keys_and_costs_are_by_rule():
+    rules = RuleSet([Rule("a", limiter(5)), Rule("b", limiter(3))])
+    for keys, costs in ((["x"], None), (["x", "y", "z"], None), (["x", "y"], [1])):
+        with pytest.raises(ValueError, match="2 rules"):
+            rules.hit(keys, 5.0, costs)
 
 
 def test_a_shadow_counts_and_never_refuses():

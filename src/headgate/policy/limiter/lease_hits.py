@@ -222,7 +222,7 @@ class LeasedHits(Leased):
     def _short(self, key: Hashable, purse: _Purse, now: float, cost: int) -> Verdict | Ask:
         """The lease does not cover the hit."""
         if cost > self._capacity:
-            return Verdict(False, self._capacity, purse.tokens, max(0.0, purse.reset_at - now), inf)
+            return self.peek(key, now, cost)
         if now < purse.refused_until and cost >= purse.refused_cost:
             return self._still_refused(purse, now)
         if now < self._alone_until:
@@ -317,7 +317,10 @@ class LeasedHits(Leased):
             purse.ends = ask.at + self._lease.ttl_s
             if self._ends_with_window:  # it ended no sooner, for the home looked after we asked
                 purse.ends = min(purse.ends, ask.at + reset_s)
-        return self._answer(ask, grant, served, purse.tokens)
+        verdict = self._answer(ask, grant, served, purse.tokens)
+        if not served:
+            verdict.retry_after_s = purse.retry_at - now
+        return verdict
 
     def _answer(self, ask: Ask, grant: Grant, served: bool, tokens: int) -> Verdict:
         left = tokens + grant.remaining
