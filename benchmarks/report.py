@@ -11,7 +11,15 @@ from typing import Any
 
 from benchmarks.peers import PEERS
 from benchmarks.plots import draw_latency, draw_memory, draw_throughput
-from benchmarks.report_extra import chaos_section, memory_section, memory_verdicts, slow_section
+from benchmarks.report_extra import (
+    chaos_section,
+    memory_section,
+    memory_verdicts,
+    slow_section,
+    toolkit_section,
+    toolkit_verdicts,
+    weather_section,
+)
 from benchmarks.scenarios import SCENARIOS, Claim, Scenario
 
 HEADGATE = "headgate"
@@ -156,6 +164,8 @@ def write_report(results: Mapping[str, Any], output: Path, extras: Path) -> None
         result.judge(claim) for result in found.values() for claim in result.scenario.claims
     ]
     verdicts += [Verdict(*row) for row in memory_verdicts(memory)]
+    toolkit = _load(extras / "toolkit.json")
+    verdicts += [Verdict(*row) for row in toolkit_verdicts(toolkit)]
     parts = [_head(results), _verdicts(verdicts)]
     throughput = {
         result.scenario.title: {
@@ -194,6 +204,8 @@ def write_report(results: Mapping[str, Any], output: Path, extras: Path) -> None
         for section in (
             slow_section(_load(extras / "slow_clients.json")),
             chaos_section(_load(extras / "chaos.json")),
+            weather_section(_load(extras / "weather.json")),
+            toolkit_section(toolkit),
         )
         if section
     ]

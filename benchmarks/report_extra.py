@@ -1,4 +1,4 @@
-"""The report's sections on memory, slow clients and chaos, from their own results files."""
+"""The report's sections on memory, slow clients, chaos and the toolkit, from their own results."""
 
 from __future__ import annotations
 
@@ -109,3 +109,62 @@ def chaos_section(found: Mapping[str, Any] | None) -> str:
 {found["kill_every"]:g} s ({found["kills"]} in all): {found["requests"]:,} requests of the watching \
 client, failed: {causes or "none"}. Requests in flight in a killed worker are lost with it; \
 {verdict}."""
+
+
+def toolkit_verdicts(toolkit: Mapping[str, Any] | None) -> list[_Row]:
+    """N5's rows of the table of claims."""
+    return [
+        (
+            "N5",
+            "The toolkit, per call",
+            claim["claim"],
+            f"{claim['added_ns'] / 1000:.2f} us",
+            bool(claim["holds"]),
+        )
+        for claim in (toolkit or {}).get("claims", ())
+    ]
+
+
+def toolkit_section(toolkit: Mapping[str, Any] | None) -> str:
+    """What each primitive adds to a call, beside the libraries that people use."""
+    if not toolkit:
+        return ""
+    versions = ", ".join(f"{name} {text}" for name, text in toolkit["versions"].items())
+    lines = [
+        "## The toolkit beside its peers",
+        "",
+        "What `headgate.resilience` and others add to one call that succeeds, median of "
+        f"{toolkit['repeats']} repeats with the lowest and highest in brackets, all in one run "
+        f"(`make bench-toolkit`, {toolkit['date']}, Python {toolkit['python']}): {versions}.",
+        "",
+        "| | | added ns | to Headgate |",
+        "|---|---|---:|---:|",
+    ]
+    last = ""
+    for row in toolkit["results"]:
+        what = row["primitive"] if row["primitive"] != last else ""
+        last = row["primitive"]
+        spread = f"{row['added_ns']:,.0f} ({row['low_ns']:,.0f}-{row['high_ns']:,.0f})"
+        lines.append(f"| {what} | {row['contender']} | {spread} | {row['ratio']:.1f} |")
+    return "\n".join(lines)
+
+
+def weather_section(weather: Mapping[str, Any] | None) -> str:
+    """What became of requests while instances failed."""
+    if not weather:
+        return ""
+    failed, asked = weather["failed"], weather["requests"]
+    return "\n".join(
+        [
+            "## Instances that fail, under load",
+            "",
+            f"Four instances at {weather['rate']:g} requests/s; one of them is killed, frozen, slow, "
+            "and so on, for a while each (`make chaos`). Idempotent requests that failed: "
+            f"{failed['without']:,} of {asked['without']:,} without policies, {failed['with']:,} of "
+            f"{asked['with']:,} with them.",
+            "",
+            "![Success and p99 over time](images/weather.svg)",
+            "",
+            weather["table"],
+        ]
+    )

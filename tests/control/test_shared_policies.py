@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,28 @@ def alternately(visitors: list[Visitor], times: int, path: str, who: str) -> lis
     return [visitor.status(path, x_who=who) for _ in range(times) for visitor in visitors]
 
 
+def wait_shared(visitors: list[Visitor]) -> None:
+    """Until each worker may allow the whole limit: for a moment after control has come, each still
+    decides alone.
+    """
+    tried = count()
+
+    def all_pass(visitor: Visitor) -> bool:
+        seen = alternately([visitor], TEN, "/limited/", f"try {next(tried)}")
+        return seen == [200] * TEN
+
+    for visitor in visitors:
+        wait_until(partial(all_pass, visitor))
+
+
+def ask_until(visitor: Visitor, what: Callable[[], bool]) -> None:
+    def asked() -> bool:
+        visitor.get()
+        return what()
+
+    wait_until(asked)
+
+
 def out(gateway: Serving, service: str) -> list[dict[str, str]]:
     """By worker: which instances are out, and why."""
     return [worker["services"][service]["out"] for worker in gateway.policies().values()]
@@ -56,15 +80,16 @@ def out(gateway: Serving, service: str) -> list[dict[str, str]]:
 
 def test_two_workers_allow_exactly_the_limit_whoever_is_asked(tmp_path: Path):
     routes = [limited("5/24h", algorithm, algorithm=algorithm) for algorithm in ALGORITHMS]
-    with serving(tmp_path, routes=[*routes, limited("5/min")]) as gateway:
+    with serving(tmp_path, routes=[*routes, limited(), limited("5/min", "minute")]) as gateway:
         visitors = list(gateway.visitors().values())
+        wait_shared(visitors)
         for algorithm in ALGORITHMS:
             for who, asked in (("both", visitors), ("one", visitors[:1]), ("two", visitors[1:])):
                 seen = alternately(asked, 12 // len(asked), f"/{algorithm}/", who)
                 assert seen.count(200) == 5, (algorithm, who, seen)
                 assert seen[:5] == [200] * 5, (algorithm, who, seen)
                 assert set(seen[5:]) == {429}
-        seen = alternately(visitors, 5, "/limited/", "minute")
+        seen = alternately(visitors, 5, "/minute/", "both")
         assert seen.count(200) == 5
 
 
@@ -72,6 +97,7 @@ def test_limits_go_on_while_control_is_gone_and_come_back(tmp_path: Path):
     """Each worker spends its own share then, and what was spent counts when control is back."""
     with serving(tmp_path, routes=[limited()]) as gateway:
         visitors = list(gateway.visitors().values())
+        wait_shared(visitors)
         assert alternately(visitors, 2, "/limited/", "before").count(200) == 4
         control = gateway.control_pid()
         # Stopped before it is killed: its successor would be there too soon.
@@ -81,23 +107,12 @@ def test_limits_go_on_while_control_is_gone_and_come_back(tmp_path: Path):
             assert seen == [200] * 5 + [429] * 5, seen
         os.kill(control, signal.SIGKILL)
         wait_until(lambda: gateway.control_pid() not in {0, control})
-        wait_shared_again(visitors)
+        wait_shared(visitors)
         # Both have told the new one what they spent alone.
         assert set(alternately(visitors, TEN, "/limited/", "anna")) == {429}
         gateway.wait_linked()
         seen = alternately(visitors, TEN, "/limited/", "clara")
         assert seen.count(200) == TEN, seen
-
-
-def wait_shared_again(visitors: list[Visitor]) -> None:
-    """Until one worker may allow the whole limit."""
-    tried = iter(range(10_000))
-    for visitor in visitors:
-        wait_until(
-            lambda visitor=visitor: (
-                alternately([visitor], TEN, "/limited/", f"try {next(tried)}") == [200] * TEN
-            )
-        )
 
 
 def test_no_request_is_lost_when_control_is_killed(tmp_path: Path):
@@ -118,8 +133,8 @@ def test_no_request_is_lost_when_control_is_killed(tmp_path: Path):
                 wait_until(gateway.control_pid)
                 control, asked = gateway.control_pid(), len(seen)
                 os.kill(control, signal.SIGKILL)
-                wait_until(lambda: gateway.control_pid() not in {0, control})  # noqa: B023
-                wait_until(lambda: len(seen) > asked + 50)  # noqa: B023
+                wait_until(lambda: gateway.control_pid() not in {0, control})
+                wait_until(lambda: len(seen) > asked + 50)
                 gateway.wait_linked()
         finally:
             stop.set()
@@ -135,15 +150,17 @@ def test_seats_that_a_killed_worker_had_are_free(tmp_path: Path, instance: Insta
         "to": "users",
         "limit": {"concurrency": 2, "by": "route", "name": "seats"},
     }
-    with serving(tmp_path, services={"users": {"instances": [instance.url]}}, routes=[route]) as g:
+    services = {"users": {"instances": [instance.url]}}
+    with serving(tmp_path, services=services, routes=[route, limited()]) as g:
         visitors = g.visitors()
+        wait_shared(list(visitors.values()))
         (first, holder), (second, asker) = visitors.items()
         more = g.visitor_of(first)
         instance.hold()
-        waiting = [holder.begin("/a"), more.begin("/b")]
+        holder.begin("/a")
+        more.begin("/b")
         wait_until(lambda: instance.held == 2)
         assert asker.status("/c") == 429
-        assert waiting
         g.kill_worker(first)
         instance.let_go()
         wait_until(lambda: asker.status("/d") == 200)
@@ -201,7 +218,7 @@ def test_an_instance_that_one_worker_puts_out_is_out_in_the_others(
     with serving(tmp_path, services=services) as gateway:
         first, second = gateway.visitors().values()
         other.status = 500
-        wait_until(lambda: first.status() and all(out(gateway, "users")))
+        ask_until(first, lambda: all(out(gateway, "users")))
         served = other.served
         assert {second.get()[1] for _ in range(10)} == {"one"}
         assert other.served == served
@@ -297,9 +314,10 @@ def test_a_reload_keeps_counts_breakers_and_ejections(
 
     with serving(tmp_path, **config("10/24h", "10min")) as gateway:
         first, second = visitors = list(gateway.visitors().values())
+        wait_shared(visitors)
         assert alternately(visitors, TEN, "/limited/", "anna").count(200) == TEN
         other.status = 500
-        wait_until(lambda: first.status() and all(out(gateway, "users")))
+        ask_until(first, lambda: all(out(gateway, "users")))
         instance.status = 500
         assert [first.status("/shaky") for _ in range(5)] == [500] * 5
         instance.status = other.status = 200

@@ -371,9 +371,12 @@ def test_services_say_which_instance_was_put_out_for_its_answers(
     bad = instances["bad"]
     bad.status = 500
     first = visitors[0]  # the other worker hears of it
-    wait_until(
-        lambda: first.get("/watched/") and service(gateway, "watched")[bad.url]["workers_out"] == 2
-    )
+
+    def is_out() -> bool:
+        first.get("/watched/")
+        return bool(service(gateway, "watched")[bad.url]["workers_out"] == 2)
+
+    wait_until(is_out)
     bad.status = 200
     assert bodies(visitors, "/watched/", 4) == {"good"}
     why = service(gateway, "watched")[bad.url]["why_out"]

@@ -71,7 +71,7 @@ class News:
 
     def breaker_changed(self, name: str, moved: Transition) -> None:
         board = self._board()
-        if board is not None and moved.after == "open" and moved.by == "calls":
+        if board is not None and moved.after == "open" and moved.by in ("calls", "clock"):
             board.publish("breaker", {"name": name, "for_s": moved.for_s, "why": moved.why})
 
     def ejected(self, service: str, news: Ejected) -> None:
