@@ -200,10 +200,15 @@ def test_the_later_message_holds_whatever_the_wall_clock_did():
             await until(lambda: heard == [1])
             shared.publish("t", {"n": 2}, retain="a")
             await until(lambda: heard == [1, 2])
-            two.hub.publish("t", {"n": 3}, retain="a")
+            two.worker.send("shared_news", topic="t", retain="a", message={"n": 3}, version=5)
             async with linked(shared, "three") as three:
                 late = ears(three.hub)
                 await until(lambda: late == [3])
+                await until(lambda: one.hub.snapshot(0.0).heard == 2)
+        after = Shared()
+        async with linked(after, "two", two.hub), linked(after, "one", one.hub) as one:
+            await here(one)
+            assert ears(after) == [3]  # not 2, which the other offered
 
     asyncio.run(main())
 

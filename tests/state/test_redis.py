@@ -214,6 +214,28 @@ def test_frozen_it_costs_one_deadline_once_and_what_it_granted_too_late_is_given
     run(main)
 
 
+def test_who_asks_while_a_batch_is_on_its_way_is_told_with_it_and_asks_nobody(
+    redis_server: RedisServer,
+):
+    async def main() -> None:
+        async with shared(redis_server) as home:
+            await take(home, 10)
+            redis_server.freeze()
+            first = asyncio.ensure_future(take(home, 20))
+            await asyncio.sleep(0.01)
+            later = asyncio.ensure_future(take(home, 30))
+            home.give_back([("r", Back("k", 5, 0.0))])
+            done, _ = await asyncio.wait([first, later])
+            assert all(isinstance(task.exception(), HomeAway) for task in done)
+            redis_server.thaw()
+            await until(lambda: not home.is_away)
+            said = home.snapshot(time.monotonic())
+            assert (said.timed_out, said.late) == (1, 1)
+            assert await used(home) in (4, 5)  # of the first ten; one refills in 3.6 s
+
+    run(main)
+
+
 def test_frozen_for_long_the_connection_is_given_up_and_a_new_one_found(redis_server: RedisServer):
     async def main() -> None:
         async with shared(redis_server) as home:
@@ -362,6 +384,13 @@ def test_a_place_is_called_without_its_password(url: str, text: str):
     assert ":p@" not in repr(place)
 
 
+def test_foreign_words_that_quote_a_password_are_cleaned():
+    place = place_of("redis://u:p%40ss@localhost?sentinel_password=other", 1.0)
+    error = OSError("no luck with p%40ss,\n p@ss or other  script: 5f, on @user_script:1")
+    assert place.words(error) == "no luck with ***, *** or ***"
+    assert place.words(OSError()) == "OSError"
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -497,8 +526,8 @@ def test_on_a_cluster_each_key_finds_its_node(tmp_path: Path):
             names = [f"key-{n}" for n in range(40)]
             asks = [
                 LimitAsk(rule, LARGE, Ask(name, n, n))
+                for rule in ("r", "s")  # keys of one node are apart
                 for n, name in enumerate(names, 1)
-                for rule in ("r", "s")
             ]
             grants = await home.take(asks)
             assert [grant.granted for grant in grants] == [ask.ask.want for ask in asks]

@@ -47,7 +47,14 @@ class Affinity:
         wall = time.time()  # noqa: TID251 - a cookie lives in wall time
         named = self._signer.read(value, wall)
         member = self._members.get(named) if named is not None else None
-        if member is None or not member.usable or not member.weight or member in ex.tried:
+        if (
+            member is None
+            or member.index < 0  # a reload has removed it
+            or not member.usable
+            or not member.weight
+            or member.drained
+            or member in ex.tried
+        ):
             return None
         return member
 

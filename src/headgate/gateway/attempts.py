@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.errors import UpstreamFailed
 from headgate.gateway import problem
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import PENDING_MAX, Exchange
 from headgate.gateway.side import Hedge
+from headgate.gateway.traffic import ELSEWHERE_MAX
 from headgate.policy.answers import Rejected
 from headgate.policy.hops import ATTEMPT, DEADLINE, NO_RETRY, format_deadline
 from headgate.policy.retry import parse_retry_after, wait_before
@@ -46,10 +47,10 @@ if TYPE_CHECKING:
     from headgate.policy.breaker import Breaker, Permit
     from headgate.wire.message import Header
 
-_ELSEWHERE_MAX: Final = 3
-"""Instances to try for a request that reached none of them, without any retry policy."""
 _FALLBACK_FOR: Final = {"timeout": "timeout", "queue_full": "full", "queue_timeout": "full"}
 _SHORT_S: Final = 2.0
+_EARLY_S: Final = 0.003
+"""How much before its time a timer may fire: uvloop counts in whole milliseconds."""
 _QUEUE_KINDS: Final = frozenset({"queue_full", "queue_timeout"})
 
 
@@ -103,12 +104,19 @@ class AttemptedExchange(Exchange):
         if service.is_plain and self.traffic.is_plain and self.prep.deadline_s is None:
             super()._dispatch(body, end)
             return
+        if body:
+            # What is held goes along, so an attempt that fails at once has lost nothing of it.
+            self._hold(body)
         now = monotonic()
         self.attempts += 1
         if self.attempts == 1:
             self._set_out(service, now)
+        self.waits_since = 0.0
         self._attempt_at = now
         self._is_judged = False
+        if now >= self.expires_at:
+            self._no_attempt(UpstreamFailed("timeout", service.name))
+            return
         member = service.pick(self, now)
         if member is None:
             self._no_attempt(UpstreamFailed("no_instance", service.name))
@@ -119,13 +127,9 @@ class AttemptedExchange(Exchange):
         self.member = member
         service.group.started(member)
         traffic = self.traffic
-        expires_at = self.expires_at
-        if traffic.per_try_s != inf or expires_at - now < _SHORT_S:
-            # The wheel that watches connections is too coarse for these.
-            try_s = max(min(traffic.per_try_s, expires_at - now), 0.0)
-            loop = asyncio.get_running_loop()
-            self._try_timer = loop.call_later(try_s, self._on_try_timeout)
-        self._send_by(service.line_of[member.id], body, end)
+        if traffic.per_try_s != inf or self.expires_at - now < _SHORT_S:
+            self._time_try(now)
+        self._send_by(service.line_of[member.id], b"", end)
         if traffic.shedder is not None and self.up is not None:
             # The shedder watches the least delay: one who did not wait is news as well.
             traffic.shedder.waited(0.0, now)
@@ -133,11 +137,24 @@ class AttemptedExchange(Exchange):
             self._plan_hedge(service, now)
 
     def on_connected(self, up: Upstream) -> None:
-        shedder = self.traffic.shedder
-        if shedder is not None and self.waits_since:
+        waited_since = self.waits_since
+        if waited_since:
             now = monotonic()
-            shedder.waited(now - self.waits_since, now)
+            self.connect_s = now - waited_since
+            self.waits_since = 0.0
+            shedder = self.traffic.shedder
+            if shedder is not None:
+                shedder.waited(now - waited_since, now)
         super().on_connected(up)
+
+    def _time_try(self, now: float) -> None:
+        """End the attempt in time; the wheel that watches connections is too coarse for this."""
+        traffic = self.traffic
+        if traffic.per_try_s == inf and self.expires_at - now >= _SHORT_S:
+            return
+        ends_at = min(self._attempt_at + traffic.per_try_s, self.expires_at)
+        loop = asyncio.get_running_loop()
+        self._try_timer = loop.call_later(max(ends_at - now, 0.0), self._on_try_timeout)
 
     def _set_out(self, service: ServiceRuntime, now: float) -> None:
         """What is settled with the first attempt and holds for all of them."""
@@ -163,6 +180,24 @@ class AttemptedExchange(Exchange):
         elif self._replay is not None:
             self._replay.append(data)
 
+    def _rewind(self) -> None:
+        """The next attempt sends the body from its beginning."""
+        replay = self._replay
+        if not replay:
+            return
+        self._pending = list(replay)
+        self._pending_bytes = self._replay_bytes
+        # As `_hold` would have left it, whatever the last instance said of its own pace.
+        if self._pending_bytes > PENDING_MAX:
+            self.down.pause()
+        else:
+            self.down.resume()
+
+    def on_request_end(self, trailers: Sequence[Header] = ()) -> None:
+        if trailers and self._replay is not None:
+            self.trailers_in = trailers
+        super().on_request_end(trailers)
+
     def take_permit(self, breaker: Breaker, permit: Permit) -> None:
         self._breaker = breaker
         self._permit = permit
@@ -183,6 +218,9 @@ class AttemptedExchange(Exchange):
         if self.finished or self.response_started or self._is_judged:
             return
         name = self.instance or ""
+        now = monotonic()
+        if 0.0 < self.expires_at - now < _EARLY_S:
+            self.expires_at = now
         self._let_go()
         self.on_upstream_failed(UpstreamFailed("timeout", f"{name}: per try"))
 
@@ -194,6 +232,10 @@ class AttemptedExchange(Exchange):
         if self._try_timer is not None:
             self._try_timer.cancel()
             self._try_timer = None
+        if self._timer is not None:
+            # That of a hedge: nothing else can wait while an attempt is under way.
+            self._timer.cancel()
+            self._timer = None
         took_s = now - self._attempt_at
         breaker, permit = self._breaker, self._permit
         if breaker is not None and permit is not None:
@@ -205,10 +247,10 @@ class AttemptedExchange(Exchange):
             else:
                 breaker.succeed(permit, now, took_s)
         service, member = self.service, self.member
-        if failed is not None and service is not None and member is not None:
-            self.answered_by = member
-            if service.note is not None:
-                service.note(member, failed, took_s, now, kind)
+        if failed is None or service is None or member is None:
+            return
+        if service.note is not None:
+            service.note(member, failed, took_s, now, kind)
 
     def _leave_member(self, now: float, *, failed: bool) -> None:
         """The instance no longer works for this exchange."""
@@ -228,6 +270,7 @@ class AttemptedExchange(Exchange):
             service = self.service
             failed = service is not None and head.status in service.failures
             self._settle(failed, now, f"status {head.status}" if failed else "")
+            self.answered_by = self.member
             if self._hedges:
                 self._call_off_hedges()
             traffic = self.traffic
@@ -258,8 +301,8 @@ class AttemptedExchange(Exchange):
 
     def _is_worth_another(self, head: ResponseHead) -> bool:
         rules = self.traffic.retries
-        if rules is None:
-            return False
+        if rules is None or head.status == 101:
+            return False  # a tunnel stands, whatever the rules say
         if head.status in rules.statuses:
             return True
         for name, value in rules.headers:
@@ -309,6 +352,7 @@ class AttemptedExchange(Exchange):
     def _again_in(self, wait_s: float) -> None:
         if self.traffic.other_instance:
             self._exclude_member()
+        self._rewind()
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._again)
 
     def _exclude_member(self) -> None:
@@ -321,9 +365,6 @@ class AttemptedExchange(Exchange):
         if self.finished:
             return
         self.traffic.stats.retries += 1
-        if self._replay is not None and self._replay:
-            self._pending = list(self._replay)
-            self._pending_bytes = self._replay_bytes
         self._dispatch(b"", self._has_whole_request())
 
     def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
@@ -342,12 +383,14 @@ class AttemptedExchange(Exchange):
             or (self.deadline_is_theirs and now >= self.expires_at)
             or service is None
             or not service.counts(failure.kind)
+            or self._is_stale(failure)
         )
         self._settle(None if says_nothing else True, now, failure.kind)
         self._leave_member(now, failed=not says_nothing)
         while self._hedges and not self.response_started:
             hedge = self._hedges[0]
             self.lose(hedge)
+            self._exclude_member()
             if hedge.promote():
                 return
         if self.response_started:
@@ -361,6 +404,7 @@ class AttemptedExchange(Exchange):
         elif wait_s > 0.0:
             self._again_in(wait_s)
         else:
+            self._rewind()
             self._dispatch(b"", self._has_whole_request())
 
     def _wait_after(self, failure: UpstreamFailed, now: float, *, unsent: bool) -> float | None:
@@ -373,11 +417,11 @@ class AttemptedExchange(Exchange):
         kind = failure.kind
         if kind in _QUEUE_KINDS or kind == "no_instance":
             return None
-        if unsent:
-            # Nothing reached the instance, so any method may go elsewhere; what is held of the
-            # body has not been sent either.
+        if unsent and (self.waits_since or self._can_repeat()):
+            # Nothing reached the instance, so any method may go elsewhere. What is held of the
+            # body has not been sent either, unless an instance had taken it and then refused.
             self._exclude_member()
-            if self.attempts < min(service.size, _ELSEWHERE_MAX):
+            if self.attempts < min(service.size, ELSEWHERE_MAX):
                 return 0.0
         rules = self.traffic.retries
         if rules is None or kind not in rules.errors:
@@ -388,10 +432,13 @@ class AttemptedExchange(Exchange):
     # -- a second attempt beside the first -----------------------------------------------------
 
     def _plan_hedge(self, service: ServiceRuntime, now: float) -> None:
-        delay = service.state.hedge_delay
+        delay = self.traffic.hedge_delays.get(service.name)
         if (
             delay is None
             or self.finished
+            or self._is_judged
+            or self.forward is None
+            or self.forward.upgrade is not None  # a tunnel is no question with an answer
             or not self._has_whole_request()
             or self.prep.head.method not in self.traffic.hedged_methods
             or not self._can_repeat()
@@ -415,6 +462,8 @@ class AttemptedExchange(Exchange):
         asked = [hedge.member for hedge in self._hedges if hedge.member is not None]
         hedge = Hedge.begin(self, service, (member, *asked), body, now)
         if hedge is None:
+            if traffic.budget is not None:
+                traffic.budget.put_back(now)
             return
         self._hedges = [*self._hedges, hedge]
         traffic.stats.hedges += 1
@@ -433,6 +482,10 @@ class AttemptedExchange(Exchange):
     def take_over(self, hedge: Hedge) -> None:
         """The second attempt answers first, or is the only one left: it is the attempt now."""
         now = monotonic()
+        service = self.service
+        if not self._is_judged and service is not None:
+            # It would have taken longer still; left out, the slow ones would be missing.
+            service.state.took(now - self._attempt_at, now)
         self._settle(None, now)
         self._let_go()
         self._leave_member(now, failed=False)
@@ -445,6 +498,7 @@ class AttemptedExchange(Exchange):
         self._attempt_at = hedge.begun_at
         self._is_judged = False
         self._breaker, self._permit = hedge.breaker, hedge.permit
+        self._time_try(now)
         self.traffic.stats.hedges_won += 1
 
     # -- answers of our own --------------------------------------------------------------------
@@ -461,7 +515,7 @@ class AttemptedExchange(Exchange):
         if not self.fall_back(_FALLBACK_FOR.get(failure.kind, "failed")):
             super().fail(failure)
 
-    def fall_back(self, why: str) -> bool:
+    def fall_back(self, why: str, *, is_early: bool = False) -> bool:
         """Answer by the route's fallback, if it has one for this; whether it has."""
         return False
 
@@ -505,7 +559,11 @@ class AttemptedExchange(Exchange):
             timer.cancel()
         if self.member is not None:
             self._leave_member(now, failed=self.error is not None and self.status >= 500)
+        self._give_back(now)
         super()._finish(now)
+
+    def _give_back(self, now: float) -> None:
+        """Give back what was taken for the exchange as a whole."""
 
 
 def _without(head: ResponseHead, hidden: frozenset[bytes]) -> ResponseHead:
@@ -518,6 +576,8 @@ def _without(head: ResponseHead, hidden: frozenset[bytes]) -> ResponseHead:
     known = variants.get(hidden)
     if known is None:
         fields = tuple(field for field in head.headers if field[0] not in hidden)
-        known = ResponseHead(head.status, fields, reason=head.reason, length=head.length)
+        known = ResponseHead(
+            head.status, fields, reason=head.reason, length=head.length, upgrade=head.upgrade
+        )
         variants[hidden] = known
     return known

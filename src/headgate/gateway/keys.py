@@ -59,7 +59,7 @@ def compile_key(
         value = find_value(ex)
         if value is None:
             return client_ip_key(ex.client_ip, ipv6_prefix)
-        return mark + (value if len(value) <= _LONGEST else _digest(value))
+        return mark + _short(value)
 
     if spec.kind not in _OF_THE_HEAD:
         return by_value
@@ -71,7 +71,7 @@ def compile_key(
             value = find_value(ex)
             if value is None:
                 return client_ip_key(ex.client_ip, ipv6_prefix)
-            known = memo[spec] = mark + (value if len(value) <= _LONGEST else _digest(value))
+            known = memo[spec] = mark + _short(value)
         return known
 
     return by_head
@@ -94,7 +94,23 @@ def _joined(values: Sequence[str]) -> str:
 
 
 def _digest(value: str) -> str:
-    return blake2b(value.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _short(value: str) -> str:
+    """The value, or its digest where it is long or is no text that can leave this process."""
+    if len(value) <= _LONGEST and (value.isascii() or _is_whole(value)):
+        return value
+    return _digest(value)
+
+
+def _is_whole(value: str) -> bool:
+    """JSON may name half a character (a lone surrogate), which no encoding has."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # -- one finder a kind ---------------------------------------------------------------------------

@@ -179,9 +179,9 @@ class Limiting:
         now = monotonic()
         got = state.hit(key, now, rule.plan.cost)
         if got.__class__ is not Verdict:
-            return self._ask(ex, 0, (rule, state, key, got), now)  # type: ignore[arg-type]  # an Ask
+            return self._ask(ex, 0, (rule, state, key, got), now, ())  # type: ignore[arg-type]  # an Ask
         if not got.allowed:
-            return self._refuse(ex, 0, (rule, state, key), got, now)
+            return self._refuse(ex, (), (rule, state, key), got, now)
         state.allowed += 1
         if rule.lines_of is not None:
             ex.extra += rule.lines_of(got)
@@ -191,23 +191,25 @@ class Limiting:
         now = monotonic()
         tightest: Verdict | None = None
         told: Taken | None = None
+        charged: list[Taken] = []
         for at, rule in enumerate(self._rules):
             state = rule.state_for(ex)
             key = rule.key_of(ex)
             got = state.hit(key, now, rule.plan.cost)
             if isinstance(got, Ask):
-                return self._ask(ex, at, (rule, state, key, got), now)
+                return self._ask(ex, at, (rule, state, key, got), now, charged)
             verdict = got
             if not verdict.allowed:
                 if rule.plan.shadow:
                     state.shadowed += 1
                     continue
-                return self._refuse(ex, at, (rule, state, key), verdict, now)
+                return self._refuse(ex, charged, (rule, state, key), verdict, now)
             if not rule.plan.shadow and (
                 tightest is None or verdict.remaining < tightest.remaining
             ):
                 tightest, told = verdict, (rule, state, key)
             rule.charged(ex, state, key, now)
+            charged.append((rule, state, key))
         if tightest is not None and told is not None:
             lines = told[0].lines(told[1], tightest)
             if lines is not None:
@@ -215,11 +217,16 @@ class Limiting:
         return None
 
     def _refuse(
-        self, ex: PolicedExchange, at: int, taken: Taken, verdict: Verdict, now: float
+        self,
+        ex: PolicedExchange,
+        charged: Sequence[Taken],
+        by: Taken,
+        verdict: Verdict,
+        now: float,
     ) -> Flow:
-        rule, state, _ = taken
+        rule, state, _ = by
         state.refused += 1
-        self._give_back(ex, at, now)
+        _give_back(ex, charged, now)
         ex.error = "rate_limited"
         lines = rule.lines(state, verdict)
         if lines is not None:
@@ -231,20 +238,13 @@ class Limiting:
         )
         return STOP
 
-    def _give_back(self, ex: PolicedExchange, before: int, now: float) -> None:
-        """Undo what the first rules have charged: a refused request costs nothing."""
-        ex.spent = ()
-        for rule in self._rules[:before]:
-            state = rule.state_for(ex)
-            state.allowed -= 1
-            state.refund(rule.key_of(ex), rule.plan.cost, now, now)
-
     async def _ask(
         self,
         ex: PolicedExchange,
         first: int,
         ask: tuple[LimitRule, LimitState, str, Ask],
         began: float,
+        charged: Sequence[Taken],
     ) -> Flow | None:
         """Ask the shared home for the rules from `first` on, all in one question."""
         asked = [ask]
@@ -268,6 +268,7 @@ class Limiting:
                 if state.leased is not None:
                     verdicts.append((rule, state, key, state.leased.fail(sent, now)))
             if not isinstance(error, HomeAway):
+                _undo(verdicts, now, began)
                 raise
         else:
             now = monotonic()
@@ -276,16 +277,14 @@ class Limiting:
                     verdicts.append((rule, state, key, state.leased.take(sent, grant, now)))
         if ex.finished:
             # The client has left meanwhile; what was charged for it is not lost.
-            for rule, state, key, verdict in verdicts:
-                if verdict.allowed:
-                    state.refund(key, rule.plan.cost, now, began)
+            _undo(verdicts, now, began)
             return STOP
-        return self._decide(ex, first, verdicts, began, now)
+        return self._decide(ex, charged, verdicts, began, now)
 
     def _decide(
         self,
         ex: PolicedExchange,
-        first: int,
+        charged: Sequence[Taken],
         verdicts: Sequence[tuple[LimitRule, LimitState, str, Verdict]],
         began: float,
         now: float,
@@ -297,10 +296,8 @@ class Limiting:
             elif not verdict.allowed and refused is None:
                 refused = ((rule, state, key), verdict)
         if refused is not None:
-            for rule, state, key, verdict in verdicts:
-                if verdict.allowed:
-                    state.refund(key, rule.plan.cost, now, began)
-            return self._refuse(ex, first, *refused, now)
+            _undo(verdicts, now, began)
+            return self._refuse(ex, charged, *refused, now)
         tightest: Verdict | None = None
         told: Taken | None = None
         for rule, state, key, verdict in verdicts:
@@ -316,6 +313,22 @@ class Limiting:
             if lines is not None:
                 ex.add_line(lines)
         return None
+
+
+def _give_back(ex: PolicedExchange, charged: Sequence[Taken], now: float) -> None:
+    """Undo what the first rules have charged: a refused request costs nothing."""
+    ex.spent = ()
+    for rule, state, key in charged:
+        state.allowed -= 1
+        state.refund(key, rule.plan.cost, now, now)
+
+
+def _undo(
+    verdicts: Sequence[tuple[LimitRule, LimitState, str, Verdict]], now: float, began: float
+) -> None:
+    for rule, state, key, verdict in verdicts:
+        if verdict.allowed:
+            state.refund(key, rule.plan.cost, now, began)
 
 
 async def turn(states: Sequence[LimitState], home: LimitHome, now: float) -> None:

@@ -16,7 +16,9 @@ the next plan.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from headgate.policy.degrade import Degrade
     from headgate.policy.outlier import Ejected
     from headgate.state.home import Board
+
+log: Final = logging.getLogger("headgate.gateway")
 
 Message = Mapping[str, Any]
 
@@ -51,7 +55,12 @@ class News:
         """A new plan: act on what came too early for the last one."""
         early, self._early = self._early, {}
         for subject, (act, message) in early.items():
-            if not act(message):
+            try:
+                done = act(message)
+            except Exception:
+                log.exception("news that makes no sense: %r", message)
+                continue
+            if not done:
                 self._early[subject] = (act, message)
 
     def _heard(
@@ -60,7 +69,7 @@ class News:
         def heard(message: Message) -> None:
             done = act(message)
             if keeps:
-                subject = (act.__name__, *(message.get(part) for part in _IDENTIFYING))
+                subject = (act.__name__, *(str(message.get(part)) for part in _IDENTIFYING))
                 self._early.pop(subject, None)
                 if not done and len(self._early) < _KEPT:
                     self._early[subject] = (act, message)
@@ -98,7 +107,8 @@ class News:
         breaker = self._breaker(message)
         if breaker is None:
             return False
-        breaker.trip(monotonic(), float(message["for_s"]), f"a peer: {message['why']}")
+        for_s = min(_seconds(message["for_s"]), breaker.rules.reset_max_s * 2.0)
+        breaker.trip(monotonic(), for_s, f"a peer: {message.get('why', '')}")
         return True
 
     def _on_outlier(self, message: Message) -> bool:
@@ -106,7 +116,8 @@ class News:
         if service is None:
             return False
         why = f"a peer: {message.get('why', '')}"
-        service.eject(str(message.get("instance")), float(message["for_s"]), why, monotonic())
+        for_s = _seconds(message["for_s"])
+        service.eject(str(message.get("instance")), for_s, why, monotonic())
         return True
 
     def _on_health(self, message: Message) -> bool:
@@ -137,7 +148,7 @@ class News:
                 split.shift(
                     str(message["source"]),
                     str(message["target"]),
-                    float(message.get("over_s", 0.0)),
+                    _seconds(message.get("over_s", 0.0)),
                     now,
                     float(message.get("share", 1.0)),
                 )
@@ -167,9 +178,19 @@ class News:
         return True
 
 
+def _seconds(said: Any) -> float:
+    """A time that ends: JSON has words for some that do not."""
+    seconds = float(said)
+    if not 0.0 <= seconds < inf:
+        raise ValueError(f"{seconds} is no time")
+    return seconds
+
+
 def _order_degrade(degrade: Degrade, message: Message, now: float) -> None:
     why = str(message.get("why", "by hand"))
     for_s = message.get("for_s")
+    if for_s is not None:
+        for_s = _seconds(for_s)
     if message["what"] == "flag":
         name = str(message.get("name"))
         share = message.get("share")

@@ -6,8 +6,9 @@ Theory of operation
               each may answer, or wait: what comes of the body is held meanwhile
 
 What is taken for the exchange as a whole (a seat of the concurrency limit, tokens that may be
-refunded) is given back in `_finish`, which runs exactly once. A fallback takes the place of a
-failure once; the service it names is asked like the first.
+refunded) is given back in `_finish`, which runs exactly once, before the client may go on: its next
+request may need the same seat. A fallback takes the place of a failure once. The service it names
+is asked like the first, with what filters have made of the request, or after they have seen it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.attempts import AttemptedExchange
 from headgate.gateway.exchange import PENDING_MAX
+from headgate.gateway.side import forward_as
 from headgate.gateway.steps import STOP, WAIT
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class PolicedExchange(AttemptedExchange):
     spent: Sequence[Callable[[PolicedExchange], None]] = ()
     """What limits want to hear at the end: costs and refunds depend on the outcome."""
     _after: tuple[tuple[Step, ...], Callable[[bytes], None]] | None = None
+    _is_diverted = False
+    """The fallback's service has been chosen before anything was sent."""
 
     @property
     def priority(self) -> int:
@@ -67,6 +71,9 @@ class PolicedExchange(AttemptedExchange):
 
     def _begin(self, body: bytes) -> None:
         """Nothing speaks against the request as such: ask the policies of its route."""
+        if self._is_diverted:
+            self._admitted(body)
+            return
         self._run(self.traffic.steps, body, self._admitted)
 
     def _admitted(self, body: bytes) -> None:
@@ -81,10 +88,16 @@ class PolicedExchange(AttemptedExchange):
 
     def _run(self, steps: tuple[Step, ...], body: bytes, then: Callable[[bytes], None]) -> None:
         for at, step in enumerate(steps, 1):
-            got = step(self)
+            try:
+                got = step(self)
+            except Exception as error:  # noqa: BLE001 - it is logged, and costs only its request
+                self._policy_failed(error)
+                return
             if got is None:
                 continue
             if got is STOP:
+                if body and self._after is not None:
+                    self._hold(body)  # for the fallback's service
                 return
             self._after = (steps[at:], then)
             if body:
@@ -97,13 +110,17 @@ class PolicedExchange(AttemptedExchange):
     async def _await_step(self, awaitable: Awaitable[object | None]) -> None:
         try:
             got = await awaitable
-        except Exception:
-            log.exception("a traffic policy of route %r failed", self.route and self.route.name)
-            self._after = None
-            self.refuse(500, "a policy failed")
+        except Exception as error:  # noqa: BLE001 - it is logged, and costs only its request
+            self._policy_failed(error)
             return
         if got is not STOP:
             self.go_on()
+
+    def _policy_failed(self, error: BaseException) -> None:
+        route = self.route.name if self.route is not None else ""
+        log.error("a traffic policy failed on route %r", route, exc_info=error)
+        self._after = None
+        self.refuse(500, "a policy failed")
 
     def go_on(self) -> None:
         """What a step waited for is there."""
@@ -129,29 +146,56 @@ class PolicedExchange(AttemptedExchange):
 
     def on_request_data(self, data: bytes) -> None:
         if self._replay is not None and self._after is None and not self.finished:
-            self._remember(data)
+            if self.is_tunnel:
+                self._replay = None
+            else:
+                self._remember(data)
         super().on_request_data(data)
 
     # -- answers of our own --------------------------------------------------------------------
 
-    def fall_back(self, why: str) -> bool:
-        """Answer by the route's fallback, if it has one for this; whether it has."""
+    def fall_back(self, why: str, *, is_early: bool = False) -> bool:
+        """Answer by the route's fallback, if it has one for this; whether it has.
+
+        `is_early`: filters have not seen the request yet.
+        """
         fallback = self.traffic.fallback
         if fallback is None or why not in fallback.on or self._is_answered():
             return False
-        self.traffic.stats.fallbacks += 1
+        stats = self.traffic.stats
         if fallback.reply is not None:
+            stats.fallbacks += 1
             self.answer(fallback.reply)
             return True
         other = fallback.service
-        if other is None or other is self.service or not self._can_repeat():
+        if other is None or other is self.service or self._is_diverted:
             return False
+        loop = asyncio.get_running_loop()
+        if not self.attempts:
+            # Nothing has been sent: it goes there on the way it would have taken to the first.
+            stats.fallbacks += 1
+            self._is_diverted = True
+            self.change_service(other)
+            self._after = ((), self._begin if is_early else self._admitted)
+            self._timer = loop.call_later(0, self.go_on)
+            return True
+        if not self._can_repeat():
+            return False
+        stats.fallbacks += 1
         self._let_go()
         self._leave_member(monotonic(), failed=True)
         self.change_service(other)
+        forward, sent = self.forward, self._replay_bytes
+        if forward is not None and 0 <= forward.length != sent and self._has_whole_request():
+            # A filter that gathers may have changed the body without a word.
+            self.forward = forward_as(forward, forward.headers, sent)
+        self._rewind()
         self.attempts = 0
         self.tried = ()
-        self._timer = asyncio.get_running_loop().call_later(0, self._again)
+        self.key = 0
+        self.came_back_to = self.answered_by = None
+        self._waited_s = 0.0
+        self._timer = loop.call_later(0, self._again)
         return True
 
     def cut(self, reason: str) -> None:
@@ -177,16 +221,28 @@ class PolicedExchange(AttemptedExchange):
         now = now or monotonic()
         self._after = None
         super()._finish(now)
-        gated = self.gated
+        mirror = self.traffic.mirror
+        if (
+            mirror is not None
+            and self.attempts
+            and self._can_repeat()
+            and self._has_whole_request()
+            and not self.is_tunnel
+        ):
+            mirror.copy(self, b"".join(self._replay or ()), now)
+
+    def _give_back(self, now: float) -> None:
+        gated, spent = self.gated, self.spent
+        if gated is None and not spent:
+            return
+        # Others may be let in by this: from here on nothing reaches the exchange any more.
+        self.finished = True
+        self._let_go()
         if gated is not None:
             self.gated = None
             gated.end(self, now)
-        mirror = self.traffic.mirror
-        if mirror is not None and self.attempts and self.request_done and self._can_repeat():
-            mirror.copy(self, b"".join(self._replay or ()), now)
-        if self.spent:
-            for tell in self.spent:
-                tell(self)
+        for tell in spent:
+            tell(self)
 
     def _has_whole_request(self) -> bool:
         return self.request_done

@@ -4,9 +4,12 @@ Theory of operation
 -------------------
 `ServiceState` outlives plans: the balancer's group, breakers, outlier ejection, the latencies that
 hedging goes by. `ServiceRuntime` is made anew with each plan and only points at it and at the
-pools. Whether an instance may serve is asked of three sources, kept apart so that one may change
-its mind without the others: active health checks (`down`, from control), passive ejection
-(`ejected`, our own and peers'), and what an operator said (`drained`). The group sees their sum.
+pools. A request that waits through a reload is given an instance of the group as it is by then, so
+`line_of` belongs to the state: the runtimes of all plans see the pools there are.
+
+Whether an instance may serve is asked of three sources, kept apart so that one may change its mind
+without the others: active health checks (`down`, from control), passive ejection (`ejected`, our
+own and peers'), and what an operator said (`drained`). The group sees their sum.
 
 `pick` answers with a member, with `Rejected` when breakers are open, or None when nothing can
 serve. A permit that was taken goes to the asker at once, so that there is nothing to give back
@@ -25,7 +28,7 @@ from headgate.policy.hedge import HedgeDelay, HedgeRules
 from headgate.policy.outlier import Ejected, Outlier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from headgate.gateway.affinity import Affinity
     from headgate.gateway.attempts import AttemptedExchange
@@ -58,8 +61,12 @@ class ServiceState:
         self.breaker: Breaker | None = None
         self.breakers: dict[str, Breaker] = {}
         self.outlier: Outlier | None = None
-        self.hedge_delay: HedgeDelay | None = None
-        self._hedge_rules: HedgeRules | None = None
+        self.hedge_delays: dict[HedgeRules, HedgeDelay] = {}
+        """Several routes may hedge, each by its own rules; all see the same latencies."""
+        self.line_of: dict[str, Line] = {}
+        """Pools by the instance's URL, as the newest plan has them."""
+        self.runtime: ServiceRuntime | None = None
+        """Of the newest plan."""
         self.down: dict[str, str] = {}
         self.ejected: dict[str, str] = {}
         self.drained: dict[str, str] = {}
@@ -138,13 +145,16 @@ class ServiceState:
         breaker.on_change = changed
         return breaker
 
-    def take_hedging(self, rules: HedgeRules | None, now: float) -> None:
-        """The latencies are the service's; several routes may read them."""
-        if rules is None:
-            self.hedge_delay = None
-        elif rules != self._hedge_rules:
-            self.hedge_delay = HedgeDelay(rules, now)
-        self._hedge_rules = rules
+    def take_hedging(self, wanted: Iterable[HedgeRules], now: float) -> None:
+        """The rules of all routes that may hedge here; latencies are kept where rules stay."""
+        self.hedge_delays = {
+            rules: self.hedge_delays.get(rules) or HedgeDelay(rules, now) for rules in wanted
+        }
+
+    def took(self, took_s: float, now: float) -> None:
+        """An instance has needed so long, or at least so long."""
+        for delay in self.hedge_delays.values():
+            delay.record(took_s, now)
 
     @property
     def is_broken(self) -> bool:
@@ -204,17 +214,15 @@ class ServiceState:
             if news is not None:
                 self.say(self.ejected, url, news.why, now)
 
-    def note(
-        self, member: Member, failed: bool, took_s: float, now: float, kind: str = ""
-    ) -> None:
+    def note(self, member: Member, failed: bool, took_s: float, now: float, kind: str = "") -> None:
         """An attempt has ended with a say; `kind` names the failure for those who ask why."""
         outlier = self.outlier
         if outlier is not None:
             ejected = outlier.record(member.id, failed, took_s, now, kind)
             if ejected is not None:
                 self._hear(ejected, now)
-        if self.hedge_delay is not None and not failed:
-            self.hedge_delay.record(took_s, now)
+        if self.hedge_delays and not failed:
+            self.took(took_s, now)
 
 
 class ServiceRuntime:
@@ -250,14 +258,15 @@ class ServiceRuntime:
         self.host = plan.host
         self.state = state
         self.group = state.group
-        self.note = state.note if plan.outlier is not None or state.hedge_delay else None
+        self.note = state.note if plan.outlier is not None or state.hedge_delays else None
         """Whom to tell what became of attempts, where anybody listens."""
         self.lines = tuple(lines)
         self.line = self.lines[0]
         self.size = len(self.lines)
-        self.line_of: Mapping[str, Line] = {
-            instance.url: line for instance, line in zip(plan.instances, lines, strict=True)
-        }
+        self.line_of: Mapping[str, Line] = state.line_of
+        state.line_of.clear()
+        for instance, line in zip(plan.instances, lines, strict=True):
+            state.line_of[instance.url] = line
         self.key_of = key_of
         self.affinity = affinity
         breaker = plan.breaker
@@ -274,6 +283,9 @@ class ServiceRuntime:
             and affinity is None
         )
         """Nothing to choose and nothing to learn: the only instance is asked."""
+        before, state.runtime = state.runtime, self
+        if before is not None and before.line is not self.line:
+            before.is_plain = False  # its only instance has moved: ask the group
 
     def pick(self, ex: Asks, now: float) -> Member | Rejected | None:
         state = self.state
@@ -284,7 +296,7 @@ class ServiceRuntime:
                 return got
             ex.take_permit(breaker, got)
         member = ex.came_back_to
-        if member is None or member in ex.tried:
+        if member is None or member in ex.tried or member.index < 0:
             member = self.group.pick(now, ex.key, ex.tried)
         if member is None and ex.tried:
             # Every instance has been tried; the last resort is to try one again.

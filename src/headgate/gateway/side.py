@@ -15,10 +15,12 @@ Both are sent with the whole request at hand, so that there is no body to follow
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from headgate.errors import UpstreamFailed
+from headgate.gateway.exchange import Exchange
 from headgate.policy.answers import Rejected
+from headgate.wire.message import Forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from headgate.gateway.site import Prepared, RouteRuntime
     from headgate.policy.balancer import Member
     from headgate.policy.breaker import Breaker, Permit
-    from headgate.wire.message import Forward, Header, ResponseHead
+    from headgate.wire.message import Header, ResponseHead
+
+_MIRROR_S: Final = 60.0
+_MIRROR_BYTES: Final = 16 * 1024 * 1024
+"""How long a copy may take, and how much of its answer is read, so that the next can follow."""
 
 
 class Side:
@@ -70,6 +76,7 @@ class Side:
         ex: AttemptedExchange,
         service: ServiceRuntime,
         forward: Forward,
+        block: bytes,
         body: bytes,
         now: float,
     ) -> None:
@@ -92,7 +99,7 @@ class Side:
         self.member: Member | None = None
         self.breaker: Breaker | None = None
         self.permit: Permit | None = None
-        self._block = ex.request_block()
+        self._block = block
         self._body = body
         self._is_over = False
 
@@ -148,6 +155,18 @@ class Side:
             self.service.note(member, failed, took_s, now)
         self.service.group.finished(member, took_s, bool(failed), now)
 
+    def _blames(self, failure: UpstreamFailed) -> bool | None:
+        """True where a failure says something about the instance, else None."""
+        kind = failure.kind
+        if (
+            kind in ("queue_full", "queue_timeout")
+            or failure.detail == "stale"
+            or (kind == "timeout" and monotonic() >= self.expires_at)
+            or not self.service.counts(kind)
+        ):
+            return None
+        return True
+
     # -- towards pools and upstream rims -------------------------------------------------------
 
     def request_block(self) -> bytes:
@@ -161,8 +180,10 @@ class Side:
     def on_connected(self, up: Upstream) -> None:
         self.waiting_on = None
         self.up = up
+        # A rim that asks again has kept what it was given (`pool_h2`).
+        body, self._body = self._body, b""
         if self.forward is not None:
-            up.send_request(self, self.forward, self._body, True)
+            up.send_request(self, self.forward, body, True)
 
     def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
         raise NotImplementedError
@@ -194,7 +215,7 @@ class Hedge(Side):
         body: bytes,
         now: float,
     ) -> None:
-        super().__init__(ex, service, forward, body, now)
+        super().__init__(ex, service, forward, ex.request_block(), body, now)
         self._ex = ex
         self._has_won = False
 
@@ -256,7 +277,7 @@ class Hedge(Side):
         if self._has_won:
             self._ex.on_upstream_failed(failure, unsent=unsent)
         else:
-            self._end(True)
+            self._end(self._blames(failure))
             self._ex.lose(self)
 
     # -- from the exchange, once this is its attempt -------------------------------------------
@@ -289,7 +310,7 @@ class Hedge(Side):
 class Mirror(Side):
     """A copy of a request to another service."""
 
-    __slots__ = ("_ended",)
+    __slots__ = ("_ended", "_has_failed", "_left")
 
     def __init__(
         self,
@@ -300,27 +321,57 @@ class Mirror(Side):
         now: float,
         ended: Callable[[bool], None],
     ) -> None:
-        super().__init__(ex, service, forward, body, now)
+        # Neither the client's patience nor its retries are the copy's.
+        super().__init__(ex, service, forward, Exchange.request_block(ex), body, now)
+        total_s = ex.route.total_s if ex.route is not None else _MIRROR_S
+        self.expires_at = now + min(total_s, _MIRROR_S)
+        self._left = _MIRROR_BYTES
+        self._has_failed = False
         self._ended = ended
 
     def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        self._has_failed = head.status in self.service.failures
+        self._end(self._has_failed)
         if end:
             self.up = None
-            self._over(head.status in self.service.failures)
+            self._over()
         else:
-            self._end(head.status in self.service.failures)
+            self.on_response_data(body)
 
-    def on_response_data(self, data: bytes) -> None: ...
+    def on_response_data(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self.cancel()  # there may be no end to it
+            self._over()
 
     def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
         self.up = None
-        self._over(failed=False)
+        self._over()
 
     def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
         self.up = None
         self.waiting_on = None
-        self._over(failed=True)
+        self._end(self._blames(failure))
+        self._has_failed = True
+        self._over()
 
-    def _over(self, failed: bool) -> None:
-        self._end(failed)
-        self._ended(failed)
+    def _over(self) -> None:
+        ended, self._ended = self._ended, _nobody
+        ended(self._has_failed)
+
+
+def _nobody(failed: bool) -> None:
+    """Whom to tell of an end that has been told."""
+
+
+def forward_as(forward: Forward, headers: tuple[Header, ...], length: int) -> Forward:
+    """The request with these fields and a whole body of this length."""
+    return Forward(
+        forward.method,
+        forward.target,
+        forward.authority,
+        headers,
+        length=length,
+        scheme=forward.scheme,
+        te_trailers=forward.te_trailers,
+    )

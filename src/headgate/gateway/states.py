@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from headgate.observe import Rows
     from headgate.plan.plan import Plan, RoutePlan, ServicePlan
     from headgate.plan.traffic import ConcurrencyPlan, DegradeTrigger, LimitPlan
+    from headgate.policy.hedge import HedgeRules
     from headgate.state.home import Board, LimitHome
 
 _STATES_OF_BREAKER: Final = (
@@ -71,6 +72,7 @@ class States:
         self.budgets: dict[str, RetryBudget] = {}
         self.limits: dict[str, LimitState] = {}
         self.gates: dict[str, Gate] = {}
+        self._old_gates: list[Gate] = []
         self.splits: dict[str, Split] = {}
         self.stats: dict[str, TrafficStats] = {}
         self.shedder: Shedder | None = None
@@ -93,9 +95,13 @@ class States:
                 known.take(service, now)
             services[name] = known
         self.services = services
+        hedging: dict[str, dict[HedgeRules, None]] = {}
         for route in plan.routes:
-            if route.service is not None and route.hedge is not None:
-                services[route.service].take_hedging(route.hedge.rules, now)
+            if route.hedge is not None:
+                for name in route.services:
+                    hedging.setdefault(name, {})[route.hedge.rules] = None
+        for name, known in services.items():
+            known.take_hedging(hedging.get(name, ()), now)
         self._take_worker(plan, now)
 
     def _take_worker(self, plan: Plan, now: float) -> None:
@@ -148,6 +154,13 @@ class States:
         made = [self._route(route, services, named, now) for route in plan.routes]
         self.budgets = named["budgets"]
         self.limits = named["limits"]
+        kept = list(named["gates"].values())
+        # Who stands in a line that the plan has no more is still owed an end of the wait.
+        self._old_gates = [
+            gate
+            for gate in (*self._old_gates, *self.gates.values())
+            if gate not in kept and gate.bulkhead.waiting
+        ]
         self.gates = named["gates"]
         self.splits = named["splits"]
         self.stats = {route.name: self.stats[route.name] for route in plan.routes}
@@ -252,6 +265,10 @@ class States:
             service.sweep(now)
         for gate in self.gates.values():
             gate.expire(now)
+        if self._old_gates:
+            for gate in self._old_gates:
+                gate.expire(now)
+            self._old_gates = [gate for gate in self._old_gates if gate.bulkhead.waiting]
         limits = list(self.limits.values())
         if limits:
             # One limit a turn: a sweep looks at a thousand keys.
@@ -330,7 +347,7 @@ class States:
 
 
 def hashed(key_of: Callable[[AttemptedExchange], str]) -> Callable[[AttemptedExchange], int]:
-    return lambda ex: hash_key(key_of(ex).encode("utf-8", "surrogateescape"))
+    return lambda ex: hash_key(key_of(ex).encode("utf-8", "surrogatepass"))
 
 
 def key_of_service(plan: ServicePlan) -> Callable[[AttemptedExchange], int] | None:

@@ -12,12 +12,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from headgate.gateway import problem
 from headgate.gateway.keys import compile_key, cookie_of
 from headgate.policy.balancer import hash_key
 from headgate.policy.bulkhead import Queued, Seat
 from headgate.policy.fault import decide
+from headgate.wire.http1.head import body_follows
 from headgate.wire.message import find
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ def shedding(shedder: Shedder) -> Step:
             return None
         ex.traffic.stats.shed += 1
         ex.error = "shed"
-        if not ex.fall_back("shed"):
+        if not ex.fall_back("shed", is_early=True):
             ex.refuse(503, rejected.reason, retry_after_s=rejected.retry_after_s)
         return STOP
 
@@ -97,7 +100,11 @@ def degrading(degrade: Degrade) -> Step:
 
 def flagged(degrade: Degrade, name: str, rng: random.Random) -> Step:
     def check_flag(ex: PolicedExchange) -> Answer:
-        if degrade.is_on(name, ex.started, hash_key(ex.client_ip.encode()), rng):
+        try:
+            is_on = degrade.is_on(name, ex.started, hash_key(ex.client_ip.encode()), rng)
+        except KeyError:
+            is_on = True  # a reload has dropped the flag while the request was under way
+        if is_on:
             return None
         ex.error = "switched_off"
         if not ex.fall_back("flag"):
@@ -136,7 +143,7 @@ def splitting(
                 return None
         key: int | None = None
         if sticky is not None:
-            key = hash_key(sticky(ex).encode())
+            key = hash_key(sticky(ex).encode("utf-8", "surrogatepass"))
         elif cookie is not None:
             visitor = cookie_of(ex, cookie)
             if visitor is None or not 8 <= len(visitor) <= 64:
@@ -146,7 +153,10 @@ def splitting(
                     % (cookie, visitor.encode())
                 )
             key = hash_key(visitor.encode("latin-1"))
-        ex.change_service(services[split.choose(key, rng, ex.started)])
+        # A reload may have brought the split a part that the request's own plan does not know.
+        chosen = services.get(split.choose(key, rng, ex.started))
+        if chosen is not None:
+            ex.change_service(chosen)
         return None
 
     return choose
@@ -170,6 +180,8 @@ def faulting(rules: FaultRules, rng: random.Random) -> Step:
         ex.error = "fault"
         if status == 0:
             ex.cut("fault on purpose")
+        elif not body_follows("GET", status):
+            ex.answer(problem.local(status, b"", b""))
         else:
             ex.refuse(status, "fault on purpose")
         return STOP
@@ -210,7 +222,7 @@ class Gate:
         self._is_admitting = False
 
     def step(self, ex: PolicedExchange) -> Answer:
-        got = self.bulkhead.enter(ex.started, ex, ex.priority)
+        got = self.bulkhead.enter(monotonic(), ex, ex.priority)
         if isinstance(got, Seat):
             ex.gated = Held(self, got, None)
             return None
@@ -233,7 +245,10 @@ class Gate:
                 queued = self._admitted.popleft()
                 ex = queued.who
                 held: Held | None = getattr(ex, "gated", None)
-                if held is None or queued.seat is None:
+                if held is None:
+                    continue
+                if queued.seat is None:
+                    self._turn_away(queued)  # a reload has made the line shorter
                     continue
                 held.seat = queued.seat
                 ex.go_on()  # type: ignore[attr-defined]  # who queues is an exchange
@@ -275,7 +290,7 @@ class Held:
                 self.gate.admit(bulkhead.forget(self.queued, now))
             return
         outcome: Outcome = "ok"
-        if ex.error == "client_gone":
+        if ex.error == "client_gone" or ex.is_tunnel:
             outcome = "ignored"
         elif ex.status >= 500 or ex.error is not None:
             outcome = "dropped"

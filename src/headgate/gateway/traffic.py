@@ -19,7 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
 from headgate.gateway import problem
-from headgate.gateway.side import Mirror
+from headgate.gateway.side import Mirror, forward_as
 from headgate.policy.hops import ATTEMPT, format_attempt
 from headgate.policy.shed import PRIORITIES
 from headgate.wire.message import find
@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from headgate.plan.plan import RoutePlan
     from headgate.plan.traffic import FallbackPlan, MirrorPlan
     from headgate.policy.budget import RetryBudget
+    from headgate.policy.hedge import HedgeDelay
     from headgate.policy.retry import RetryRules
     from headgate.policy.shed import Shedder
     from headgate.wire.message import ResponseHead
 
+ELSEWHERE_MAX: Final = 3
+"""Instances to try for a request that reached none of them, without any retry policy."""
 _NORMAL: Final = PRIORITIES.index("normal")
 _PRIORITY_OF: Final = {name.encode(): at for at, name in enumerate(PRIORITIES)}
 
@@ -106,9 +109,12 @@ class MirrorRuntime:
         if self._in_flight >= self._plan.queue:
             stats.mirrors_dropped += 1
             return
-        forward = ex.prep.forward_to(self._service)
-        if forward is None:
+        forward, own = ex.prep.forward_to(self._service), ex.forward
+        if forward is None or own is None or own.upgrade is not None:
             return
+        if own.headers != forward.headers or len(body) != forward.length:
+            # What filters have made of the request is what is copied.
+            forward = forward_as(forward, own.headers, len(body))
         self._in_flight += 1
         stats.mirrored += 1
         copy = Mirror(ex, self._service, forward, body, now, self._ended)
@@ -127,6 +133,7 @@ class RouteTraffic:
         "before",
         "budget",
         "fallback",
+        "hedge_delays",
         "hedged_methods",
         "hidden",
         "hedges",
@@ -157,6 +164,8 @@ class RouteTraffic:
         self.replay_max = 0
         self.hedges = 0
         """Further attempts that may be made beside the first."""
+        self.hedge_delays: Mapping[str, HedgeDelay] = {}
+        """After how long, by the service."""
         self.hidden: frozenset[bytes] = frozenset()
         """Response headers that are meant for us alone, such as what a request did cost."""
         self.hedged_methods: frozenset[str] = frozenset()
@@ -210,14 +219,19 @@ def compile_traffic(
         made.other_instance = rules.other_instance
         made.replay_max = rules.body_max
         made.attempt_lines = tuple(
-            b"%b: %b\r\n" % (ATTEMPT, format_attempt(attempt, rules.attempts))
-            for attempt in range(rules.attempts + 1)
+            b"%b: %b\r\n" % (ATTEMPT, format_attempt(min(attempt, rules.attempts), rules.attempts))
+            for attempt in range(max(rules.attempts, ELSEWHERE_MAX) + 1)
         )
     if plan.timeouts.per_try_s is not None:
         made.per_try_s = plan.timeouts.per_try_s
     if plan.hedge is not None:
         made.hedges = plan.hedge.rules.most
         made.hedged_methods = plan.hedge.methods
+        made.hedge_delays = {
+            name: services[name].state.hedge_delays[plan.hedge.rules]
+            for name in plan.services
+            if name in services
+        }
         made.budget = made.budget or budget
     made.hidden = frozenset(limit.cost_header for limit in plan.limits if limit.cost_header)
     if plan.fallback is not None:
@@ -234,6 +248,7 @@ def compile_traffic(
         and not made.hedges
         and made.per_try_s == inf
         and (total_s is None or not made.tells_deadline)
+        and (made.fallback is None or not made.fallback.statuses)
     )
     return made
 
@@ -244,7 +259,7 @@ def _fallback(plan: FallbackPlan, services: Mapping[str, ServiceRuntime]) -> Fal
         reply = fixed_reply(plan.respond)
     return Fallback(
         cast("frozenset[str]", plan.reasons) | {"flag"},
-        plan.statuses,
+        plan.statuses - {101},  # a tunnel that stands is no failure
         reply,
         services[plan.service] if plan.service is not None else None,
     )

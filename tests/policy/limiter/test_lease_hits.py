@@ -135,6 +135,35 @@ def test_held_tokens_come_back_when_the_rest_is_refused():
     assert verdict.allowed
 
 
+def test_held_tokens_whose_time_has_run_out_go_home():
+    leased, home = pair(LimitRules(limit=100, period_s=1e6), LeaseRules(share=0.1))
+    now = warm(leased, home, hits=4)
+    unspent = leased.snapshot(now).unspent
+    got = leased.hit("key", now, 30)
+    assert isinstance(got, Ask)
+    leased.drop(got, now + 1.5)
+    assert leased.snapshot(now).unspent == 0
+    assert [back.n for back in leased.expired(now + 1.5)] == [unspent]
+
+
+def test_the_answer_to_a_small_ask_does_not_make_room_for_another_large_one():
+    leased, home = pair()
+    now = warm(leased, home, hits=3)
+    large = leased.hit("key", now)
+    small = leased.hit("key", now)
+    assert isinstance(large, Ask)
+    assert isinstance(small, Ask)
+    served(leased, home, small, now)
+    third = leased.hit("key", now)
+    assert isinstance(third, Ask)
+    assert third.want == third.least
+    served(leased, home, large, now)
+    fourth = leased.hit("key", now)
+    while not isinstance(fourth, Ask):
+        fourth = leased.hit("key", now)
+    assert fourth.want > fourth.least
+
+
 def test_a_cost_above_the_limit_does_not_bother_the_home():
     leased, home = pair()
     verdict = leased.hit("key", 100.0, 1_001)
@@ -166,6 +195,8 @@ def test_a_cost_of_nothing_is_a_look_and_a_negative_one_a_broken_call():
     left = leased.peek("key", now).remaining
     assert leased.peek("key", now, left).allowed
     assert not leased.peek("key", now, left + 1).allowed
+    assert leased.peek("key", now, 1_000).retry_after_s == 0
+    assert leased.peek("key", now, 1_001).retry_after_s == inf
     with pytest.raises(ValueError, match="negative"):
         leased.hit("key", now, -1)
 
@@ -179,7 +210,7 @@ def test_verdicts_from_a_lease_count_down():
         assert isinstance(verdict, Verdict)
         assert verdict.allowed
         assert verdict.limit == 1_000
-        assert 0 <= verdict.remaining < 1_000
+        assert 700 <= verdict.remaining <= 803  # 1000 less 200, and what refilled since
         assert verdict.retry_after_s == 0
         assert before is None or verdict.remaining == before - 1
         before = verdict.remaining
@@ -197,7 +228,9 @@ def test_a_refusal_is_remembered_until_there_is_more():
         verdict = leased.hit("key", now)
         assert isinstance(verdict, Verdict)
         assert not verdict.allowed
+        assert verdict.remaining == 0
         assert verdict.retry_after_s == pytest.approx(110.0 - now)
+        assert verdict.reset_s == pytest.approx(160.0 - now)
     assert isinstance(leased.hit("key", 110.0), Ask)
 
 
@@ -276,6 +309,23 @@ def test_what_comes_ahead_does_not_lift_the_lease_above_the_share():
     assert leased.snapshot(now).largest == 33
 
 
+def test_what_is_on_its_way_is_not_asked_for_again():
+    leased, home = pair()
+    now = warm(leased, home)
+    spent = leased.snapshot(now).unspent * 2 // 3
+    for _ in range(spent):
+        leased.hit("key", now)
+    (ahead,) = leased.wants(now)
+    leased.hit("key", now)
+    assert leased.wants(now) == []
+    got = leased.hit("key", now)
+    while not isinstance(got, Ask):
+        got = leased.hit("key", now)
+    assert got.want == got.least
+    served(leased, home, ahead, now)
+    assert leased.snapshot(now).unspent > 0
+
+
 def test_nothing_is_asked_ahead_for_keys_nobody_hits():
     leased, home = pair()
     now = warm(leased, home)
@@ -331,6 +381,18 @@ def test_idle_keys_are_forgotten():
     assert len(leased) == 500
     leased.expired(102.5)
     leased.expired(104.0)
+    assert len(leased) == 0
+
+
+def test_the_rate_of_a_key_is_remembered_for_a_ttl_after_it_asked():
+    leased, home = pair()
+    hit(leased, home, "key", 100.0)
+    leased.expired(100.9)
+    assert len(leased) == 1
+    hit(leased, home, "key", 100.95)
+    leased.expired(101.5)
+    assert len(leased) == 1
+    leased.expired(102.5)
     assert len(leased) == 0
 
 
@@ -554,7 +616,9 @@ def test_a_dropped_ask_leaves_nothing_behind():
     leased, home = pair(LimitRules(limit=100, period_s=1e6))
     now = warm(leased, home, hits=4)
     leased.charge("key", 50, now)
+    leased.refund("key", 2, now, now)
     unspent = leased.snapshot(now).unspent
+    assert unspent == 2
     got = leased.hit("key", now, 20)
     assert isinstance(got, Ask)
     leased.drop(got, now)

@@ -65,6 +65,17 @@ def test_a_busy_key_keeps_some_empty_seats_and_gives_back_the_rest():
     assert home.grant("key", 0, 0, "w", 100.0).remaining == 100
 
 
+def test_seats_lent_ahead_and_never_used_go_back():
+    leased, home = pair(limit=100, holders=2, share=0.2)
+    for _ in range(8):
+        assert hit(leased, home).allowed
+    assert leased.snapshot(100.0).unspent > 0
+    give_back(leased, home, 100.0)
+    give_back(leased, home, 100.3)
+    assert leased.snapshot(100.3).unspent == 0
+    assert home.grant("key", 0, 0, "w", 100.3).remaining == 92
+
+
 def test_where_the_share_is_below_one_no_empty_seat_is_kept():
     leased, home = pair(limit=5, holders=4)
     hit(leased, home)
@@ -192,6 +203,7 @@ def test_the_home_lends_a_quarter_of_what_is_free_to_those_who_do_not_wait():
     assert home.grant("key", 50, 0, "b", 1.0).granted == 18
     assert home.grant("key", 50, 50, "b", 1.0).granted == 50
     assert home.grant("key", 8, 8, "b", 1.0) == Grant(0, 7, 2.0, 2.0, 1.0)
+    assert home.grant("key", 100, 100, "b", 1.0).retry_after_s == 2.0
     assert home.grant("key", 101, 101, "b", 1.0).retry_after_s == inf
 
 
@@ -262,7 +274,8 @@ def test_a_lower_limit_lends_nothing_until_enough_have_left():
     assert hit(leased, home, cost=4).allowed
     rules = LimitRules(limit=2, period_s=2.0, algorithm="concurrency")
     home.take_rules(rules, 100.0)
-    leased.take_rules(rules, LeaseRules(), 100.0)
+    leased.take_rules(rules, LeaseRules(fail="closed"), 100.0)
+    assert leased.snapshot(100.0).fail == "closed"
     assert not hit(leased, home).allowed
     for _ in range(3):
         leased.refund("key", 1, 100.0)
