@@ -352,10 +352,21 @@ def ask(gateway: Gateway, index: int, words: str) -> dict[str, Any]:
     return found
 
 
+def granted(gateway: Gateway, index: int, words: str) -> int:
+    """What that worker was granted; asked again if this busy machine gave no answer in time."""
+
+    def answer() -> dict[str, Any] | None:
+        said = ask(gateway, index, f"take/{words}")
+        return said if "granted" in said else None
+
+    count: int = wait_until(answer)["granted"]
+    return count
+
+
 def test_two_workers_share_a_limit_and_tell_each_other(sharing: Gateway):
-    assert ask(sharing, 0, "take/r/fixed_window/6")["granted"] == 6
-    assert ask(sharing, 1, "take/r/fixed_window/6")["granted"] == 0
-    assert ask(sharing, 1, "take/r/fixed_window/4")["granted"] == 4
+    assert granted(sharing, 0, "r/fixed_window/6") == 6
+    assert granted(sharing, 1, "r/fixed_window/6") == 0
+    assert granted(sharing, 1, "r/fixed_window/4") == 4
     ask(sharing, 0, "say/t/1")
     wait_until(lambda: ask(sharing, 1, "state")["heard"] == [1])
     assert ask(sharing, 0, "state")["heard"] == []
@@ -365,12 +376,12 @@ def test_a_killed_worker_gives_up_its_seats_and_its_successor_is_told_what_is_re
     sharing: Gateway,
 ):
     ask(sharing, 0, "say/t/1/a")
-    taken = ask(sharing, 1, "take/r/concurrency/10")
-    assert taken["granted"] == 10
-    assert ask(sharing, 0, "take/r/concurrency/1")["granted"] == 0
-    os.kill(taken["pid"], signal.SIGKILL)
-    wait_until(lambda: ask(sharing, 0, "take/r/concurrency/1")["granted"] == 1)
-    wait_until(lambda: ask(sharing, 1, "state")["pid"] != taken["pid"])
+    assert granted(sharing, 1, "r/concurrency/10") == 10
+    assert granted(sharing, 0, "r/concurrency/1") == 0
+    killed = ask(sharing, 1, "state")["pid"]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: granted(sharing, 0, "r/concurrency/1"))
+    wait_until(lambda: ask(sharing, 1, "state")["pid"] != killed)
     both_share(sharing)
     assert ask(sharing, 1, "state")["heard"] == [1]
 
@@ -380,12 +391,12 @@ def test_control_killed_and_back_the_limits_begin_anew_and_what_is_retained_stay
 ):
     ask(sharing, 0, "say/t/1/a")
     wait_until(lambda: ask(sharing, 1, "state")["heard"] == [1])
-    assert ask(sharing, 0, "take/r/fixed_window/10")["granted"] == 10
+    assert granted(sharing, 0, "r/fixed_window/10") == 10
     killed = sharing.control_pid()
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: sharing.control_pid() not in (0, killed))
     both_share(sharing)
-    assert ask(sharing, 1, "take/r/fixed_window/10")["granted"] == 10
+    assert granted(sharing, 1, "r/fixed_window/10") == 10
     os.kill(ask(sharing, 0, "state")["pid"], signal.SIGKILL)
     both_share(sharing)
     assert ask(sharing, 0, "state")["heard"] == [1]
@@ -401,4 +412,4 @@ def test_a_frozen_control_is_away_and_found_again(sharing: Gateway):
         os.kill(control, signal.SIGCONT)
     wait_until(lambda: not ask(sharing, 0, "state")["is_away"])
     # What was granted too late has been given back.
-    assert ask(sharing, 1, "take/r/fixed_window/10")["granted"] == 10
+    wait_until(lambda: granted(sharing, 1, "r/fixed_window/10") == 10)

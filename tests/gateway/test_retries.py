@@ -117,9 +117,7 @@ def test_another_instance_is_asked_after_a_reset(start, pair):
 
 
 def test_a_layer_above_that_retries_is_left_to_it(start, instance):
-    gateway = start(
-        document(instance, service={"retry": NO_WAIT}, trusted_proxies=["127.0.0.1"])
-    )
+    gateway = start(document(instance, service={"retry": NO_WAIT}, trusted_proxies=["127.0.0.1"]))
     with gateway.client() as client:
         client.send(get("/", "x-headgate-attempt: 1/3"))
         serve(instance, response(b"no", status="503 Busy"))
@@ -146,9 +144,7 @@ def test_a_spent_budget_ends_retries_and_says_so(start, instance):
 
 
 def test_a_slow_try_is_given_up_for_another(start, pair):
-    gateway = start(
-        document(*pair, service={"retry": NO_WAIT, "timeout": {"per_try": "400ms"}})
-    )
+    gateway = start(document(*pair, service={"retry": NO_WAIT, "timeout": {"per_try": "400ms"}}))
     with gateway.client() as client:
         client.send(get())
         slow, other = in_turn(pair)

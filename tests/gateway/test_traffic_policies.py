@@ -403,6 +403,17 @@ def test_an_instance_that_keeps_failing_is_left_out(start, echo, instance):
     assert gateway.count("headgate_instance_usable", service_instance=instance.url) == 0
 
 
+def test_an_instance_that_starts_down_waits_for_its_first_check(start, echo, instance):
+    said = document(echo.url, instance.url, service={"health": {"path": "/", "start": "down"}})
+    gateway = start(said)
+    head, body = gateway.ask(get())
+    assert head.status == 503
+    assert "no instance" in json.loads(body)["detail"]
+    heard = {"service": "upstream", "instance": echo.url, "up": True, "why": "passed"}
+    gateway.on_loop(lambda: gateway.worker._states.news._on_health(heard))
+    assert {gateway.ask(get())[0].status for _ in range(4)} == {200}
+
+
 # -- faults and flags
 
 

@@ -25,8 +25,11 @@ FULL = [5, 5, 1.0, 0.0, 7.0]
 class Control:
     """Control's end of a link: what it was told, and how it answers."""
 
-    def __init__(self, hub: HubShared) -> None:
-        self.hub = hub
+    hub: HubShared
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+        """Stands still, so that an answer is in time unless the test says otherwise."""
         self.told: list[tuple[str, dict[str, Any]]] = []
 
     def send(self, kind: str, /, payload: bytes = b"", fds: object = (), **fields: Any) -> None:
@@ -46,8 +49,9 @@ def dialogue(
     scenario: Callable[[HubShared, Control], Coroutine[Any, Any, None]], **options: Any
 ) -> None:
     async def main() -> None:
-        hub = HubShared(**{"deadline_s": 0.03, "probe_every_s": 0.02, **options})
-        control = Control(hub)
+        control = Control()
+        hub = HubShared(clock=lambda: control.clock, **{"deadline_s": 5.0, **options})
+        control.hub = hub
         hub.attach(control)
         async with asyncio.timeout(10):
             await scenario(hub, control)
@@ -58,6 +62,10 @@ def dialogue(
 
 def asking(n: int = 1, *, rule: str = "r", rules: LimitRules = TEN, key: str = "k", **more: Any):
     return LimitAsk(rule, rules, Ask(key, n, n, **more))
+
+
+SHORT = {"deadline_s": 0.03, "probe_every_s": 0.02}
+"""For tests of what happens when control does not answer."""
 
 
 async def until(what: Callable[[], object]) -> None:
@@ -144,7 +152,7 @@ def test_after_a_deadline_nobody_waits_until_a_probe_is_answered_in_time():
         assert not hub.is_away
         assert hub.snapshot(time.monotonic()).times_away == 1
 
-    dialogue(scenario)
+    dialogue(scenario, **SHORT)
 
 
 def test_a_probe_answered_too_late_brings_nobody_back_and_the_next_one_follows():
@@ -154,13 +162,14 @@ def test_a_probe_answered_too_late_brings_nobody_back_and_the_next_one_follows()
         await until(lambda: len(control.asked()) == 2)
         await asyncio.sleep(0.06)
         assert len(control.asked()) == 2  # one probe at a time
+        control.clock += 0.031
         control.grant(2)
         assert hub.is_away
         await until(lambda: len(control.asked()) == 3)
         control.grant(3)
         assert not hub.is_away
 
-    dialogue(scenario)
+    dialogue(scenario, **SHORT)
 
 
 def test_what_is_granted_too_late_is_given_back():
@@ -172,7 +181,7 @@ def test_what_is_granted_too_late_is_given_back():
         assert control.asked()[1]["do"] == [[0, "k", 1, 7.0]]
         assert hub.snapshot(time.monotonic()).late == 1
 
-    dialogue(scenario, probe_every_s=5.0)
+    dialogue(scenario, deadline_s=0.03, probe_every_s=5.0)
 
 
 def test_what_was_granted_to_a_request_that_left_is_given_back():
@@ -219,7 +228,7 @@ def test_all_who_wait_are_told_when_one_is_past_its_deadline():
         assert len(control.asked()) == 2
         assert hub.snapshot(time.monotonic()).timed_out == 1
 
-    dialogue(scenario)
+    dialogue(scenario, **SHORT)
 
 
 def test_a_loop_that_was_held_up_reads_what_has_come_before_it_gives_up():
@@ -228,10 +237,11 @@ def test_a_loop_that_was_held_up_reads_what_has_come_before_it_gives_up():
         asked = asyncio.ensure_future(hub.take([asking()]))
         await until(control.asked)
         time.sleep(0.06)
+        control.clock += 0.06
         asyncio.get_running_loop().call_later(0.001, control.grant, 1, FULL)
         assert (await asked)[0].granted == 5
 
-    dialogue(scenario)
+    dialogue(scenario, deadline_s=0.03)
 
 
 def test_when_control_dies_those_who_wait_are_told_at_once_and_a_new_link_begins_anew():
@@ -243,7 +253,8 @@ def test_when_control_dies_those_who_wait_are_told_at_once_and_a_new_link_begins
         assert await asked == "control is gone"
         assert hub.holders == 2  # as far as we know
 
-        successor = Control(hub)
+        successor = Control()
+        successor.hub = hub
         hub.attach(successor)
         hub.detach(control)  # late news about the old link
         successor.welcome(holders=1)
@@ -254,7 +265,7 @@ def test_when_control_dies_those_who_wait_are_told_at_once_and_a_new_link_begins
         successor.grant(successor.asked()[0]["n"], FULL)
         await again
 
-    dialogue(scenario, deadline_s=1.0)
+    dialogue(scenario)
 
 
 def test_until_control_says_so_the_expected_number_shares():
@@ -309,7 +320,7 @@ def test_away_news_is_dropped_unless_it_is_retained_and_that_is_said_later():
         ]
         assert hub.snapshot(time.monotonic()).dropped == 1
 
-    dialogue(scenario)
+    dialogue(scenario, **SHORT)
 
 
 def test_what_is_retained_is_offered_to_a_new_control_and_what_it_knows_better_is_heard():
@@ -318,7 +329,8 @@ def test_what_is_retained_is_offered_to_a_new_control_and_what_it_knows_better_i
         hub.subscribe("split", heard.append)
         control.welcome(retained=(["split", "a", 5, {"n": 1}],))
         hub.publish("split", {"n": 2}, retain="b")
-        successor = Control(hub)
+        successor = Control()
+        successor.hub = hub
         hub.attach(successor)
         kind, fields = successor.told[0]
         assert kind == "shared_hello"
@@ -350,7 +362,7 @@ def test_going_and_coming_back_is_logged_and_not_each_time(caplog: pytest.LogCap
         assert hub.snapshot(time.monotonic()).times_away == 3
 
     with caplog.at_level(logging.INFO, "headgate.state"):
-        dialogue(scenario)
+        dialogue(scenario, **SHORT)
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("shared state in hub is away: no answer within 30 ms")
     assert said[1].startswith("shared state in hub is back after")

@@ -38,8 +38,7 @@ def test_no_more_passes_than_the_bound_and_hardly_less(
     lease = LeaseRules(share=share, ttl_s=0.2)
 
     async def main() -> None:
-        # The time an answer may take is that of this machine when it is busy.
-        async with shared(redis_server, deadline_s=2.0) as a, shared(redis_server) as b:
+        async with shared(redis_server) as a, shared(redis_server) as b:
             await until(lambda: a.holders == 2)
             one, two = Worker(a, rules, lease), Worker(b, rules, lease)
             await asyncio.gather(
@@ -68,7 +67,7 @@ def test_a_fixed_window_is_exact_in_every_window_of_the_home(redis_server: Redis
     rules = LimitRules(limit=40, period_s=3600.0, algorithm="fixed_window")
 
     async def main() -> None:
-        async with shared(redis_server, deadline_s=2.0) as a, shared(redis_server) as b:
+        async with shared(redis_server) as a, shared(redis_server) as b:
             await until(lambda: a.holders == 2)
             one = Worker(a, rules, LeaseRules(share=0.5, ttl_s=0.1))
             two = Worker(b, rules, LeaseRules(share=0.5, ttl_s=0.1))
@@ -111,7 +110,7 @@ def test_seats_are_never_more_than_the_limit(redis_server: RedisServer):
                 for _ in range(visitors):
                     group.create_task(visitor())
 
-        async with shared(redis_server, deadline_s=2.0) as a, shared(redis_server) as b:
+        async with shared(redis_server) as a, shared(redis_server) as b:
             await until(lambda: a.holders == 2)
             lease = LeaseRules(share=0.5, ttl_s=0.2)
             one, two = Worker(a, rules, lease), Worker(b, rules, lease)
@@ -130,7 +129,10 @@ def test_while_redis_is_frozen_each_spends_its_share_and_there_is_no_burst_when_
     lease = LeaseRules(share=0.1, ttl_s=0.2)
 
     async def main() -> None:
-        async with shared(redis_server) as a, shared(redis_server) as b:
+        async with (
+            shared(redis_server, deadline_s=0.1) as a,
+            shared(redis_server, deadline_s=0.1) as b,
+        ):
             await until(lambda: a.holders == 2)
             one, two = Worker(a, rules, lease), Worker(b, rules, lease)
 

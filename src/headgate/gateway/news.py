@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headgate.policy.breaker import Breaker, Transition
     from headgate.policy.degrade import Degrade
     from headgate.policy.outlier import Ejected
+    from headgate.policy.split import Split
     from headgate.state.home import Board
 
 log: Final = logging.getLogger("headgate.gateway")
@@ -42,6 +43,8 @@ class News:
     def __init__(self, states: States, board: Callable[[], Board | None]) -> None:
         self._states = states
         self._board = board
+        self._shifted: dict[str, tuple[tuple[int, list[Any]] | None, int]] = {}
+        """How many steps of each split's order have been taken, and of which split."""
         self._early: dict[tuple[object, ...], tuple[Callable[[Message], bool], Message]] = {}
 
     def listen(self, board: Board) -> None:
@@ -145,13 +148,7 @@ class News:
                 split = self._states.splits.get(str(message.get("id")))
                 if split is None:
                     return False
-                split.shift(
-                    str(message["source"]),
-                    str(message["target"]),
-                    _seconds(message.get("over_s", 0.0)),
-                    now,
-                    float(message.get("share", 1.0)),
-                )
+                self._order_split(split, message, now)
                 return True
             case "level" | "flag":
                 degrade = self._states.degrade
@@ -161,6 +158,21 @@ class News:
                 return True
             case _:
                 return True  # of a newer version, perhaps; there is no use in keeping it
+
+    def _order_split(self, split: Split, message: Message, now: float) -> None:
+        """Take the steps that are new; a worker that has just started takes all of them."""
+        parts = [list(part) for part in split.rules.parts]
+        if message["parts"] != parts:
+            return  # the file has spoken since
+        steps = message["steps"]
+        of, done = self._shifted.get(str(message["id"]), (None, 0))
+        if of != (id(split), parts):
+            done = 0
+        for step in steps[done:]:
+            over_s = _seconds(step["over_s"]) if step is steps[-1] else 0.0
+            share = float(step["share"])
+            split.shift(str(step["source"]), str(step["target"]), over_s, now, share)
+        self._shifted[str(message["id"])] = ((id(split), parts), len(steps))
 
     def _order_breaker(self, message: Message, now: float) -> bool:
         breaker = self._breaker(message)

@@ -70,6 +70,8 @@ class ServiceState:
         self.down: dict[str, str] = {}
         self.ejected: dict[str, str] = {}
         self.drained: dict[str, str] = {}
+        self.unchecked: set[str] = set()
+        """Instances that may not serve before their first check (`health: {start: down}`)."""
         self._checked: set[str] = set()
         self.on_breaker: Callable[[str, Transition], None] | None = None
         self.on_ejected: Callable[[str, Ejected], None] | None = None
@@ -97,12 +99,13 @@ class ServiceState:
             ):
                 self._hear(news, now)
         known = set(urls)
+        waits = plan.health is not None and plan.health.start == "down"
+        # Until the first check has said something; `say` hears of it from control.
+        self.unchecked = (self.unchecked | (known - self._checked)) & known if waits else set()
+        for url in urls:
+            self.group.set_drained(url, url in self.drained or url in self.unchecked, now)
         if plan.health is None:
             self.down.clear()
-        elif plan.health.start == "down":
-            # Until the first check has passed; `say` hears of it from control.
-            for url in known - self._checked:
-                self.down[url] = "not checked yet"
         self._checked = known
         for source in (self.down, self.ejected):
             for gone in source.keys() - known:
@@ -169,6 +172,9 @@ class ServiceState:
 
     def say(self, source: dict[str, str], url: str, why: str | None, now: float) -> None:
         """Note why an instance is out according to one source; None: it is not."""
+        if source is self.down and url in self.unchecked:
+            self.unchecked.discard(url)
+            self.group.set_drained(url, url in self.drained, now)
         if why is None:
             source.pop(url, None)
         else:
@@ -187,7 +193,7 @@ class ServiceState:
             self.drained.pop(url, None)
         else:
             self.drained[url] = why
-        self.group.set_drained(url, why is not None, now)
+        self.group.set_drained(url, url in self.drained or url in self.unchecked, now)
 
     def _settle(self, url: str, now: float) -> None:
         why = self.down.get(url) or self.ejected.get(url)

@@ -286,7 +286,12 @@ class States:
                     "outlier": asdict(service.outlier.snapshot(now)) if service.outlier else None,
                     "out": {
                         url: why
-                        for source in (service.ejected, service.down, service.drained)
+                        for source in (
+                            dict.fromkeys(service.unchecked, "not checked yet"),
+                            service.ejected,
+                            service.down,
+                            service.drained,
+                        )
                         for url, why in source.items()
                     },
                 }
@@ -324,7 +329,9 @@ class States:
                     )
                 rows["headgate_breaker_rejected_total"].append((labels, said.rejected_total))
             for member in service.group.members:
-                rows["headgate_instance_usable"].append(([name, member.id], int(member.usable)))
+                rows["headgate_instance_usable"].append(
+                    ([name, member.id], int(member.usable and not member.drained))
+                )
         for name, limit in self.limits.items():
             for outcome in ("allowed", "refused", "shadowed"):
                 rows["headgate_limit_decisions_total"].append(

@@ -202,7 +202,7 @@ METRICS: Final[dict[str, Metric]] = {
             "counter",
             ("route", "event"),
             "What traffic policies did: retries, hedges, hedges_won, budget_spent, fallbacks,"
-            " faults, shed, mirrored, mirrored_failed, mirrors_dropped.",
+            " faults, rejected_open, shed, mirrored, mirrored_failed, mirrors_dropped.",
         ),
         Metric("headgate_workers", "gauge", (), "Workers that are running."),
         Metric(

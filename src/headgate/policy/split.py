@@ -102,6 +102,10 @@ class Split:
         self._owners: list[str] = []
         self._lay(moved(layout, shares) if layout else canonical(shares))
 
+    @property
+    def rules(self) -> SplitRules:
+        return self._rules
+
     def choose(self, key: int | None, rng: Random, now: float) -> str:
         """The part for one call. `key` is a 64-bit hash of what the split sticks to."""
         if now >= self._next_at:

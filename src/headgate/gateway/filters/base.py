@@ -81,8 +81,11 @@ class Headers:
     __slots__ = ("_given", "_own")
 
     def __init__(self, raw: Iterable[Header] = ()) -> None:
-        """Begin with these fields. A head may be shared between requests, so it is copied before
-        the first change; most filters only read, and then there is none."""
+        """Begin with these fields.
+
+        A head may be shared between requests, so it is copied before the first change; most
+        filters only read, and then there is none.
+        """
         self._given: tuple[Header, ...] = raw if type(raw) is tuple else tuple(raw)
         self._own: list[Header] | None = None
 
