@@ -213,6 +213,40 @@ def test_the_later_message_holds_whatever_the_wall_clock_did():
     asyncio.run(main())
 
 
+def test_what_two_publish_at_once_ends_the_same_for_all():
+    async def main() -> None:
+        shared = Shared()
+        rng = random.Random(1)
+        async with (
+            linked(shared, "one") as one,
+            linked(shared, "two") as two,
+            linked(shared, "three") as three,
+        ):
+            await here(one, two, three)
+            boards = (one.hub, two.hub, three.hub, shared)
+            beliefs = [0] * 4
+            for at, board in enumerate(boards):
+                board.subscribe("t", lambda message, at=at: believe(beliefs, at, message["n"]))
+            for n in range(1, 300):
+                at = rng.randrange(4)
+                boards[at].publish("t", {"n": n}, retain="a")
+                beliefs[at] = n
+                if rng.random() < 0.3:
+                    await asyncio.sleep(0)
+            await until(lambda: all(link.channel.backlog == 0 for link in (one, two, three)))
+            await asyncio.sleep(0.05)
+            assert len(set(beliefs)) == 1
+            for board in boards:
+                late = ears(board)
+                assert late == beliefs[:1]
+
+    asyncio.run(main())
+
+
+def believe(beliefs: list[int], at: int, n: int) -> None:
+    beliefs[at] = n
+
+
 def test_a_new_control_learns_from_the_workers_what_was_retained():
     async def main() -> None:
         before = Shared()

@@ -48,6 +48,21 @@ def alternately(visitors: list[Visitor], times: int, path: str, who: str) -> lis
     return [visitor.status(path, x_who=who) for _ in range(times) for visitor in visitors]
 
 
+def spend(visitors: list[Visitor], path: str, who: str, limit: int) -> None:
+    """The limit passes, and no more. To be asked with `when_away: closed` where it must be exact:
+    on a busy machine control may be late, and workers decide alone for a second.
+    """
+    seen: list[int] = []
+
+    def passed() -> int:
+        seen.extend(alternately(visitors, 1, path, who))
+        return seen.count(200)
+
+    wait_until(lambda: passed() >= limit)
+    seen.extend(alternately(visitors, 2 * limit, path, who))
+    assert seen.count(200) == limit, (path, who, seen)
+
+
 def wait_shared(visitors: list[Visitor]) -> None:
     """Until each worker may allow the whole limit: for a moment after control has come, each still
     decides alone.
@@ -79,18 +94,31 @@ def out(gateway: Serving, service: str) -> list[dict[str, str]]:
 
 
 def test_two_workers_allow_exactly_the_limit_whoever_is_asked(tmp_path: Path):
-    routes = [limited("5/24h", algorithm, algorithm=algorithm) for algorithm in ALGORITHMS]
-    with serving(tmp_path, routes=[*routes, limited(), limited("5/min", "minute")]) as gateway:
+    def strict(rate: str, name: str, **more: Any) -> dict[str, Any]:
+        return limited(rate, name, when_away="closed", **more)
+
+    routes = [strict("5/24h", algorithm, algorithm=algorithm) for algorithm in ALGORITHMS]
+    with serving(tmp_path, routes=[*routes, strict("5/min", "minute")]) as gateway:
+        first, second = visitors = list(gateway.visitors().values())
+        for path in ("/minute/", *(f"/{algorithm}/" for algorithm in ALGORITHMS)):
+            spend(visitors, path, "both", 5)
+            spend([first], path, "one", 5)
+            spend([second], path, "two", 5)
+
+
+def test_a_worker_that_takes_the_place_of_another_allows_nothing_more(tmp_path: Path):
+    with serving(tmp_path, routes=[limited()]) as gateway:
         visitors = list(gateway.visitors().values())
         wait_shared(visitors)
-        for algorithm in ALGORITHMS:
-            for who, asked in (("both", visitors), ("one", visitors[:1]), ("two", visitors[1:])):
-                seen = alternately(asked, 12 // len(asked), f"/{algorithm}/", who)
-                assert seen.count(200) == 5, (algorithm, who, seen)
-                assert seen[:5] == [200] * 5, (algorithm, who, seen)
-                assert set(seen[5:]) == {429}
-        seen = alternately(visitors, 5, "/minute/", "both")
-        assert seen.count(200) == 5
+        alternately(visitors, 2 * TEN, "/limited/", "anna")
+        wait_until(lambda: len(gateway.children()) == 4)  # with one in reserve, it is quick
+        os.kill(gateway.worker_pids()[0], signal.SIGKILL)
+        seen = []
+        for _ in range(40):  # what the kernel gives to the dead one waits for its successor
+            visitor = Visitor(gateway)
+            seen.append(visitor.status("/limited/", x_who="anna"))
+            visitor.close()
+        assert set(seen) == {429}, seen
 
 
 def test_limits_go_on_while_control_is_gone_and_come_back(tmp_path: Path):
@@ -98,7 +126,6 @@ def test_limits_go_on_while_control_is_gone_and_come_back(tmp_path: Path):
     with serving(tmp_path, routes=[limited()]) as gateway:
         visitors = list(gateway.visitors().values())
         wait_shared(visitors)
-        assert alternately(visitors, 2, "/limited/", "before").count(200) == 4
         control = gateway.control_pid()
         # Stopped before it is killed: its successor would be there too soon.
         os.kill(control, signal.SIGSTOP)
@@ -111,8 +138,7 @@ def test_limits_go_on_while_control_is_gone_and_come_back(tmp_path: Path):
         # Both have told the new one what they spent alone.
         assert set(alternately(visitors, TEN, "/limited/", "anna")) == {429}
         gateway.wait_linked()
-        seen = alternately(visitors, TEN, "/limited/", "clara")
-        assert seen.count(200) == TEN, seen
+        wait_shared(visitors)
 
 
 def test_no_request_is_lost_when_control_is_killed(tmp_path: Path):
@@ -155,11 +181,15 @@ def test_seats_that_a_killed_worker_had_are_free(tmp_path: Path, instance: Insta
         visitors = g.visitors()
         wait_shared(list(visitors.values()))
         (first, holder), (second, asker) = visitors.items()
-        more = g.visitor_of(first)
         instance.hold()
         holder.begin("/a")
-        more.begin("/b")
-        wait_until(lambda: instance.held == 2)
+
+        def is_full() -> bool:
+            if instance.held < 2:
+                g.visitor_of(first).begin("/b")
+            return instance.held == 2
+
+        wait_until(is_full)
         assert asker.status("/c") == 429
         g.kill_worker(first)
         instance.let_go()
@@ -306,7 +336,7 @@ def test_a_reload_keeps_counts_breakers_and_ejections(
                 },
             },
             "routes": [
-                limited(rate),
+                limited(rate, when_away="closed"),
                 {"name": "shaky", "match": {"path": "/shaky"}, "to": "shaky"},
                 {"name": "users", "to": "users"},
             ],
@@ -314,8 +344,7 @@ def test_a_reload_keeps_counts_breakers_and_ejections(
 
     with serving(tmp_path, **config("10/24h", "10min")) as gateway:
         first, second = visitors = list(gateway.visitors().values())
-        wait_shared(visitors)
-        assert alternately(visitors, TEN, "/limited/", "anna").count(200) == TEN
+        spend(visitors, "/limited/", "anna", TEN)
         other.status = 500
         ask_until(first, lambda: all(out(gateway, "users")))
         instance.status = 500
@@ -328,15 +357,8 @@ def test_a_reload_keeps_counts_breakers_and_ejections(
         assert {each.get()[1] for each in visitors for _ in range(4)} == {"one"}
         assert [list(each) for each in out(gateway, "users")] == [[other.url]] * 2
         # Of the new limit what is beyond the old one is left.
-        seen: list[int] = []
-
-        def passed() -> int:
-            seen.extend(alternately(visitors, 1, "/limited/", "anna"))
-            return seen.count(200)
-
-        wait_until(lambda: passed() == 2)  # a refusal is remembered for a second
-        assert set(alternately(visitors, TEN, "/limited/", "anna")) == {429}
-        assert alternately(visitors, TEN, "/limited/", "ben").count(200) == 12
+        spend(visitors, "/limited/", "anna", 2)
+        spend(visitors, "/limited/", "ben", 12)
 
         gateway.reload(**config("12/24h", "11min"))
         assert set(alternately(visitors, 3, "/limited/", "ben")) == {429}

@@ -310,6 +310,9 @@ def test_away_news_is_dropped_unless_it_is_retained_and_that_is_said_later():
         hub.publish("split", {"n": 3}, retain="a")
         hub.publish("split", {"n": 4}, retain="b")
         hub.forget("split", "b")
+        heard = {"topic": "split", "message": {"n": 5}, "retain": "b", "version": 10**18}
+        hub.heard("shared_news", heard)  # ours is the last word, and will be said
+        hub.heard("shared_forget", {"topic": "split", "retain": "a", "version": 10**18})
         assert control.told == []
         await until(control.asked)
         del control.told[:]
@@ -343,7 +346,9 @@ def test_what_is_retained_is_offered_to_a_new_control_and_what_it_knows_better_i
             retained=(["split", "a", 6, {"n": 3}], ["split", "b", mine - 1, {"n": 4}])
         )
         assert heard == [{"n": 1}, {"n": 3}]
-        hub.heard("shared_forget", {"topic": "split", "retain": "a"})
+        hub.heard("shared_forget", {"topic": "split", "retain": "a", "version": 5})
+        hub.heard("shared_forget", {"topic": "split", "retain": "b", "version": mine - 1})
+        hub.heard("shared_forget", {"topic": "split", "retain": "a", "version": 6})
         late: list[object] = []
         hub.subscribe("split", late.append)
         assert late == [{"n": 2}]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import random
 
 import pytest
 
@@ -75,6 +77,32 @@ def test_what_one_forgets_all_forget(redis_server: RedisServer):
             await until(lambda: two.snapshot(0.0).retained == 1)
             two.forget("t", "a")
             await until(lambda: one.snapshot(0.0).retained == 0)
+
+    run(main)
+
+
+def test_what_two_publish_at_once_ends_the_same_for_all(redis_server: RedisServer):
+    async def main() -> None:
+        rng = random.Random(1)
+        async with shared(redis_server) as one, shared(redis_server) as two:
+            homes = (one, two)
+            beliefs = {}
+            for home in homes:
+                home.subscribe("t", functools.partial(beliefs.__setitem__, home))
+            await listening(redis_server, one, two)
+            for n in range(300):
+                home = rng.choice(homes)
+                home.publish("t", {"n": n}, retain="a")
+                beliefs[home] = {"n": n}
+                if rng.random() < 0.3:
+                    await asyncio.sleep(rng.uniform(0.0, 0.002))
+            await listening(redis_server, one, two)  # all before it has been heard
+            await until(lambda: not one._echoes and not two._echoes)
+            async with shared(redis_server) as three:
+                heard = ears(three)
+                await until(lambda: heard)
+                assert beliefs[one] == beliefs[two] == {"n": heard[0]}
+                assert [ears(home) for home in homes] == [heard, heard]
 
     run(main)
 

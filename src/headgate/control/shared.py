@@ -122,7 +122,7 @@ class Shared:
             case "shared_news":
                 self._on_news(member, fields)
             case "shared_forget":
-                self._forget(fields["topic"], fields["retain"], member)
+                self.forget(fields["topic"], fields["retain"])
             case _:
                 log.warning("%s said %s, which means nothing", link.life, kind)
         return True
@@ -193,12 +193,13 @@ class Shared:
     # ---- news
 
     def _on_news(self, member: _Member, fields: dict[str, Any]) -> None:
-        topic, retain, version = fields["topic"], fields["retain"], fields["version"]
+        topic, message, retain = fields["topic"], fields["message"], fields["retain"]
+        said = version = fields["version"]
         if retain is not None:
             # Said now, so it is the newest, whatever the wall clock has done meanwhile.
-            version = max(version, self._news.version(topic, retain) + 1)
-        self._news.hear(topic, fields["message"], retain, version)
-        self._tell(member, topic, fields["message"], retain, version)
+            version = max(said, self._news.version(topic, retain) + 1)
+        self._news.hear(topic, message, retain, version)
+        self._tell(member if version == said else None, topic, message, retain, version)
 
     def publish(self, topic: str, message: Said, *, retain: str | None = None) -> None:
         version = 0
@@ -229,13 +230,10 @@ class Shared:
         member.channel.send("shared_welcome", holders=len(self._members), retained=rows)
 
     def forget(self, topic: str, retain: str) -> None:
-        self._forget(topic, retain, None)
-
-    def _forget(self, topic: str, retain: str, origin: _Member | None) -> None:
+        version = self._news.version(topic, retain)
         self._news.forget(topic, retain)
         for member in self._members.values():
-            if member is not origin:
-                member.channel.send("shared_forget", topic=topic, retain=retain)
+            member.channel.send("shared_forget", topic=topic, retain=retain, version=version)
 
     def subscribe(self, topic: str, listener: Listener) -> Callable[[], None]:
         return self._news.subscribe(topic, listener)

@@ -307,6 +307,16 @@ class Asking:
         else:
             self._say_forget(topic, retain)
 
+    def _hear(self, topic: str, message: Message, retain: str | None, version: int) -> None:
+        """What another published; but where we have something yet to say, we have the last word."""
+        if retain is None or (topic, retain) not in self._unsaid:
+            self._heard += 1
+            self._news.hear(topic, message, retain, version)
+
+    def _hear_forget(self, topic: str, retain: str) -> None:
+        if (topic, retain) not in self._unsaid:
+            self._news.forget(topic, retain)
+
     def _say_later(self, topic: str, retain: str) -> None:
         if len(self._unsaid) < RETAINED_MAX:
             self._unsaid[topic, retain] = None

@@ -12,14 +12,17 @@ What goes over the link (heads of frames, in JSON):
     shared_asks     n, rules: [[no, id, limit, period_s, algorithm, burst, max_keys, seat_ttl_s]],
                     do: [[no, key, want, least, owed, holding] | [no, key, n, at], ...]
     shared_news     topic, message, retain, version                         both ways
-    shared_forget   topic, retain                                           both ways
+    shared_forget   topic, retain, version (of what is forgotten)           both ways
     shared_welcome  holders, retained                                       from control
     shared_holders  holders
     shared_grants   n, grants: [[granted, remaining, reset_s, retry_after_s, at], ...]
 
-A rule is declared once for each link, before the first ask that uses its number. A version is the
-wall clock in microseconds where a message was published; it decides only between two processes
-that kept different ones, on one machine.
+A rule is declared once for each link, before the first ask that uses its number.
+
+A version is the wall clock in microseconds where a retained message was published. Control sees all
+of them in one order, and raises the version of one that comes later than a higher: the higher
+version holds, everywhere. So who hears of an older message than it keeps (two published at once)
+passes it over, and who published one that was raised is told of it, too.
 """
 
 from __future__ import annotations
@@ -115,26 +118,26 @@ class HubShared(Asking):
             case "shared_grants":
                 self._on_grants(fields["n"], fields["grants"])
             case "shared_news":
-                self._heard += 1
-                self._news.hear(
-                    fields["topic"], fields["message"], fields["retain"], fields["version"]
-                )
+                self._on_news(**fields)
             case "shared_holders":
                 self._holders = max(1, fields["holders"])
             case "shared_welcome":
                 self._on_welcome(fields)
             case "shared_forget":
-                self._news.forget(fields["topic"], fields["retain"])
+                if fields["version"] >= self._news.version(fields["topic"], fields["retain"]):
+                    self._hear_forget(fields["topic"], fields["retain"])
             case _:
                 return False
         return True
 
+    def _on_news(self, topic: str, message: Message, retain: str | None, version: int) -> None:
+        if retain is None or version > self._news.version(topic, retain):
+            self._hear(topic, message, retain, version)
+
     def _on_welcome(self, fields: Mapping[str, Any]) -> None:
         self._holders = max(1, fields["holders"])
         for topic, retain, version, message in fields["retained"]:
-            if version > self._news.version(topic, retain):
-                self._heard += 1
-                self._news.hear(topic, message, retain, version)
+            self._on_news(topic, message, retain, version)
         if not self._is_welcome:
             self._is_welcome = True
             self._come_back()
@@ -244,4 +247,4 @@ class HubShared(Asking):
 
     def _say_forget(self, topic: str, retain: str) -> None:
         if self._link is not None:
-            self._link.send("shared_forget", topic=topic, retain=retain)
+            self._link.send("shared_forget", topic=topic, retain=retain, version=0)

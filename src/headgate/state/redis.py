@@ -39,7 +39,7 @@ import logging
 import random
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,6 +110,8 @@ class RedisShared(Asking):
         self._retained_key = f"{prefix}:{{board}}:retained"
         self._channel = f"{prefix}:board"
         self._outbox: deque[News] = deque()
+        self._echoes: dict[str, int] = {}
+        """By field: what we have retained or forgotten and not heard back yet."""
         self._bell = asyncio.Event()
         self._beat_due = False
         self._next_beat: asyncio.TimerHandle | None = None
@@ -337,8 +339,13 @@ class RedisShared(Asking):
         elif len(self._outbox) >= _OUTBOX_MAX:
             self._say_later(topic, retain)
         else:
-            self._outbox.append(self._retained(topic, retain, text, only_new=False))
+            self._say_retained(self._retained(topic, retain, text, only_new=False))
         self._bell.set()
+
+    def _say_retained(self, news: News) -> None:
+        field = str(news[1][0])
+        self._echoes[field] = self._echoes.get(field, 0) + 1
+        self._outbox.append(news)
 
     def _say_forget(self, topic: str, retain: str) -> None:
         if len(self._outbox) >= _OUTBOX_MAX:
@@ -346,7 +353,7 @@ class RedisShared(Asking):
             return
         text = self._text(topic, None, retain)
         words = (_field(topic, retain), text, self._channel, RETAINED_MAX, _KEEP_MS)
-        self._outbox.append((FORGET, words))
+        self._say_retained((FORGET, words))
         self._bell.set()
 
     def _retained(self, topic: str, retain: str, text: str, *, only_new: bool) -> News:
@@ -364,6 +371,7 @@ class RedisShared(Asking):
             if script is None:
                 await self._command("PUBLISH", *words)
             elif not await self._call(script, [self._retained_key], words):
+                self._echoed(str(words[0]))
                 log.warning(
                     "%s keeps %d messages already; %r is not kept",
                     self.place,
@@ -372,6 +380,8 @@ class RedisShared(Asking):
                 )
         except ResponseError as error:
             # To this message; the limits need not suffer.
+            if script is not None:
+                self._echoed(str(words[0]))
             log.warning("%s refused news: %s", self.place, self._place.words(error))
 
     # ---- hearing news
@@ -387,7 +397,7 @@ class RedisShared(Asking):
                     raise TimeoutError("no answer to SUBSCRIBE")
                 await self._catch_up()
                 tries = 0
-                await self._hear(pubsub)
+                await self._hear_on(pubsub)
             except self._faults as error:
                 log.debug("news from %s is away: %s", self.place, self._place.words(error))
             except Exception:
@@ -398,7 +408,7 @@ class RedisShared(Asking):
             await asyncio.sleep(self._pause_s(tries))
             tries += 1
 
-    async def _hear(self, pubsub: PubSub) -> None:
+    async def _hear_on(self, pubsub: PubSub) -> None:
         """Until the connection breaks, or is silent when asked."""
         is_asked = False
         while True:
@@ -413,27 +423,38 @@ class RedisShared(Asking):
             if got["type"] != "message":
                 continue
             said = _read(got["data"])
-            if said is None or said["from"] == self._id:
+            if said is None:
                 continue
-            if said["topic"] == _HOLDERS:
+            field = None if said["retain"] is None else _field(said["topic"], said["retain"])
+            if said["from"] == self._id:
+                if field is not None:
+                    self._echoed(field)
+            elif said["topic"] == _HOLDERS:
                 self._beat_within(NUDGED_S)
-                continue
-            self._heard += 1
-            self._take_news(said)
+            elif field not in self._echoes:
+                self._take_news(said)
+            # Else two published at once. Ours is still to come, so it is the later one.
+
+    def _echoed(self, field: str) -> None:
+        left = self._echoes.pop(field, 0) - 1
+        if left > 0:
+            self._echoes[field] = left
 
     def _take_news(self, said: dict[str, Any]) -> None:
         topic, retain, message = said["topic"], said["retain"], said["message"]
         if message is not None:
-            self._news.hear(topic, message, retain, wall_version())
+            self._hear(topic, message, retain, wall_version())
         elif retain is not None:
-            self._news.forget(topic, retain)
+            self._hear_forget(topic, retain)
 
     async def _catch_up(self) -> None:
         """Compare what is retained there with what we keep."""
         began = wall_version()
         rows: dict[bytes, bytes] = await self._command("HGETALL", self._retained_key)
-        unsaid = {_field(*place) for place in self._unsaid}
-        unsaid |= {str(words[0]) for script, words in self._outbox if script is not None}
+        waiting = [str(words[0]) for script, words in self._outbox if script is not None]
+        unsaid = {_field(*place) for place in self._unsaid} | set(waiting)
+        # What was said before we listened is not heard back; of the first we cannot know.
+        self._echoes = dict(Counter(waiting[1:]))
         if not rows:
             # Never written, or lost: in either case what we keep is all there is.
             for topic, retain, _, message in self._news.kept():
@@ -453,7 +474,6 @@ class RedisShared(Asking):
             if _field(*place) in unsaid or (kept is not None and kept.version >= began):
                 continue  # ours is the younger
             if kept is None or kept.message != said["message"]:
-                self._heard += 1
                 self._take_news(said)
         for kept in self._news.kept():
             place = (kept.topic, kept.retain)
