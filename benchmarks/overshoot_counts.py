@@ -35,8 +35,7 @@ def single(asked: Sequence[Asked], rules: LimitRules) -> list[Asked]:
     """The same requests as one limiter would have decided them."""
     limiter = make(rules)
     return [
-        Asked(each.sent, each.got, limiter.hit("key", each.sent).allowed)
-        for each in sorted(asked)
+        Asked(each.sent, each.got, limiter.hit("key", each.sent).allowed) for each in sorted(asked)
     ]
 
 

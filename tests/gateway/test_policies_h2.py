@@ -381,7 +381,11 @@ def test_grpc_goes_through_policies_with_its_trailers(start, scripted):
         "timeout": {"total": "5s", "per_try": "2s"},
     }
     gateway = start(document(scripted(act), scripted(act), route=route))
-    fields = ((b"te", b"trailers"), (b"grpc-timeout", b"2S"), (b"content-type", b"application/grpc"))
+    fields = (
+        (b"te", b"trailers"),
+        (b"grpc-timeout", b"2S"),
+        (b"content-type", b"application/grpc"),
+    )
     with Client(gateway.port()) as client:
         for _ in range(3):
             stream = client.wait(client.ask("POST", "/shop.Stock/Unary", fields, b"\0\0\0\0\1x"))

@@ -1,10 +1,12 @@
 """Log records as lines: JSON or Apache's combined format.
 
-Theory of operation. A formatter is compiled for the chosen fields into one %-template. What depends
-only on the request's head (method, path, user agent, ...) is filled into the template once for
-each head and kept, because clients that send the same bytes again share one head object; what is
-left is filled in with the values of the record. Texts that come again and again (addresses, routes,
-instances) are made safe once.
+Theory of operation. A line is a row of pieces, and every second piece is a value. The values of a
+record are made as texts, those of the chosen fields are picked and put into a copy of the row, and
+the rows of a batch are joined at once. What depends only on the request's head (method, path, user
+agent, ...) is made once for each head of a batch. A head that is met a second time there, as when
+clients send the same bytes again and share one head object, is likely to come again: it gets a
+shorter row of its own, with its texts in place, that is kept. Texts that come again and again
+(addresses, routes, instances) are made safe once.
 
 What an editor must not break:
 - A line is one line, and valid JSON, whatever bytes a client sent. Every text goes through `quote`
@@ -12,7 +14,7 @@ What an editor must not break:
 - A redacted name is not written: not as a query parameter, not percent-encoded, not inside the
   URL of a Referer or Location, not as a header field.
 - Lengths are bounded: a line cannot be made longer than a few kilobytes.
-- Literal text in a template has its percent signs doubled.
+- Nothing of a head that came once is kept: it would fill the processor's caches with waste.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 from headgate.gateway.log_fields import FIELDS, Record
 from headgate.gateway.log_text import (
@@ -36,7 +38,10 @@ from headgate.gateway.log_text import (
 from headgate.wire.message import Header, RequestHead, find
 
 Format = Callable[[Sequence[Record]], bytes]
-_Early = Callable[[RequestHead | None], str]
+_Early = Callable[[RequestHead, dict[bytes, bytes]], str]
+"""Makes the text of a field from a head and its fields by name."""
+_Column = int | _Early | tuple[bytes]
+"""What stands in a place of the row: a late value, an early text, or a field of the response."""
 
 _CACHE_MAX: Final = 1024
 _URL_HEADERS = frozenset({b"referer", b"location", b"content-location", b"refresh"})
@@ -56,47 +61,48 @@ def json_format(fields: Sequence[str] | None, redact: Sequence[str], worker: int
     """Compile a formatter of JSON lines; raises UnknownField."""
     chosen = tuple(fields) if fields is not None else tuple(FIELDS)
     hidden = Hidden(redact)
-    late: list[int] = []
-    response_headers: list[bytes] = []
-    early: list[_Early] = []
-    skeleton = "{"
+    texts = _JsonTexts()
+    pieces = ["{"]
+    columns: list[_Column] = []
     for at, name in enumerate(chosen):
-        skeleton += ("," if at else "") + quote(name).replace("%", "%%%%") + ":"
+        pieces[-1] += ("," if at else "") + quote(name) + ":"
         header = _HEADER_FIELD(name)
         if name == "worker":
-            skeleton += str(worker)
-        elif name in _LATE:
-            skeleton += "%%s"
-            late.append(_LATE[name])
-        elif header is not None and header[1] == "response":
-            skeleton += "%%s"
-            late.append(len(_LATE) + len(response_headers))
-            response_headers.append(header[2].lower().encode("ascii"))
-        elif header is not None or name in FIELDS:
-            skeleton += "%s"
-            early.append(_early(name, hidden, _json_text))
+            pieces[-1] += str(worker)
+            continue
+        if name in _LATE:
+            columns.append(_LATE[name])
+        elif header is not None:
+            key = header[2].lower().encode("ascii")
+            columns.append(
+                (key,) if header[1] == "response" else _header(key, hidden, quote, "null")
+            )
+        elif name in FIELDS:
+            columns.append(_json_early(name, hidden, texts))
         else:
             raise UnknownField(name)
-    skeleton += "}\n"
-    return _Formatter(
-        skeleton, early, _picker(late), tuple(response_headers), hidden, _JsonTexts()
-    ).lines
+        pieces.append("")
+    pieces[-1] += "}\n"
+    return _Formatter(pieces, columns, hidden, texts).lines
 
 
 def combined_format(redact: Sequence[str]) -> Format:
     """Compile a formatter of Apache's combined format."""
     hidden = Hidden(redact)
-    early = [
+    columns: list[_Column] = [
+        _LATE["client_ip"],
+        _LATE["time"],
         _request_line(hidden),
-        _early("referer", hidden, _combined_text),
-        _early("user_agent", hidden, _combined_text),
+        _LATE["status"],
+        _LATE["bytes_out"],
+        _header(b"referer", hidden, _escape_or_dash, "-"),
+        _header(b"user-agent", hidden, _escape_or_dash, "-"),
     ]
-    late = [_LATE[name] for name in ("client_ip", "time", "status", "bytes_out")]
-    skeleton = '%%s - - [%%s] "%s" %%s %%s "%s" "%s"\n'
-    return _Formatter(skeleton, early, _picker(late), (), hidden, _CombinedTexts()).lines
+    pieces = ["", " - - [", '] "', '" ', " ", ' "', '" "', '"\n']
+    return _Formatter(pieces, columns, hidden, _CombinedTexts()).lines
 
 
-# The places of late values in the tuple that `_Formatter.lines` makes.
+# The places of late values in the row of texts that `_Formatter.lines` makes.
 _LATE: Final = {
     name: at
     for at, name in enumerate(
@@ -125,6 +131,9 @@ _LATE: Final = {
 class _Texts(dict[str, str]):
     """Texts that come again and again, made safe once: addresses, routes, services, errors."""
 
+    absent: str
+    """What stands for a value that is not there."""
+
     def __missing__(self, text: str) -> str:
         safe = self.safe(text)
         if len(self) >= 4 * _CACHE_MAX:
@@ -143,6 +152,8 @@ class _Texts(dict[str, str]):
 
 
 class _JsonTexts(_Texts):
+    absent = "null"
+
     def safe(self, text: str) -> str:
         return quote(bounded(text, TEXT_MAX)) if text else "null"
 
@@ -154,6 +165,8 @@ class _JsonTexts(_Texts):
 
 
 class _CombinedTexts(_Texts):
+    absent = "-"
+
     def safe(self, text: str) -> str:
         return escape(bounded(text, TEXT_MAX)) if text else "-"
 
@@ -170,39 +183,54 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class _Formatter:
-    """Turns records into lines.
-
-    `skeleton` is a template of a template: filled in with the early values of a head it becomes
-    the template for the late values of a record.
-    """
+    """Turns records into lines: `pieces` with the values of `columns` between them."""
 
     def __init__(
         self,
-        skeleton: str,
-        early: Sequence[_Early],
-        pick: Callable[[tuple[Any, ...]], tuple[Any, ...]],
-        response_headers: tuple[bytes, ...],
+        pieces: Sequence[str],
+        columns: Sequence[_Column],
         hidden: Hidden,
         texts: _Texts,
     ) -> None:
-        self._skeleton = skeleton
-        self._early = tuple(early)
-        self._pick = pick
-        self._response_headers = response_headers
+        self._pieces = tuple(pieces)
+        self._columns = tuple(columns)
         self._hidden = hidden
         self._texts = texts
-        self._templates: dict[RequestHead | None, str] = {}
-        self._seconds: dict[int, str] = {}
+        self._early = tuple([c for c in columns if not isinstance(c, int | tuple)])
+        self._late_headers = tuple([c[0] for c in columns if isinstance(c, tuple)])
+        self._row = [""] * (2 * len(columns) + 1)
+        self._row[::2] = pieces
+        # Values in a row of their own: late ones, fields of the response, early texts.
+        places: list[int] = []
+        late_places: list[int] = []
+        early = len(_LATE) + len(self._late_headers)
+        header = len(_LATE)
+        for column in columns:
+            if isinstance(column, int):
+                places.append(column)
+                late_places.append(column)
+            elif isinstance(column, tuple):
+                places.append(header)
+                late_places.append(header)
+                header += 1
+            else:
+                places.append(early)
+                early += 1
+        self._pick = _picker(places)
+        self._pick_late = _picker(late_places)
+        self._no_head = (texts.absent,) * len(self._early)
+        self._rows: dict[RequestHead, list[str]] = {}
+        self._moments: dict[int, str] = {}
+        self._second = -1
+        self._second_text = ""
 
     def lines(self, records: Sequence[Record]) -> bytes:
         """Format a batch."""
-        texts, templates, pick, moment = (
-            self._texts,
-            self._templates,
-            self._pick,
-            self._texts.moment,
-        )
-        out = []
+        texts = self._texts
+        moments = self._moments
+        rows = self._rows
+        here: dict[RequestHead | None, tuple[str, ...]] = {None: self._no_head}
+        out: list[str] = []
         for (
             wall,
             duration_s,
@@ -223,107 +251,152 @@ class _Formatter:
             error,
             tls_version,
         ) in records:
-            template = templates.get(head)
-            if template is None:
-                template = self._template_for(head)
-            second = int(wall)
-            values: tuple[Any, ...] = (
-                moment(
-                    self._seconds.get(second) or self._second(second), int((wall - second) * 1e3)
-                ),
+            millisecond = int(wall * 1e3)
+            duration = f"{duration_s * 1e3:.3f}"
+            # They are one number when the response came in one piece.
+            upstream = duration
+            if upstream_s != duration_s:
+                upstream = "null" if upstream_s < 0.0 else f"{upstream_s * 1e3:.3f}"
+            made = f'"{request_id.decode()}"' if request_id.isalnum() else ""
+            if not made or len(made) > TEXT_MAX:
+                made = quote(request_id[:TEXT_MAX].decode("latin-1"))
+            trace = made
+            if trace_id is not request_id or not trace_id:
+                trace = quote(trace_id[:TEXT_MAX].decode("latin-1")) if trace_id else "null"
+            values: tuple[str, ...] = (
+                moments.get(millisecond) or self._moment(millisecond),
                 texts[client_ip],
-                status,
-                bytes_in,
-                bytes_out,
-                f"{duration_s * 1e3:.3f}",
-                f"{upstream_s * 1e3:.3f}" if upstream_s >= 0.0 else "null",
-                f"{connect_s * 1e3:.3f}" if connect_s >= 0.0 else "null",
+                f"{status}",
+                f"{bytes_in}",
+                f"{bytes_out}",
+                duration,
+                upstream,
+                "null" if connect_s < 0.0 else f"{connect_s * 1e3:.3f}",
                 texts[route],
                 texts[service],
                 texts[instance],
-                retries,
-                quote(request_id[:TEXT_MAX].decode("latin-1")),
-                quote(trace_id[:TEXT_MAX].decode("latin-1")) if trace_id else "null",
+                f"{retries}",
+                made,
+                trace,
                 texts[error],
                 texts[tls_version],
             )
-            if self._response_headers:
-                values += tuple(
-                    [self._response_text(n, response_headers) for n in self._response_headers]
-                )
-            out.append(template % pick(values))
+            if self._late_headers:
+                values += self._response_texts(response_headers)
+            row = rows.get(head)  # type: ignore[arg-type]  # None is in no dict of heads
+            if row is not None:
+                row = row.copy()
+                row[1::2] = self._pick_late(values)
+            else:
+                early = here.get(head)
+                if early is None:
+                    early = here[head] = self._early_texts(head)
+                elif head is not None:
+                    self._keep_row(head, early)
+                row = self._row.copy()
+                row[1::2] = self._pick(values + early)
+            out += row
         return "".join(out).encode("ascii")
 
-    def _response_text(self, name: bytes, headers: Sequence[Header]) -> str:
-        value = find(headers, name)
-        return "null" if value is None else quote(_header_text(name, value, self._hidden))
+    def _early_texts(self, head: RequestHead | None) -> tuple[str, ...]:
+        if head is None:
+            return self._no_head
+        fields = dict(head.headers)
+        if len(fields) != len(head.headers):
+            fields = _joined(head.headers)
+        return tuple([text_of(head, fields) for text_of in self._early])
 
-    def _template_for(self, head: RequestHead | None) -> str:
-        if len(self._templates) >= _CACHE_MAX:
-            self._templates.clear()
-        values = tuple([early(head) for early in self._early])
-        template = self._templates[head] = self._skeleton % values
-        return template
+    def _keep_row(self, head: RequestHead, early: Sequence[str]) -> None:
+        """Keep the row of a head, its texts in place."""
+        row = [self._pieces[0]]
+        texts = iter(early)
+        for column, piece in zip(self._columns, self._pieces[1:], strict=True):
+            if isinstance(column, int | tuple):
+                row += ("", piece)
+            else:
+                row[-1] += next(texts) + piece
+        if len(self._rows) >= _CACHE_MAX:
+            self._rows.clear()
+        self._rows[head] = row
 
-    def _second(self, second: int) -> str:
-        # Requests end in another order than they began, so a few seconds are at hand.
-        if len(self._seconds) >= 64:
-            self._seconds.clear()
-        text = self._seconds[second] = self._texts.second(second)
+    def _response_texts(self, headers: Sequence[Header]) -> tuple[str, ...]:
+        found = [(name, find(headers, name)) for name in self._late_headers]
+        return tuple(
+            [
+                "null" if value is None else quote(_header_text(name, value, self._hidden))
+                for name, value in found
+            ]
+        )
+
+    def _moment(self, millisecond: int) -> str:
+        # Requests end in another order than they began, so a few moments are at hand.
+        if len(self._moments) >= 256:
+            self._moments.clear()
+        second, rest = divmod(millisecond, 1000)
+        if second != self._second:
+            self._second, self._second_text = second, self._texts.second(second)
+        text = self._moments[millisecond] = self._texts.moment(self._second_text, rest)
         return text
 
 
-def _picker(late: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    if len(late) > 1:
-        return itemgetter(*late)
-    if late:
-        at = late[0]
+def _picker(places: list[int]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    if places:
+        at = places[0]
         return lambda values: (values[at],)
     return lambda _values: ()
 
 
-def _json_text(text: str | None) -> str:
-    return "null" if text is None else quote(text).replace("%", "%%")
+def _joined(headers: Sequence[Header]) -> dict[bytes, bytes]:
+    """Fields by name; several lines of one field are joined (RFC 9110 5.3)."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
 
 
-def _combined_text(text: str | None) -> str:
-    return escape(text).replace("%", "%%") if text else "-"
+def _json_early(name: str, hidden: Hidden, texts: _JsonTexts) -> _Early:
+    if name in _NAMED_HEADERS:
+        return _header(_NAMED_HEADERS[name], hidden, quote, "null")
+    return {
+        "method": lambda head, _: texts[head.method[:32]],
+        "host": lambda head, _: texts[head.host],
+        "path": lambda head, _: quote(bounded(head.path, TARGET_MAX)),
+        "query": lambda head, _: quote(hidden.in_query(head.query)) if head.has_query else "null",
+        "protocol": lambda head, _: texts[_protocol(head)],
+    }[name]
 
 
-def _early(name: str, hidden: Hidden, safe: Callable[[str | None], str]) -> _Early:
-    """A function that gives the text of a field, safe to stand in a template, from a head."""
-    if name in _HEAD_TEXTS:
-        text_of = _HEAD_TEXTS[name]
-        return lambda head: safe(None if head is None else text_of(head, hidden))
-    header = _NAMED_HEADERS.get(name) or name.removeprefix("request.header.").lower().encode()
+def _header(name: bytes, hidden: Hidden, safe: Callable[[str], str], absent: str) -> _Early:
     known: dict[bytes, str] = {}  # a client repeats its user agent with every new path
-    absent = safe(None)
 
-    def render(head: RequestHead | None) -> str:
-        value = find(head.headers, header) if head is not None else None
+    def text_of(_head: RequestHead, fields: dict[bytes, bytes]) -> str:
+        value = fields.get(name)
         if value is None:
             return absent
         text = known.get(value)
         if text is None:
             if len(known) >= _CACHE_MAX:
                 known.clear()
-            text = known[value] = safe(_header_text(header, value, hidden))
+            text = known[value] = safe(_header_text(name, value, hidden))
         return text
 
-    return render
+    return text_of
+
+
+def _escape_or_dash(text: str) -> str:
+    return escape(text) or "-"
 
 
 def _request_line(hidden: Hidden) -> _Early:
-    def render(head: RequestHead | None) -> str:
-        if head is None:
-            return "-"
+    def text_of(head: RequestHead, _fields: dict[bytes, bytes]) -> str:
         target = bounded(head.path, TARGET_MAX)
-        query = hidden.in_query(head.query) if head.has_query else None
-        if query is not None:
-            target += f"?{query}"
-        return _combined_text(f"{head.method[:32]} {target} {_protocol(head)}")
+        if head.has_query:
+            target += f"?{hidden.in_query(head.query)}"
+        return escape(f"{head.method[:32]} {target} {_protocol(head)}")
 
-    return render
+    return text_of
 
 
 def _protocol(head: RequestHead) -> str:
@@ -331,20 +404,13 @@ def _protocol(head: RequestHead) -> str:
 
 
 _NAMED_HEADERS = {"user_agent": b"user-agent", "referer": b"referer"}
-_HEAD_TEXTS: dict[str, Callable[[RequestHead, Hidden], str | None]] = {
-    "method": lambda head, _: head.method[:32],
-    "host": lambda head, _: bounded(head.host, TEXT_MAX) or None,
-    "path": lambda head, _: bounded(head.path, TARGET_MAX),
-    "query": lambda head, hidden: hidden.in_query(head.query) if head.has_query else None,
-    "protocol": lambda head, _: _protocol(head),
-}
 
 
 def _header_text(name: bytes, value: bytes, hidden: Hidden) -> str:
     if name.decode("ascii") in hidden.names:
         return REDACTED_TEXT
     try:
-        text = value.decode("utf-8")
+        text = value.decode()
     except UnicodeDecodeError:
         text = value.decode("latin-1")
     if name in _URL_HEADERS:

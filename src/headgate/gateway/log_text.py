@@ -16,6 +16,7 @@ TARGET_MAX: Final = 2048
 TEXT_MAX: Final = 512
 
 _user_info = re.compile(r"(//)[^/?#@]*@").sub
+_odd_name = re.compile(r"[&;][^&;=%+\s]*+[%+\s][^&;=]*+=").search
 
 __all__ = [
     "REDACTED_TEXT",
@@ -31,15 +32,12 @@ __all__ = [
 class Hidden:
     """The names of headers and query parameters whose values are not written."""
 
-    __slots__ = ("_may_hide", "names")
+    __slots__ = ("_names_one", "names")
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = frozenset(name.lower() for name in names)
-        # Most queries hold none of the names; only those that may are taken apart. A name can be
-        # percent-encoded, or have a plus or blank in it, so those are suspects too.
         listed = "|".join(re.escape(name) for name in sorted(self.names))
-        pattern = rf"[^&;=]*[%+\s][^&;=]*=|(?:{listed})=" if listed else r"(?!)"
-        self._may_hide = re.compile(rf"(?:^|[&;])(?:{pattern})", re.IGNORECASE).search
+        self._names_one = re.compile(rf"[&;](?:{listed})=").search
 
     def in_query(self, query: str) -> str:
         """The query with hidden values replaced, bounded."""
@@ -54,6 +52,18 @@ class Hidden:
                 part = f"{name}={REDACTED_TEXT}"
             out.append(part)
         return bounded("".join(out), TARGET_MAX)
+
+    def _may_hide(self, query: str) -> bool:
+        """Whether a name in the query is one of ours. Most have none, and only those that may
+        have one are taken apart; a name that is encoded or has a blank in it is a suspect.
+        """
+        if not self.names:
+            return False
+        if self._names_one("&" + query.lower()):
+            return True
+        if "%" in query or "+" in query or " " in query or not query.isprintable():
+            return _odd_name("&" + query) is not None
+        return False
 
     def in_url(self, url: str) -> str:
         """The URL without user info, and with hidden values of its query and fragment replaced."""

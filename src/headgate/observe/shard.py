@@ -55,18 +55,40 @@ class _Budget:
         return True
 
 
-class RouteStats:
-    """Requests of one route to one service."""
+class _Sums:
+    """What is added up for a route."""
 
-    __slots__ = ("_budget", "codes", "duration", "sums", "upstream")
+    __slots__ = ("bytes_in", "bytes_out", "seconds", "upstream_s", "whole_s")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.upstream_s = 0.0
+        self.whole_s = 0.0
+        """Of responses that came in one piece; they belong to both of the above."""
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def add(self, other: _Sums) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class RouteStats:
+    """Requests of one route to one service.
+
+    A response that came in one piece took as long upstream as it took altogether. Those, nearly
+    all where answers are small, are counted once, in `whole`.
+    """
+
+    __slots__ = ("_budget", "codes", "duration", "sums", "upstream", "whole")
 
     def __init__(self, budget: _Budget) -> None:
         self._budget = budget
         self.codes: dict[str, dict[int, list[int]]] = {}
         self.duration = histogram.empty()
         self.upstream = histogram.empty()
-        self.sums = [0.0, 0.0, 0, 0]
-        """Seconds, upstream seconds, body bytes in, body bytes out."""
+        self.whole = histogram.empty()
+        self.sums = _Sums()
 
     def record(
         self,
@@ -83,17 +105,19 @@ class RouteStats:
         except KeyError:
             self._count_rare(method, status)
         bucket = bisect_left(BOUNDS, duration_s)
-        self.duration[bucket] += 1
         sums = self.sums
-        sums[0] += duration_s
-        if upstream_s >= 0.0:
-            if upstream_s != duration_s:  # they are equal when the response came in one piece
-                bucket = bisect_left(BOUNDS, upstream_s)
-            self.upstream[bucket] += 1
-            sums[1] += upstream_s
+        if upstream_s == duration_s:
+            self.whole[bucket] += 1
+            sums.whole_s += duration_s
+        else:
+            self.duration[bucket] += 1
+            sums.seconds += duration_s
+            if upstream_s >= 0.0:
+                self.upstream[bisect_left(BOUNDS, upstream_s)] += 1
+                sums.upstream_s += upstream_s
         if bytes_in:
-            sums[2] += bytes_in
-        sums[3] += bytes_out
+            sums.bytes_in += bytes_in
+        sums.bytes_out += bytes_out
 
     def _count_rare(self, method: str, status: int) -> None:
         """Count a pair seen for the first time, or one without a label set of its own."""
@@ -124,9 +148,10 @@ class RouteStats:
                     into[status] = count
         histogram.add(other.duration, self.duration)
         histogram.add(other.upstream, self.upstream)
-        other.sums[:] = [a + b for a, b in zip(other.sums, self.sums, strict=True)]
+        histogram.add(other.whole, self.whole)
+        other.sums.add(self.sums)
         self.codes, self.sums = other.codes, other.sums
-        self.duration, self.upstream = other.duration, other.upstream
+        self.duration, self.upstream, self.whole = other.duration, other.upstream, other.whole
 
     def rows_into(self, rows: Rows, route: str, service: str) -> None:
         """Append this route's rows, once it has counted anything."""
@@ -137,16 +162,19 @@ class RouteStats:
             for status, count in codes.items():
                 requests.append(([route, service, method, _code_label(status)], count[0]))
         labels = [route, service]
-        seconds, upstream_s, bytes_in, bytes_out = self.sums
+        sums = self.sums
+        duration, upstream = self.duration.copy(), self.upstream.copy()
+        histogram.add(duration, self.whole)
+        histogram.add(upstream, self.whole)
         rows["headgate_http_request_duration_seconds"].append(
-            (labels, {"counts": self.duration.copy(), "sum": seconds})
+            (labels, {"counts": duration, "sum": sums.seconds + sums.whole_s})
         )
-        if any(self.upstream):
+        if any(upstream):
             rows["headgate_upstream_duration_seconds"].append(
-                (labels, {"counts": self.upstream.copy(), "sum": upstream_s})
+                (labels, {"counts": upstream, "sum": sums.upstream_s + sums.whole_s})
             )
-        rows["headgate_http_request_body_bytes_total"].append((labels, bytes_in))
-        rows["headgate_http_response_body_bytes_total"].append((labels, bytes_out))
+        rows["headgate_http_request_body_bytes_total"].append((labels, sums.bytes_in))
+        rows["headgate_http_response_body_bytes_total"].append((labels, sums.bytes_out))
 
 
 def _code_label(status: int) -> str:

@@ -48,6 +48,7 @@ __all__ = [
     "compile_regex",
     "literal_start",
     "parameter_reader",
+    "regex_reader",
     "split_path",
 ]
 
@@ -181,24 +182,54 @@ def parameter_reader(path: TemplatePath) -> _ParameterReader:
 class RegexPath:
     """A regular expression that has to match the whole path.
 
-    `literal` is what every match begins with; the router finds the pattern by it.
+    `literal` is what every match begins with; the router finds the pattern by it. `rest` is the
+    pattern of what follows.
     """
 
     pattern: re.Pattern[str]
     literal: str
+    rest: str
     order: Order
 
     def read(self, path: str, segments: Sequence[str]) -> dict[str, str] | None:
-        match = self.pattern.fullmatch(path)
-        if match is None or path == "*":  # the target of OPTIONS * is no path
-            return None
-        if not self.pattern.groupindex:
-            return {}
-        return {name: _decode(value) for name, value in match.groupdict(default="").items()}
+        return _read_match(self.pattern.fullmatch(path)) if path != "*" else None
 
     def __str__(self) -> str:
         """Return the form used in explanations."""
         return f'regex "{self.pattern.pattern}"'
+
+
+def _read_match(match: re.Match[str] | None) -> dict[str, str] | None:
+    if match is None:
+        return None
+    return {name: _decode(value) for name, value in match.groupdict(default="").items()}
+
+
+class _RegexReader:
+    """Reads a path that is known to begin with the literal start of a pattern."""
+
+    __slots__ = ("_fits", "_has_groups", "_start")
+
+    def __init__(self, rest: str, start: int) -> None:
+        pattern = re.compile(rest)
+        self._fits = pattern.fullmatch
+        self._has_groups = bool(pattern.groupindex)
+        self._start = start
+
+    def __call__(self, path: str, segments: Sequence[str]) -> dict[str, str] | None:
+        # With a position, what looks back (`^`, `\b`, `(?<=`) still sees the whole path.
+        match = self._fits(path, self._start)
+        if match is None or path == "*":  # the target of OPTIONS * is no path
+            return None
+        return _read_match(match) if self._has_groups else {}
+
+
+_regex_reader = lru_cache(maxsize=1024)(_RegexReader)
+
+
+def regex_reader(path: RegexPath) -> _RegexReader:
+    """Return the reader for a regex; those that differ in their literal start may share one."""
+    return _regex_reader(path.rest, len(path.literal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +304,7 @@ def _compile_template(path: str) -> TemplatePath:
 
 def compile_regex(pattern: str, index: int) -> RegexPath:
     """Compile a regex; `index` is its place in the file, by which regexes are ordered."""
-    return RegexPath(re.compile(pattern), literal_start(pattern), (2, index))
+    return RegexPath(re.compile(pattern), *_after_literal(pattern), (2, index))
 
 
 _META: Final = frozenset(".^$*+?{}[]|()\\")
@@ -286,8 +317,13 @@ def literal_start(pattern: str) -> str:
     Read by hand: Python's own parser of patterns is private. It stops at the first thing that
     is not plain text, so the answer may be too short but never too long.
     """
+    return _after_literal(pattern)[0]
+
+
+def _after_literal(pattern: str) -> tuple[str, str]:
+    """Part a pattern into its literal start, as text, and what follows, as a pattern."""
     if _has_outer_choice(pattern):
-        return ""
+        return "", pattern
     pattern = pattern.removeprefix("^")
     found: list[str] = []
     at = 0
@@ -305,7 +341,7 @@ def literal_start(pattern: str) -> str:
             break
         found.append(char)
         at = after
-    return "".join(found)
+    return "".join(found), pattern[at:]
 
 
 def _has_outer_choice(pattern: str) -> bool:

@@ -27,13 +27,17 @@ the methods that would have been taken.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headgate.plan.conditions import MatchInput
+from headgate.plan.entries import Allowed, Entry, Search, Way
 from headgate.plan.explain import Explanation, explain_roles
 from headgate.plan.match import Matched, MatchRule, Missed, precedence, rule_from_spec
 from headgate.plan.paths import ExactPath, RegexPath
-from headgate.plan.table import NEVER, Allowed, Entry, Search, Table
+from headgate.plan.table import Table
+
+if TYPE_CHECKING:
+    from headgate.wire.message import RequestHead
 
 __all__ = ["MatchInput", "MatchRule", "Matched", "Missed", "Router", "rule_from_spec"]
 
@@ -47,40 +51,37 @@ class Router:
         roles = [(rule, host) for rule in rules for host in (rule.hosts or (None,))]
         roles.sort(key=lambda role: precedence(*role))
         self._roles: Final = tuple(roles)
-        self._exact: Final[dict[str, Table]] = {}
-        self._below: Final[dict[str, Table]] = {}
-        self._any: Final = Table()
+        tables: dict[str | None, Table] = {}
         for rank, (rule, host) in enumerate(roles):
-            self._table(host).add(Entry(rule, rank))
-        for table in self._tables():
-            table.freeze()
+            tables.setdefault(host, Table()).add(Entry(rule, rank))
+        ways = {host: table.done() for host, table in tables.items()}
+        self._any: Final[Way | None] = ways.pop(None, None)
+        self._exact: Final[dict[str, Way]] = {}
+        self._below: Final[dict[str, Way]] = {}
+        for name, way in ways.items():
+            if name is not None and name.startswith("*."):
+                self._below[name[2:]] = way
+            elif name is not None:
+                self._exact[name] = way
         self._depth: Final = max((_depth(rule) for rule in rules), default=0)
 
-    def _table(self, host: str | None) -> Table:
-        if host is None:
-            return self._any
-        if host.startswith("*."):
-            return self._below.setdefault(host[2:], Table())
-        return self._exact.setdefault(host, Table())
-
-    def _tables(self) -> Iterator[Table]:
-        yield from self._exact.values()
-        yield from self._below.values()
-        yield self._any
-
     def match(self, request: MatchInput) -> Matched | Missed:
-        search = Search(request, self._depth)
+        return self.match_head(request, request.client_ip)
+
+    def match_head(self, head: RequestHead | MatchInput, client_ip: str) -> Matched | Missed:
+        """The same for a head and the client that it came from."""
+        search = Search(head, client_ip, self._depth)
         self._search(search)
         best = search.best
         if best is None:
             return self._missed(search) if search.wrong_method else _missed(search, ())
         if search.params is None and not search.client_bound:
-            return best.matched
-        return Matched(best.rule.index, search.params or {}, search.client_bound)
+            return best
+        return Matched(best.index, search.params or {}, search.client_bound)
 
     def serves_host(self, host: str) -> bool:
         """Whether any route could take a request to this host: 404 against 421."""
-        if self._any.best != NEVER or host in self._exact:
+        if self._any is not None or host in self._exact:
             return True
         return any(suffix in self._below for suffix in _suffixes(host))
 
@@ -89,19 +90,20 @@ class Router:
         return explain_roles(self._roles, request, self.match(request))
 
     def _search(self, search: Search) -> None:
-        host = search.request.host
-        table = self._exact.get(host)
-        if table is not None:
-            table.search(search)
+        host = search.head.host
+        way = self._exact.get(host)
+        if way is not None:
+            way.search(search, 0)
         if self._below:
             for suffix in _suffixes(host):
-                table = self._below.get(suffix)
-                if table is not None:
-                    table.search(search)
-        self._any.search(search)
+                way = self._below.get(suffix)
+                if way is not None:
+                    way.search(search, 0)
+        if self._any is not None:
+            self._any.search(search, 0)
 
     def _missed(self, first: Search) -> Missed:
-        search = Allowed(first.request, self._depth)
+        search = Allowed(first.head, first.client_ip, self._depth)
         self._search(search)
         search.client_bound |= first.client_bound
         return _missed(search, tuple(sorted(search.methods)))

@@ -24,56 +24,82 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from headgate.wire.headcache import HeadCache
+from headgate.wire.headcache import Kept
 from headgate.wire.host import parse_authority
+from headgate.wire.http1.fields import (
+    BAD_CODING,
+    BAD_FIELD,
+    BAD_HOST,
+    BAD_LENGTH,
+    BAD_LINE_END,
+    BARE,
+    JUDGED,
+    LENGTH_AND_CODING,
+    TOKEN,
+    TWIN_FIELD,
+    UNKNOWN_CODING,
+    Said,
+    end_to_end,
+    imitates,
+    lines_of,
+    read_line,
+    sort_lines,
+)
 from headgate.wire.message import UNKNOWN_LENGTH, Refusal, RequestHead, ResponseHead
-from headgate.wire.target import BadTarget, parse_target
+from headgate.wire.target import PLAIN, BadTarget, parse_target
 
 if TYPE_CHECKING:
+    from headgate.wire.host import Authority
     from headgate.wire.message import Header
 
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"++) ([\x21-\x7e]++) HTTP/1\.([01])\r\n")
+__all__ = [
+    "BAD_CODING",
+    "BAD_EXPECT",
+    "BAD_FIELD",
+    "BAD_HOST",
+    "BAD_LENGTH",
+    "BAD_LINE",
+    "BAD_LINE_END",
+    "BAD_METHOD",
+    "BAD_RESPONSE_FIELD",
+    "BAD_RESPONSE_LENGTH",
+    "BAD_STATUS_LINE",
+    "BAD_VERSION",
+    "FORBIDDEN_TRAILERS",
+    "HEAD_TOO_LARGE",
+    "LENGTH_AND_CODING",
+    "TOO_MANY_FIELDS",
+    "TWIN_FIELD",
+    "UNKNOWN_CODING",
+    "URL_TOO_LONG",
+    "HeadLimits",
+    "body_follows",
+    "imitates",
+    "is_method",
+    "judge_partial",
+    "parse_request_head",
+    "parse_response_head",
+    "parse_trailers",
+]
+
+_REQUEST_LINE: Final = re.compile(rb"(" + TOKEN + rb"++) ([\x21-\x7e]++) HTTP/1\.[01]\r\n").match
+# Nearly all: a method that we forward and a target in normal form.
+_PLAIN_LINE: Final = re.compile(
+    rb"(?!CONNECT )([A-Z][A-Z0-9_-]{0,31}+) " + PLAIN + rb" HTTP/1\.[01]\r\n"
+).match
+_AFTER_TARGET: Final = len(b" HTTP/1.1\r\n")
 _STATUS_LINE: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n"
-)
-_FIELD: Final = re.compile(rb"(" + _TOKEN + rb"++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
+).match
 is_method: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}").fullmatch
 """Whether a word is a method that we forward."""
 _VERSION: Final = re.compile(rb"[^\r\n]* HTTP/([0-9]+)\.[0-9]+\r\n")
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
-_BARE: Final = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\x00")
-"""A line end that is no CRLF, or a NUL: wrong in whatever comes after it."""
-
-_FRAMING_TWINS: Final = re.compile(
-    rb"(?:content-length|transfer-encoding|host|connection|te|trailer|upgrade|expect"
-    rb"|x-forwarded-.*|forwarded|x-real-ip|x-request-id|traceparent)",
-    re.IGNORECASE,
-)
-
-# What a parser judges itself; everything else is end-to-end.
-_HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"http2-settings",
-    }
-)
-_JUDGED: Final = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
-_NOT_NAMEABLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 
 # RFC 9110 6.5.1: fields that must not travel in a trailer section; with them those by which we
 # tell services who asks, which nobody may say behind our back.
-FORBIDDEN_TRAILERS: Final = _JUDGED | {
+FORBIDDEN_TRAILERS: Final = JUDGED | {
     b"authorization",
     b"set-cookie",
     b"cookie",
@@ -115,17 +141,9 @@ class HeadLimits:
 
 
 BAD_LINE: Final = Refusal(400, "malformed request line")
-BAD_FIELD: Final = Refusal(400, "malformed header line")
-BAD_LINE_END: Final = Refusal(400, "bare CR, LF or NUL")
 URL_TOO_LONG: Final = Refusal(414, "request target too long")
 HEAD_TOO_LARGE: Final = Refusal(431, "header fields too large")
 TOO_MANY_FIELDS: Final = Refusal(431, "too many header fields")
-BAD_HOST: Final = Refusal(400, "missing, repeated or malformed Host")
-BAD_LENGTH: Final = Refusal(400, "repeated or malformed Content-Length")
-BAD_CODING: Final = Refusal(400, "repeated or malformed Transfer-Encoding")
-UNKNOWN_CODING: Final = Refusal(501, "transfer coding not supported")
-LENGTH_AND_CODING: Final = Refusal(400, "Content-Length with Transfer-Encoding")
-TWIN_FIELD: Final = Refusal(400, "header name with an underscore imitates another")
 BAD_METHOD: Final = Refusal(501, "method not supported")
 BAD_VERSION: Final = Refusal(505, "HTTP version not supported")
 BAD_EXPECT: Final = Refusal(417, "unknown expectation")
@@ -134,17 +152,12 @@ BAD_RESPONSE_FIELD: Final = Refusal(502, "malformed response header")
 BAD_RESPONSE_LENGTH: Final = Refusal(502, "malformed response framing")
 
 
-def imitates(name: bytes) -> bool:
-    """Whether a (lower-case) name becomes a framing or identity field once `_` is read as `-`."""
-    return b"_" in name and _FRAMING_TWINS.fullmatch(name.replace(b"_", b"-")) is not None
-
-
 def judge_partial(data: bytes | bytearray, limits: HeadLimits) -> Refusal | None:
     """Judge a head that has not come whole: is it already too large, or already wrong?
 
     Without this a request that ends its lines with a bare LF would wait for its time-out.
     """
-    if _BARE.search(data):
+    if BARE.search(data):
         return BAD_LINE_END
     line_end = data.find(b"\r\n")
     if (line_end if line_end >= 0 else len(data)) > limits.url_bytes + 48:
@@ -155,62 +168,160 @@ def judge_partial(data: bytes | bytearray, limits: HeadLimits) -> Refusal | None
 
 
 def parse_request_head(block: bytes, limits: HeadLimits, scheme: str) -> RequestHead | Refusal:
-    line = _REQUEST_LINE.match(block)
+    line = _PLAIN_LINE(block)
+    odd = None
     if line is None:
-        return _why_not_a_request_line(block, limits)
-    method = line[1].decode("ascii")
-    if not is_method(method):
-        return BAD_METHOD
-    if len(line[2]) > limits.url_bytes:
-        return URL_TOO_LONG
+        line = _REQUEST_LINE(block)
+        if line is None:
+            return _why_not_a_request_line(block, limits)
+        word, odd = line.groups()
+        path = mark = query = b""
+        if not is_method(word.decode("ascii")):
+            return BAD_METHOD
+    else:
+        word, path, mark, query = line.groups(b"")
     start = line.end()
+    if start - _AFTER_TARGET - line.start(2) > limits.url_bytes:
+        return URL_TOO_LONG
     if len(block) - start > limits.head_bytes:
         return HEAD_TOO_LARGE
-    lines = _lines_of(block, start)
-    if len(lines) > limits.field_count:
+    # The version's digit and all the fields: what stays the same when a client asks for
+    # something else.
+    rest = block[start - 3 :]
+    read = _known_rests.get(rest)
+    if read is None:
+        judged = _read_rest(rest, limits)
+        if isinstance(judged, Refusal):
+            return judged
+        _rests.put(rest, len(rest), judged)
+        read = judged
+    headers, framing, count = read
+    if count > limits.field_count:
         return TOO_MANY_FIELDS
-    fields = _judge_fields(lines, twins=True)
-    if isinstance(fields, Refusal):
-        return fields
-    is_11 = line[3] == b"1"
-    length = fields.length(is_11=is_11)
-    if isinstance(length, Refusal):
-        return length
+    if odd is not None:
+        return _finish_odd(word.decode(), odd, headers, framing, scheme)
+    if framing.refusal is not None:
+        return framing.refusal
+    return RequestHead(
+        word.decode(),
+        framing.authority,
+        framing.host,
+        path.decode(),
+        query.decode(),
+        headers,
+        has_query=mark != b"",
+        scheme=scheme,
+        length=framing.length,
+        version=framing.version,
+        keep_alive=framing.keep_alive,
+        expects_continue=framing.expects_continue,
+        upgrade=framing.upgrade,
+        te_trailers=framing.te_trailers,
+    )
 
-    target = parse_target(method, line[2])
+
+def _finish_odd(
+    method: str, raw: bytes, headers: tuple[Header, ...], framing: _RequestFraming, scheme: str
+) -> RequestHead | Refusal:
+    """The same for a target that has to be normalised, or has an authority of its own."""
+    target = parse_target(method, raw)
     if isinstance(target, BadTarget):
         return Refusal(target.status, target.reason)
-    raw_host = fields.host
-    if raw_host is None and is_11:
-        return BAD_HOST
+    if framing.refusal is not None:
+        return framing.refusal
     # RFC 9112 3.2.2: an authority in the target replaces the Host field, which must still be sane.
-    authority = parse_authority(raw_host) if raw_host is not None else None
-    if raw_host is not None and authority is None:
-        return BAD_HOST
-    if target.authority is not None:
-        authority = target.authority
-    expects = fields.expect is not None
-    if fields.expect is not None and fields.expect.lower() != b"100-continue":
-        return BAD_EXPECT
-
-    options = fields.options
+    said = target.authority
     return RequestHead(
         method,
-        authority.text if authority else "",
-        authority.host if authority else "",
+        said.text if said else framing.authority,
+        said.host if said else framing.host,
         target.path,
         target.query,
-        fields.end_to_end(),
+        headers,
         has_query=target.has_query,
         scheme=scheme,
-        length=length,
-        version=11 if is_11 else 10,
-        keep_alive=b"close" not in options and (is_11 or b"keep-alive" in options),
-        # RFC 9110 10.1.1: the expectation of an HTTP/1.0 client or of no body is ignored.
-        expects_continue=expects and is_11 and length != 0,
-        upgrade=_upgrade(fields) if is_11 and length == 0 else None,
-        te_trailers=fields.te is not None and b"trailers" in fields.te.lower(),
+        length=framing.length,
+        version=framing.version,
+        keep_alive=framing.keep_alive,
+        expects_continue=framing.expects_continue,
+        upgrade=framing.upgrade,
+        te_trailers=framing.te_trailers,
     )
+
+
+class _RequestFraming:
+    """What the framing lines of a request come to. Shared by all heads that have the same ones."""
+
+    __slots__ = (
+        "authority",
+        "expects_continue",
+        "host",
+        "keep_alive",
+        "length",
+        "named",
+        "refusal",
+        "te_trailers",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(self, said: Said, length: int, *, is_11: bool) -> None:
+        raw = said.host
+        authority: Authority | None = parse_authority(raw) if raw is not None else None
+        self.refusal: Refusal | None = None
+        """A fault that is judged after the target."""
+        if is_11 if raw is None else authority is None:
+            self.refusal = BAD_HOST
+        elif said.expect is not None and said.expect.lower() != b"100-continue":
+            self.refusal = BAD_EXPECT
+        self.authority = authority.text if authority else ""
+        self.host = authority.host if authority else ""
+        self.length = length
+        self.version = 11 if is_11 else 10
+        self.keep_alive = said.keeps_alive(is_11=is_11)
+        # RFC 9110 10.1.1: the expectation of an HTTP/1.0 client or of no body is ignored.
+        self.expects_continue = said.expect is not None and is_11 and length != 0
+        self.upgrade = said.upgrade_to() if is_11 and length == 0 else None
+        self.te_trailers = said.te is not None and b"trailers" in said.te.lower()
+        self.named = said.named()
+
+
+_Rest = tuple[tuple["Header", ...], _RequestFraming, int]
+"""End-to-end fields, what the others come to, and the number of all."""
+_rests: Final[Kept[bytes, _Rest]] = Kept(1024, 4096)
+_known_rests: Final = _rests.found
+_framings: Final[Kept[tuple[bytes, ...], _RequestFraming]] = Kept(2048, 1024)
+
+
+def _read_rest(rest: bytes, limits: HeadLimits) -> _Rest | Refusal:
+    lines = rest.split(b"\r\n")
+    frames = [lines[0]]
+    lines = lines[1:-2]
+    if len(lines) > limits.field_count:
+        return TOO_MANY_FIELDS
+    kept = sort_lines(lines, frames, twins=True)
+    if isinstance(kept, Refusal):
+        return kept
+    key = tuple(frames)
+    framing = _framings.found.get(key)
+    if framing is None:
+        judged = _frame_request(key)
+        if isinstance(judged, Refusal):
+            return judged
+        framing = judged
+        _framings.put(key, sum(map(len, key)), judged)
+    return end_to_end(kept, framing.named), framing, len(lines)
+
+
+def _frame_request(key: tuple[bytes, ...]) -> _RequestFraming | Refusal:
+    """Judge the version's digit and the lines that frame the message."""
+    digit, *lines = key
+    is_11 = digit == b"1"
+    said = Said.of(lines)
+    if isinstance(said, Refusal):
+        return said
+    length = said.length(is_11=is_11)
+    return length if isinstance(length, Refusal) else _RequestFraming(said, length, is_11=is_11)
 
 
 def parse_response_head(block: bytes, limits: HeadLimits) -> ResponseHead | Refusal:
@@ -219,37 +330,38 @@ def parse_response_head(block: bytes, limits: HeadLimits) -> ResponseHead | Refu
     `length` is what the head announces; whether a body follows at all depends on the request as
     well (RFC 9112 6.3), so the reader asks `body_follows`.
     """
-    line = _STATUS_LINE.match(block)
+    line = _STATUS_LINE(block)
     if line is None:
         return BAD_STATUS_LINE
-    start = line.end()
-    lines = _lines_of(block, start)
+    lines = lines_of(block, line.end())
     if len(lines) > limits.field_count or len(block) > limits.head_bytes:
         return BAD_RESPONSE_FIELD
-    fields = _judge_fields(lines, twins=False)
-    if isinstance(fields, Refusal):
+    digit, code, reason = line.groups(b"")
+    frames: list[bytes] = [digit]
+    kept = sort_lines(lines, frames, twins=False)
+    said = kept if isinstance(kept, Refusal) else Said.of(frames[1:])
+    if isinstance(kept, Refusal) or isinstance(said, Refusal):
         return BAD_RESPONSE_FIELD
-    is_11 = line[1] == b"1"
-    status = int(line[2])
-    length = fields.length(is_11=is_11, missing=UNKNOWN_LENGTH)
+    is_11 = digit == b"1"
+    status = int(code)
+    length = said.length(is_11=is_11, missing=UNKNOWN_LENGTH)
     if isinstance(length, Refusal):
         return BAD_RESPONSE_LENGTH
-    chunked = fields.coding is not None
+    chunked = said.coding is not None
     if status < 200 or status == 204:
         # RFC 9112 6.1, RFC 9110 8.6: these carry neither field. A server that sends one may
         # also send the body that goes with it, and that would be read as the next response.
         if chunked or length > 0:
             return BAD_RESPONSE_LENGTH
         length = 0
-    options = fields.options
     return ResponseHead(
         status,
-        fields.end_to_end(),
-        reason=line[3] or b"",
+        end_to_end(kept, said.named()),
+        reason=reason,
         length=length,
         chunked=chunked,
-        keep_alive=b"close" not in options and (is_11 or b"keep-alive" in options),
-        upgrade=_upgrade(fields) if status == 101 else None,
+        keep_alive=said.keeps_alive(is_11=is_11),
+        upgrade=said.upgrade_to() if status == 101 else None,
     )
 
 
@@ -260,151 +372,27 @@ def body_follows(method: str, status: int) -> bool:
 
 def parse_trailers(block: bytes, limits: HeadLimits) -> tuple[Header, ...] | Refusal:
     """The trailer section with its empty line; forbidden fields are dropped (RFC 9110 6.5.1)."""
-    lines = _lines_of(block, 0)
+    lines = lines_of(block, 0)
     if len(lines) > limits.field_count or len(block) > limits.head_bytes:
         return TOO_MANY_FIELDS
     kept: list[Header] = []
     for line in lines:
-        judged = _judge_line(line, twins=True)
-        if isinstance(judged, Refusal):
-            return judged
-        field, _ = judged
+        read = read_line(line)
+        if isinstance(read, Refusal):
+            return read
+        field, kind = read
+        if kind == "twin":
+            return TWIN_FIELD
         if field[0] not in FORBIDDEN_TRAILERS and not field[0].startswith(b"x-forwarded-"):
             kept.append(field)
     return tuple(kept)
-
-
-class _Fields:
-    """The fields of one head, sorted into what frames the message and what travels on."""
-
-    __slots__ = ("all", "coding", "expect", "host", "length_line", "options", "te", "upgrade")
-
-    def __init__(self) -> None:
-        self.all: list[Header] = []
-        self.options: frozenset[bytes] = frozenset()
-        self.host: bytes | None = None
-        self.length_line: bytes | None = None
-        self.coding: bytes | None = None
-        self.expect: bytes | None = None
-        self.te: bytes | None = None
-        self.upgrade: bytes | None = None
-
-    def length(self, *, is_11: bool, missing: int = 0) -> int | Refusal:
-        if self.coding is not None:
-            if self.length_line is not None:
-                return LENGTH_AND_CODING
-            if not is_11:
-                return BAD_CODING
-            coding = self.coding.lower()
-            if coding != b"chunked":
-                # A list that does not end in chunked, or repeats it, cannot be framed at all.
-                known = all(c.strip(b" \t").isalpha() for c in coding.split(b","))
-                return UNKNOWN_CODING if known and b"chunked" not in coding else BAD_CODING
-            return UNKNOWN_LENGTH
-        if self.length_line is None:
-            return missing
-        if not _DIGITS.fullmatch(self.length_line):
-            return BAD_LENGTH
-        return int(self.length_line)
-
-    def end_to_end(self) -> tuple[Header, ...]:
-        if not self.options <= _OPTION_WORDS:
-            named = self.options - _NOT_NAMEABLE
-            return tuple(f for f in self.all if f[0] not in named)
-        return tuple(self.all)
-
-
-_OPTION_WORDS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
-
-
-def _lines_of(block: bytes, start: int) -> list[bytes]:
-    """The field lines of a block, without the empty one that ends it."""
-    lines = block[start:].split(b"\r\n")
-    del lines[-2:]
-    return lines
-
-
-_judged_lines: Final[HeadCache[tuple[Header, bool]]] = HeadCache(4096)
-"""Field lines seen before, with whether they frame the message. Heads differ in a line or two (a
-path, a cookie), and most of their lines are those of the head before."""
-_LINE_KEPT_MAX: Final = 512
-
-
-def _judge_line(line: bytes, *, twins: bool) -> tuple[Header, bool] | Refusal:
-    found = _FIELD.fullmatch(line)
-    if found is None:
-        return BAD_LINE_END if _BARE.search(line) else BAD_FIELD
-    name = found[1].lower()
-    judged = ((name, found[2].rstrip(b" \t")), name in _JUDGED)
-    if imitates(name):
-        # Never remembered: what a response may say, a request may not.
-        return TWIN_FIELD if twins else judged
-    if len(line) <= _LINE_KEPT_MAX:
-        _judged_lines.put(line, judged)
-    return judged
-
-
-def _judge_fields(lines: list[bytes], *, twins: bool) -> _Fields | Refusal:
-    """Sort the fields. `twins`: refuse names that imitate another with an underscore, a matter of
-    requests, since it is CGI's reading of them that makes them dangerous (RFC 3875 4.1.18).
-    """
-    fields = _Fields()
-    keep = fields.all.append
-    known = _judged_lines.young.get
-    options: bytes | None = None
-    for line in lines:
-        judged = known(line) or _judged_lines.get(line)
-        if judged is None:
-            got = _judge_line(line, twins=twins)
-            if isinstance(got, Refusal):
-                return got
-            judged = got
-        field, frames = judged
-        if not frames:
-            keep(field)
-            continue
-        name, value = field
-        if name == b"host":
-            if fields.host is not None:
-                return BAD_HOST
-            fields.host = value
-        elif name == b"content-length":
-            if fields.length_line is not None:
-                return BAD_LENGTH
-            fields.length_line = value
-        elif name == b"transfer-encoding":
-            if fields.coding is not None:
-                return BAD_CODING
-            fields.coding = value
-        elif name == b"connection":
-            options = value if options is None else options + b"," + value
-        elif name == b"expect":
-            fields.expect = value if fields.expect is None else b"repeated"
-        elif name == b"upgrade":
-            fields.upgrade = value if fields.upgrade is None else b""
-        elif name == b"te":
-            fields.te = value if fields.te is None else fields.te + b"," + value
-    if options is not None:
-        fields.options = _options_of(options)
-    return fields
-
-
-@lru_cache(maxsize=256)
-def _options_of(value: bytes) -> frozenset[bytes]:
-    return frozenset(option.strip(b" \t") for option in value.lower().split(b","))
-
-
-def _upgrade(fields: _Fields) -> str | None:
-    if fields.upgrade and b"upgrade" in fields.options:
-        return fields.upgrade.decode("latin-1").lower()
-    return None
 
 
 def _why_not_a_request_line(block: bytes, limits: HeadLimits) -> Refusal:
     end = block.find(b"\r\n")
     if end > limits.url_bytes + 48:
         return URL_TOO_LONG
-    if _BARE.search(block[: end + 2]):
+    if BARE.search(block[: end + 2]):
         return BAD_LINE_END
     version = _VERSION.match(block)
     if version is not None and _OTHER_VERSION.match(block):
@@ -412,4 +400,4 @@ def _why_not_a_request_line(block: bytes, limits: HeadLimits) -> Refusal:
     return BAD_LINE
 
 
-_OTHER_VERSION: Final = re.compile(_TOKEN + rb"+ [\x21-\x7e]+ HTTP/(?!1\.[01]\r)[0-9]\.[0-9]\r\n")
+_OTHER_VERSION: Final = re.compile(TOKEN + rb"+ [\x21-\x7e]+ HTTP/(?!1\.[01]\r)[0-9]\.[0-9]\r\n")
