@@ -243,8 +243,8 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    limit_req_zone $server_name zone=few:1m rate={LIMIT}r/s;
-    limit_req_zone $server_name zone=many:1m rate=1000000r/s;
+    limit_req_zone $binary_remote_addr zone=few:1m rate={LIMIT}r/s;
+    limit_req_zone $binary_remote_addr zone=many:1m rate=1000000r/s;
     limit_req_status 429;
     root {folder};
     server {{

@@ -23,9 +23,9 @@ from collections.abc import AsyncIterator
 
 import uvloop
 
-from headgate.control.channel import Channel
+from headgate.control.channel import Channel, Message
 from headgate.control.shared import Shared
-from headgate.policy.limiter.lease import Ask, Leased, LeaseRules
+from headgate.policy.limiter.lease import Ask, Grant, Leased, LeaseRules
 from headgate.policy.limiter.rules import LimitRules
 from headgate.state.home import LimitAsk, LimitHome
 from headgate.state.hub import HubShared
@@ -56,9 +56,11 @@ def be_control(fd: int) -> None:
         shared.start(asyncio.get_running_loop())
         link = Link("worker")
         gone = asyncio.Event()
-        link.channel = Channel(
-            socket.socket(fileno=fd), lambda message: shared.heard(link, message) and None, gone.set
-        )
+
+        def heard(message: Message) -> None:
+            shared.heard(link, message)
+
+        link.channel = Channel(socket.socket(fileno=fd), heard, gone.set)
         link.channel.start()
         await gone.wait()
         shared.stop()
@@ -73,13 +75,16 @@ async def hub() -> AsyncIterator[HubShared]:
     with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
         theirs.close()
         home = HubShared(deadline_s=5.0)
-        link = Channel(ours, lambda m: home.heard(m.kind, m.fields) and None, lambda: None)
+
+        def heard(message: Message) -> None:
+            home.heard(message.kind, message.fields)
+
+        link = Channel(ours, heard, home.detach)
         link.start()
         home.attach(link)
         while home.is_away:
             await asyncio.sleep(0.01)
         yield home
-        home.detach()
         link.close()
         process.wait(10)
 
@@ -146,8 +151,6 @@ def leased_us(for_s: float) -> float:
     for _ in range(40):  # until the lease is large
         got = leased.hit("key", now)
         if isinstance(got, Ask):
-            from headgate.policy.limiter.lease import Grant
-
             leased.take(got, Grant(got.want, 10**9, 1.0, 0.0, now), now)
         for ask in leased.wants(now):
             leased.take(ask, Grant(10**8, 10**9, 1.0, 0.0, now), now)

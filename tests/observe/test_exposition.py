@@ -33,7 +33,20 @@ def full_stats():
         rows["headgate_worker_restarts_total"].append((["0"], 1))
         rows["headgate_reloads_total"].append((["ok"], 1))
 
+    def traffic(rows):
+        rows["headgate_breaker_state"].append((["users", "", "open"], 1))
+        rows["headgate_breaker_rejected_total"].append((["users", ""], 3))
+        rows["headgate_instance_usable"].append((["users", "http://u:1"], 1))
+        rows["headgate_limit_decisions_total"].append((["global/ip", "refused"], 4))
+        rows["headgate_limit_keys"].append((["global/ip"], 2))
+        rows["headgate_concurrency_limit"].append((["service/users"], 100))
+        rows["headgate_concurrency_in_flight"].append((["service/users"], 5))
+        rows["headgate_concurrency_waiting"].append((["service/users"], 0))
+        rows["headgate_concurrency_rejected_total"].append((["service/users"], 1))
+        rows["headgate_policy_events_total"].append((["api", "retries"], 7))
+
     stats.add_source(control)
+    stats.add_source(traffic)
     watch = ProcessWatch("worker-0")
     stats.add_source(watch.rows_into)
     return stats
