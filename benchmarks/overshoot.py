@@ -158,6 +158,8 @@ class Heard:
     marks: dict[str, float] = field(default_factory=dict)
     other: int = 0
     """Answers that are neither 200 nor 429."""
+    away: int = 0
+    """How often a worker found its home away."""
 
 
 async def ask(connection: Connection, due: deque[tuple[float, Series]], heard: Heard) -> None:
@@ -315,7 +317,10 @@ def measure(
         state = redis.url if redis is not None else "memory"
         config = document(all_series, place.workers, state, service.port)
         running = stack.enter_context(gateways(folder, place.gateways, config))
-        return uvloop.run(main(running, redis)), service
+        heard = uvloop.run(main(running, redis))
+        for log in folder.rglob("headgate.log"):
+            heard.away += log.read_text().count(" is away: ")
+        return heard, service
 
 
 def steady(folder: Path, place: Place, seconds: float) -> dict[str, Any]:
@@ -330,7 +335,13 @@ def steady(folder: Path, place: Place, seconds: float) -> dict[str, Any]:
         "mean": round(service.busy_s / seconds, 1),
         "served": service.served,
     }
-    return {"place": place.title, "rows": rows, "seats": seats, "other": heard.other}
+    return {
+        "place": place.title,
+        "rows": rows,
+        "seats": seats,
+        "other": heard.other,
+        "away": heard.away,
+    }
 
 
 def gone_and_back(folder: Path, phase_s: float) -> dict[str, Any]:
@@ -373,7 +384,7 @@ def gone_and_back(folder: Path, phase_s: float) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    print(f"\n{found['place']}; answers of another kind: {found['other']}")
+    print(f"\n{found['place']}; other answers: {found['other']}, away: {found.get('away', '')}")
     for row in found["rows"]:
         if "phases" in row:
             told = ", ".join(f"{name} {a}/{b}" for name, (a, b) in row["phases"].items())
@@ -401,7 +412,12 @@ def main() -> None:
         write_page(json.loads(RESULTS.read_text()))
         return
     seconds, phase_s, peers_s = (4.0, 3.0, 2.0) if options.quick else (15.0, 7.0, 6.0)
-    found: dict[str, Any] = {"machine": machine.describe(), "seconds": seconds, "share": SHARE}
+    found: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine.describe(),
+        "seconds": seconds,
+        "share": SHARE,
+    }
     with tempfile.TemporaryDirectory(prefix="headgate-overshoot-") as name:
         folder = Path(name)
         found["steady"] = []

@@ -29,7 +29,7 @@ def _held(gateway: Gateway) -> list[tuple[str, Any]]:
         if limit._own is not None:
             taken = len(limit._own)
         elif limit.leased is not None:
-            taken = sum(seats.used for seats in limit.leased._keys.values())
+            taken = sum(seats.used for seats in limit.leased._keys.values())  # type: ignore[attr-defined]  # those of seats have
         if taken:
             found.append((name, taken))
     return found

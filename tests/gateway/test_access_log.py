@@ -146,6 +146,63 @@ def test_percent_signs_are_literal():
     )
 
 
+FORMATS = {
+    "all": lambda: json_format(None, REDACT, 3),
+    "early alone": lambda: json_format(("path", "user_agent"), REDACT, 3),
+    "late alone": lambda: json_format(("status", "response.header.x-a", "trace_id"), REDACT, 3),
+    "early outside": lambda: json_format(("path", "status", "time", "user_agent"), REDACT, 3),
+    "none": lambda: json_format((), REDACT, 3),
+    "combined": lambda: combined_format(REDACT),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=4))
+def test_a_line_is_the_same_whenever_its_head_came_before(name, batches):
+    heads = [None] + [
+        head(f"/p{n}%s", "a=1&token=x", [(b"user-agent", b'"%d' % n)] * n) for n in range(3)
+    ]
+
+    def numbered(n, of):
+        return record(
+            heads[of], STATUS=200 + n, ROUTE=f"r{n}", RESPONSE_HEADERS=((b"x-a", b"%d" % n),)
+        )
+
+    lines = FORMATS[name]()
+    for batch in batches:
+        records = [numbered(n, of) for n, of in enumerate(batch)]
+        assert lines(records) == b"".join([FORMATS[name]()([one]) for one in records])
+
+
+def test_what_came_once_is_not_kept():
+    formatter = json_format(None, REDACT, 3).__self__  # type: ignore[attr-defined]  # a bound method
+    twice = head("/twice")
+    formatter.lines([record(head(f"/{n}")) for n in range(100)])
+    formatter.lines([record(twice), record(twice)])
+    for _ in range(3000):
+        one = record(head())
+        formatter.lines([one, one])
+    assert len(formatter._rows) <= 1024
+    formatter._rows.clear()
+    formatter.lines([record(head("/once")), record(None), record(None), record(twice)])
+    assert not formatter._rows
+
+
+def test_a_request_that_began_a_trace_has_one_text_for_both_ids():
+    made = b"5f0c" * 8
+    assert json_line(record(REQUEST_ID=made, TRACE_ID=made))["trace_id"] == made.decode()
+    assert json_line(record(REQUEST_ID=made, TRACE_ID=b"4bf9"))["trace_id"] == "4bf9"
+    assert json_line(record(REQUEST_ID=b'a"b', TRACE_ID=b""))["request_id"] == 'a"b'
+    assert json_line(record(REQUEST_ID=b"", TRACE_ID=b""))["trace_id"] is None
+
+
+def test_time_upstream_is_its_own_unless_it_is_the_whole():
+    one = json_line(record(DURATION_S=0.5, UPSTREAM_S=0.25, CONNECT_S=0.001))
+    assert (one["duration_ms"], one["upstream_ms"], one["connect_ms"]) == (500.0, 250.0, 1.0)
+    assert json_line(record(DURATION_S=0.5, UPSTREAM_S=0.5))["upstream_ms"] == 500.0
+    assert json_line(record(DURATION_S=0.5, UPSTREAM_S=-1.0))["upstream_ms"] is None
+
+
 def test_seconds_are_formatted_right_out_of_order_and_over_years():
     lines = json_format(("time",), (), 0)
     walls = (0.0, 1_772_366_400.9999, 1_772_366_400.0, 951_782_399.5, 4_102_444_800.25)
@@ -223,6 +280,12 @@ def test_lengths_are_bounded():
         ("token=", "token=[redacted]"),
         ("api_key=s3cret", "api_key=[redacted]"),
         ("tokens=3&mytoken=4", "tokens=3&mytoken=4"),
+        ("to%6ben=s3cret%20&b=1", "to%6ben=[redacted]&b=1"),
+        ("\tToken =s3cret", "\tToken =[redacted]"),
+        ("a=1& token=s3cret", "a=1& token=[redacted]"),
+        ("\u00a0token=s3cret", "\u00a0token=[redacted]"),
+        ("to\u212aen=s3cret", "to\u212aen=[redacted]"),
+        ("a%20b=1&c+d=2", "a%20b=1&c+d=2"),
         ("token", "token"),
         ("q=token=x", "q=token=x"),
         ("", ""),

@@ -327,8 +327,8 @@ def test_an_instance_cannot_lower_what_its_price_says_beyond_what_was_charged(st
 def test_a_queue_counts_from_where_it_begins(start, instance: Instance):
     # A delay before the line is no time in it.
     route = {
-        "fault": {"delay": "400ms"},
-        "concurrency": {"limit": 1, "queue": 1, "queue_timeout": "300ms"},
+        "fault": {"delay": "700ms"},
+        "concurrency": {"limit": 1, "queue": 1, "queue_timeout": "600ms"},
     }
     gateway = start(document(instance, route=route))
     first, second = gateway.client(), gateway.client()
@@ -337,6 +337,7 @@ def test_a_queue_counts_from_where_it_begins(start, instance: Instance):
     second.send(get("/2"))
     peer.until(b"\r\n\r\n")
     wait_until(lambda: gateway.count("headgate_concurrency_waiting") == 1)
+    sleep(0.35)
     peer.send(response(b"one"))
     assert first.answer()[1] == b"one"
     peer.until(b"\r\n\r\n")

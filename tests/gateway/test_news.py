@@ -56,7 +56,7 @@ def boards(gateway: Gateway) -> MemoryShared:
 
     def begin() -> MemoryShared:
         shared = MemoryShared()
-        gateway.worker._hub = shared
+        gateway.worker._hub = shared  # type: ignore[assignment]  # another home of the same kind
         gateway.worker._states.news.listen(shared)
         return shared.join()
 

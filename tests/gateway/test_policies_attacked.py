@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import random
 import select
+import threading
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
-from headgate.gateway.filters import Filter, Reply, Request
+from headgate.gateway.filters import Filter, Reply, Request, Response
 from headgate.testing import EchoServer
 from tests.gateway.given_back import assert_all_given_back, held
 from tests.gateway.rig import (
     PATIENCE_S,
+    Closed,
     Gateway,
+    Head,
     Instance,
     Peer,
     document,
@@ -320,7 +326,7 @@ def test_a_reload_with_a_shorter_line_tells_those_it_has_no_place_for(start, ins
     peer.until(b"\r\n\r\n")
     for at, client in enumerate((second, third), 1):
         client.send(get(f"/{at + 1}"))
-        wait_until(lambda at=at: gateway.count("headgate_concurrency_waiting") == at)
+        wait_until(lambda n=at: gateway.count("headgate_concurrency_waiting") == n)  # type: ignore[misc]  # bound now
     gateway.apply(document(instance, route={"concurrency": {**seats, "queue": 1}}))
     assert third.answer()[0].status == 503
     peer.send(response(b"one"))
@@ -456,8 +462,6 @@ class Slow(Filter):
     """Takes its time with the request."""
 
     async def _wait(self) -> None:
-        import asyncio
-
         await asyncio.sleep(0.5)
 
     def on_request(self, request: Request):
@@ -641,3 +645,608 @@ def test_the_total_ends_tries_also_while_they_wait(start, instance):
     assert head.status == 504
     assert monotonic() - began < 2.0
     assert_all_given_back(gateway)
+
+
+# -- filters and bodies
+
+
+class Upper(Filter):
+    """Changes a body piece by piece."""
+
+    def on_request_body(self, request: Request, chunk: bytes, last: bool) -> bytes:
+        return chunk.upper()
+
+
+class SlowUpper(Filter):
+    """The same, taking its time."""
+
+    async def _later(self, chunk: bytes) -> bytes:
+        await asyncio.sleep(0.01)
+        return chunk.upper()
+
+    def on_request_body(self, request: Request, chunk: bytes, last: bool):
+        return self._later(chunk)
+
+
+class Gatherer(Upper):
+    request_body_max = 10_000
+
+
+class Counter(Filter):
+    """Tells how many responses it has seen."""
+
+    def on_response(self, request: Request, response: Response) -> None:
+        seen = int(str(request.state.get("seen", 0))) + 1
+        request.state["seen"] = seen
+        response.headers.set("x-seen", str(seen))
+
+
+COUNTER = {"use": f"{__name__}:Counter"}
+
+
+FRAMINGS = [
+    (which, framing)
+    for which in ("Upper", "SlowUpper", "Gatherer")
+    for framing in ("length", "chunked", "late", "late chunked")
+    if "chunked" not in framing or which == "Gatherer"
+]
+
+
+@pytest.mark.parametrize(("which", "framing"), FRAMINGS)
+@pytest.mark.parametrize("how", ["status", "reset"])
+def test_a_body_that_filters_change_goes_along_again(start, pair, which, how, framing):
+    plugins = [{"use": f"{__name__}:{which}"}, COUNTER]
+    service = {"retry": {**NO_WAIT, "methods": ["PUT"]}, "timeout": {"first_byte": "4s"}}
+    gateway = start(document(*pair, service=service, route={"plugins": plugins, "compress": True}))
+    with gateway.client() as client:
+        if framing == "chunked":
+            client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+            client.send(b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
+        elif framing == "length":
+            client.send(request("PUT", "/", body=b"abcdef"))
+        elif framing == "late":
+            client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc")
+            sleep(0.05)
+            client.send(b"def")
+        else:
+            client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+            client.send(b"3\r\nabc\r\n")
+            sleep(0.05)
+            client.send(b"3\r\ndef\r\n0\r\n\r\n")
+        peer, other = first_of(pair)
+        asked(peer, b"ABCDEF")
+        if how == "status":
+            peer.send(response(b"no", "Connection: close", status=BUSY))
+        else:
+            peer.reset()
+        peer = other.accept()
+        asked(peer, b"ABCDEF")
+        peer.send(response(b"yes"))
+        head, body = client.answer()
+    assert (head.status, body, head.get("x-seen")) == (200, b"yes", "1")
+    assert_all_given_back(gateway)
+
+
+def asked(peer: Peer, body: bytes) -> bytes:
+    """Take one request with this body, of a length or chunked; its head."""
+    head = Head(peer.until(b"\r\n\r\n"))
+    if "content-length" in head:
+        assert int(head.get("content-length") or 0) == len(body)
+        assert peer.exactly(len(body)) == body
+    else:
+        assert peer.chunked() == body
+    return head.raw
+
+
+def test_expecting_to_be_told_to_go_on_works_across_tries(start, instance):
+    gateway = start(document(instance, service={"retry": {**NO_WAIT, "methods": ["PUT"]}}))
+    with gateway.client() as client:
+        client.send(
+            b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n"
+        )
+        peer = instance.accept()
+        assert b"expect: 100-continue" in peer.until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert client.head().status == 100
+        client.send(b"abcdef")
+        assert peer.exactly(6) == b"abcdef"
+        peer.send(response(b"no", status=BUSY))
+        peer.until(b"\r\n\r\n")
+        assert peer.exactly(6) == b"abcdef"
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + response(b"yes"))
+        assert client.answer()[1] == b"yes"
+    assert_all_given_back(gateway)
+
+
+def test_a_refusal_before_the_body_is_asked_for_is_tried_again(start, instance):
+    gateway = start(document(instance, service={"retry": {**NO_WAIT, "methods": ["PUT"]}}))
+    with gateway.client() as client:
+        client.send(
+            b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n"
+        )
+        peer = instance.accept()
+        peer.until(b"\r\n\r\n")
+        peer.send(response(b"no", status=BUSY))
+        assert peer.is_closed()
+        peer = instance.accept()
+        peer.until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert client.head().status == 100
+        client.send(b"abcdef")
+        assert peer.exactly(6) == b"abcdef"
+        peer.send(response(b"yes"))
+        assert client.answer()[1] == b"yes"
+    assert_all_given_back(gateway)
+
+
+class Trouble(Filter):
+    """Answers or raises where it is told to."""
+
+    def on_request(self, request: Request) -> Reply | None:
+        return self._maybe(request, "request")
+
+    def on_response(self, request: Request, response: Response) -> Reply | None:
+        return self._maybe(request, "response")
+
+    def on_end(self, request: Request, outcome: object) -> None:
+        self._maybe(request, "end")
+
+    def _maybe(self, request: Request, where: str) -> Reply | None:
+        match request.headers.get(f"x-{where}"):
+            case "raise":
+                raise ValueError("on purpose")
+            case "reply":
+                return Reply(418, b"short and stout")
+        return None
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("x-request: raise", 500),
+        ("x-request: reply", 418),
+        ("x-response: raise", 500),
+        ("x-response: reply", 418),
+        ("x-end: raise", 200),
+    ],
+)
+def test_a_plugin_that_answers_or_raises_leaves_nothing_taken(start, echo, line, status):
+    route = {
+        "plugins": [{"use": f"{__name__}:Trouble"}],
+        "limit": [{"concurrency": 2}, {"rate": "100/h"}],
+        "concurrency": {"limit": 2, "queue": 2},
+        "retry": NO_WAIT,
+        "hedge": {"after": "500ms"},
+        "timeout": {"per_try": "2s", "total": "5s"},
+        "mirror": "shadow",
+        "fallback": {"respond": "instead", "when": ["failed"]},
+    }
+    said = with_service(document(echo.url, route=route), "shadow", echo.url)
+    said["services"]["upstream"]["breaker"] = True
+    gateway = start(said)
+    for _ in range(4):
+        head, _ = gateway.ask(request("POST", "/", line, body=b"x"))
+        assert head.status == status
+    assert_all_given_back(gateway)
+
+
+# -- breakers and ejection
+
+OPENS = {"minimum_calls": 1, "window": 1, "failure_rate": "100%", "reset_after": "200ms"}
+
+
+def test_all_instances_with_open_breakers_turn_away_and_come_back(start, pair):
+    service = {"breaker": {**OPENS, "per": "instance"}, "balance": {"panic": "0%"}}
+    gateway = start(document(*pair, service=service))
+    for _ in range(2):
+        with gateway.client() as client:
+            client.send(get())
+            peer, _ = first_of(pair)
+            peer.until(b"\r\n\r\n")
+            peer.send(response(b"no", "Connection: close", status="500 Broken"))
+            assert client.answer()[0].status == 500
+    head, _ = gateway.ask(get())
+    assert (head.status, head.get("retry-after")) == (503, "1")
+    assert all(one.is_left_alone(0.05) for one in pair)
+    sleep(0.3)
+    with gateway.client() as client:
+        client.send(get())
+        peer, _ = first_of(pair)
+        peer.until(b"\r\n\r\n")
+        peer.send(response(b"well again"))
+        assert client.answer()[1] == b"well again"
+    assert_all_given_back(gateway)
+
+
+@pytest.mark.parametrize("per", ["service", "instance"])
+def test_a_trial_whose_client_leaves_gives_its_place_to_the_next(start, instance, per):
+    service = {"breaker": {**OPENS, "per": per, "trial_calls": 1}}
+    gateway = start(document(instance, service=service))
+    with gateway.client() as client:
+        client.send(get())
+        peer = instance.accept()
+        peer.until(b"\r\n\r\n")
+        peer.send(response(b"no", "Connection: close", status="500 Broken"))
+        assert client.answer()[0].status == 500
+    sleep(0.3)
+    for _ in range(3):
+        client = gateway.client()
+        client.send(get())
+        instance.accept().until(b"\r\n\r\n")
+        client.reset()
+        gateway.assert_settles()
+    with gateway.client() as client:
+        client.send(get())
+        peer = instance.accept()
+        peer.until(b"\r\n\r\n")
+        peer.send(response(b"well again"))
+        assert client.answer()[1] == b"well again"
+    wait_until(lambda: gateway.count("headgate_breaker_state", state="closed") == 1)
+    assert_all_given_back(gateway)
+
+
+def test_the_only_instance_is_never_put_out(start, instance):
+    gateway = start(document(instance, service={"outlier": {"errors": 1, "eject": "60s"}}))
+    for _ in range(5):
+        with gateway.client() as client:
+            client.send(get())
+            peer = instance.accept()
+            peer.until(b"\r\n\r\n")
+            peer.reset()
+            assert client.answer()[0].status == 502
+    assert gateway.count("headgate_instance_usable", service_instance=instance.url) == 1
+    assert_all_given_back(gateway)
+
+
+def test_a_connection_that_went_stale_is_nobodys_failure(start, instance):
+    breaker = {"minimum_calls": 2, "window": 2, "failure_rate": "50%"}
+    gateway = start(document(instance, service={"breaker": breaker}))
+    peer = None
+    with gateway.client() as client:
+        for _ in range(4):
+            client.send(get())
+            if peer is not None:
+                # The kept connection is closed under the request, which goes on another.
+                peer.until(b"\r\n\r\n")
+                peer.close()
+            peer = instance.accept()
+            peer.until(b"\r\n\r\n")
+            peer.send(response(b"ok"))
+            assert client.answer()[1] == b"ok"
+    assert gateway.count("headgate_breaker_state", state="open") == 0
+    assert_all_given_back(gateway)
+
+
+# -- split, filters and affinity together
+
+
+def test_split_affinity_and_filters_work_together(start):
+    with EchoServer("0") as zero, EchoServer("1") as one, EchoServer("2") as two:
+        affinity = {"cookie": "hg", "secret": "s" * 32}
+        said = document(zero.url, one.url, service={"affinity": affinity})
+        with_service(said, "green", two.url, affinity={**affinity, "cookie": "hg2"})
+        said["routes"][0].update(
+            to={"upstream": "100%", "green": "0%"},
+            split={"sticky": "cookie", "cookie": {"canary": {"1": "green"}}},
+            plugins=[COUNTER],
+            retry=NO_WAIT,
+        )
+        gateway = start(said)
+        head, body = gateway.ask(get())
+        cookies = [line.partition(";")[0] for line in head.all("set-cookie")]
+        assert [cookie.partition("=")[0] for cookie in cookies] == ["headgate-visitor", "hg"]
+        home = json.loads(body)["service"]
+        for _ in range(5):
+            head, body = gateway.ask(get("/", f"cookie: {'; '.join(cookies)}"))
+            assert json.loads(body)["service"] == home
+            assert "set-cookie" not in head
+        head, body = gateway.ask(get("/", f"cookie: {'; '.join(cookies)}; canary=1"))
+        assert json.loads(body)["service"] == "2"
+        assert [c.partition("=")[0] for c in head.all("set-cookie")] == ["hg2"]
+        assert_all_given_back(gateway)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a\x7fb",
+        "\xe9\xff",
+        'x"; Path=/evil; Domain=evil.example',
+        "x" * 7,
+        "x" * 65,
+        "x" * 7000,
+        "a%0d%0aset-cookie: evil=1",
+        "....",
+        "..A",
+        "A" * 16 + ".ffffffffffff." + "A" * 22,
+        "A" * 16 + ".-1." + "A" * 22,
+        "\xff" * 16 + ".1." + "\xff" * 22,
+    ],
+)
+def test_no_cookie_of_a_client_comes_back_in_ours(start, echo, value):
+    said = document(echo.url, service={"affinity": {"cookie": "hg", "secret": "s" * 32}})
+    said["routes"][0].update(to={"upstream": "100%"}, split={"sticky": "cookie"})
+    gateway = start(said)
+    with gateway.client() as client:
+        client.send(get("/", f"cookie: headgate-visitor={value}; hg={value}"))
+        head, _ = client.answer()
+    assert head.status in (200, 400)
+    for cookie in head.all("set-cookie"):
+        assert "evil" not in cookie
+        assert len(cookie) < 200
+    assert_all_given_back(gateway)
+
+
+def test_what_is_ours_to_say_between_hops_is_not_the_clients(start, instance):
+    gateway = start(document(instance, service={"retry": NO_WAIT}))
+    with gateway.client() as client:
+        client.send(
+            get(
+                "/",
+                "x-headgate-attempt: 1/9",
+                "X-Headgate-Attempt: 1/9",
+                "x-headgate-no-retry: 1",
+                "x-headgate-deadline: 60000",
+                "x-headgate-deadline: 1",
+                "x-headgate-explain: guess",
+            )
+        )
+        peer = instance.accept()
+        said = Head(peer.until(b"\r\n\r\n"))
+        assert said.all("x-headgate-attempt") == ["1/3"]
+        assert "x-headgate-no-retry" not in said
+        assert "x-headgate-explain" not in said
+        assert "x-headgate-deadline" not in said
+        peer.send(response(b"no", "x-headgate-attempt: 1/9", status=BUSY))
+        peer.until(b"\r\n\r\n")
+        peer.send(response(b"yes"))
+        assert client.answer()[1] == b"yes"
+    assert_all_given_back(gateway)
+
+
+# -- messages without a body, old clients, slow ones
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "304 Not Modified", "404 No"])
+def test_answers_without_a_body_pass_through_policies(start, instance, method, status):
+    route = {
+        "retry": {**NO_WAIT, "when": {"status": ["404", "503"]}},
+        "hedge": {"after": "3s"},
+        "concurrency": {"limit": 1},
+        "limit": {"concurrency": 1},
+        "fallback": {"when": ["304"], "respond": {"status": 200, "body": "from the file"}},
+    }
+    gateway = start(document(instance, route=route))
+    is_bare = method == "HEAD" or status[:3] in ("204", "304")
+    length = "" if status[:3] in ("204", "304") else "Content-Length: 4\r\n"
+    answer = f"HTTP/1.1 {status}\r\n{length}\r\n".encode() + (b"" if is_bare else b"body")
+    with gateway.client() as client:
+        client.send(request(method, "/1") + request(method, "/2"))
+        peer = instance.accept()
+        for _ in range(2):
+            for _ in range(3 if status.startswith("404") else 1):
+                peer.until(b"\r\n\r\n")
+                peer.send(answer)
+            head = client.head()
+            assert head.status == (200 if status.startswith("304") else int(status[:3]))
+            if method == "GET" and head.status != 204:
+                client.exactly(int(head.get("content-length") or 0))
+        assert client.is_quiet()
+    assert_all_given_back(gateway)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_client_that_is_done_asking_waits_for_its_fallback(start, version):
+    gateway = start(document(DEAD, route={"fallback": {"respond": "instead"}, "retry": NO_WAIT}))
+    with gateway.client() as client:
+        client.send(f"GET / HTTP/{version}\r\nHost: h\r\n\r\n".encode())
+        client.end()
+        head, body = client.answer()
+    assert (head.status, body) == (200, b"instead")
+    assert_all_given_back(gateway)
+
+
+def test_nothing_is_tried_again_once_the_answer_has_begun(start, pair):
+    service = {"retry": NO_WAIT, "hedge": {"after": "9s"}, "timeout": {"per_try": "300ms"}}
+    gateway = start(document(*pair, service=service))
+    with gateway.client() as client:
+        client.send(get())
+        peer, other = first_of(pair)
+        peer.until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 10)
+        client.until(b"x" * 10)
+        sleep(0.4)  # the limit of a try is for its head
+        peer.send(b"y" * 10)
+        client.until(b"y" * 10)
+        peer.reset()
+        assert client.to_end() == b""
+    assert other.is_left_alone()
+    assert_all_given_back(gateway)
+
+
+# -- everything at once
+
+
+class Rascal:
+    """An instance that treats each request as it likes."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.instance = Instance(backlog=256)
+        self.url = self.instance.url
+        self.stop = False
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        self.stop = True
+        for thread in self._threads:
+            thread.join()
+        self.instance.close()
+
+    def _accept(self) -> None:
+        while not self.stop:
+            try:
+                peer = self.instance.accept(wait_s=0.1)
+            except AssertionError:
+                continue
+            thread = threading.Thread(target=self._serve, args=(peer,))
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self, peer: Peer) -> None:
+        peer.sock.settimeout(0.1)
+        try:
+            while self._one(peer):
+                pass
+        except (Closed, OSError, ValueError):
+            pass
+        finally:
+            peer.close()
+
+    def _one(self, peer: Peer) -> bool:
+        while b"\r\n\r\n" not in peer.data:
+            if self.stop:
+                return False
+            with contextlib.suppress(AssertionError):
+                if not peer.more():
+                    return False
+        head = peer.head()
+        mood = self.rng.random()
+        if mood < 0.06:
+            peer.reset()
+            return False
+        with contextlib.suppress(AssertionError):
+            if "content-length" in head:
+                peer.exactly(int(head.get("content-length") or 0))
+            elif "transfer-encoding" in head:
+                peer.chunked()
+        sleep(self.rng.choice([0, 0, 0.005, 0.03, 0.08]))
+        if head.line.startswith("HEAD"):
+            return peer.try_send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        if mood < 0.12:
+            peer.reset()
+            return False
+        if mood < 0.30:
+            return peer.try_send(response(b"no", status=BUSY))
+        if mood < 0.36:
+            peer.try_send(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort")
+            return False
+        if mood < 0.40:
+            peer.try_send(b"nonsense\r\n\r\n")
+            return False
+        if mood < 0.50:
+            peer.try_send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            sleep(0.01)
+            return peer.try_send(b"5\r\nsecnd\r\n0\r\n\r\n")
+        if mood < 0.55:
+            peer.try_send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
+            return False
+        return peer.try_send(response(b"x" * self.rng.choice([0, 10, 100_000])))
+
+
+def rough(gateway: Gateway, seed: int, counts: list[int]) -> None:
+    """A client that asks for all kinds of things and seldom waits for all of the answer."""
+    rng = random.Random(seed)
+    for _ in range(40):
+        with gateway.client() as client, contextlib.suppress(Closed, OSError, ValueError):
+            client.sock.settimeout(8)
+            method = rng.choice(["GET", "GET", "HEAD", "POST", "PUT"])
+            path = rng.choice(["/a", "/b", "/c"])
+            lines = [
+                line
+                for line in (
+                    f"x-headgate-deadline: {rng.choice([0, 5, 40, 5000])}",
+                    "cookie: canary=1",
+                    "x-chaos: 1",
+                    "authorization: anna",
+                )
+                if rng.random() < 0.25
+            ]
+            body = b"y" * rng.choice([1, 500, 90_000]) if method in ("POST", "PUT") else b""
+            asked = request(method, path, *lines, body=body)
+            if rng.random() < 0.2:
+                client.send(asked[: rng.randrange(len(asked))])
+                sleep(rng.random() * 0.02)
+                client.leave(rng.choice(["fin", "rst"]))
+                continue
+            client.send(asked * rng.choice([1, 1, 1, 3]))
+            if rng.random() < 0.3:
+                sleep(rng.random() * 0.06)
+                client.leave(rng.choice(["fin", "rst"]))
+                continue
+            head = client.head()
+            counts[0] += 1
+            assert head.status >= 200 or head.status == 100
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nothing_is_left_after_a_storm(start, seed):
+    rascals = [Rascal(seed * 10 + at) for at in range(3)]
+    one, two, three = (rascal.url for rascal in rascals)
+    retry = {**NO_WAIT, "wait": "3ms", "methods": ["GET", "HEAD", "PUT"], "body": "70KB"}
+
+    def said(limit: int) -> dict[str, Any]:
+        made = document(one, two, *([DEAD] if limit % 2 else []), response_time=limit % 3 == 0)
+        made["services"] = {
+            "upstream": {
+                "instances": made["services"]["upstream"]["instances"],
+                "retry": retry,
+                "outlier": {"errors": 3, "eject": "100ms", "eject_max": "200ms"},
+                "affinity": {"cookie": "hg", "secret": "s" * 32},
+                "breaker": {"per": "instance", "window": 10, "minimum_calls": 5,
+                            "failure_rate": "80%", "reset_after": "50ms"},
+            },
+            "green": {"instances": [two, three], "breaker": {"window": 10, "minimum_calls": 10,
+                                                             "reset_after": "50ms"}},
+            "spare": {"instances": [three]},
+        }  # fmt: skip
+        fallback = {"when": ["open", "failed", "timeout", "full", "shed", "503"]}
+        made["routes"] = [
+            {
+                "name": "a",
+                "match": {"path": "/a"},
+                "to": {"upstream": "70%", "green": "30%"},
+                "split": {"sticky": "cookie", "cookie": {"canary": {"1": "green"}}},
+                "hedge": {"after": "10ms", "most": 2},
+                "limit": [{"concurrency": limit * 4, "name": "seats"}, {"rate": "100/s"}],
+                "concurrency": {"limit": limit, "queue": limit, "queue_timeout": "100ms"},
+                "fallback": {**fallback, "service": "spare"},
+                "mirror": {"to": "spare", "queue": 3},
+                "timeout": {"per_try": "60ms", "total": "300ms"},
+            },
+            {
+                "name": "b",
+                "match": {"path": "/b"},
+                "to": "upstream",
+                "plugins": [GATEKEEPER, COUNTER],
+                "concurrency": {"limit": limit, "queue": 2, "adaptive": "aimd"},
+                "fault": {"delay": "10ms", "abort": 418, "abort_share": "20%",
+                          "header": {"x-chaos": "1"}},
+                "fallback": {**fallback, "respond": "instead"},
+                "timeout": {"per_try": "60ms"},
+            },
+            {"name": "c", "match": {"path": "/c"}, "to": "green", "hedge": {"after": "5ms"},
+             "retry": retry, "fallback": {**fallback, "service": "spare"}},
+        ]  # fmt: skip
+        return made
+
+    gateway = start(said(2))
+    counts = [0]
+    clients = [
+        threading.Thread(target=rough, args=(gateway, seed * 100 + at, counts)) for at in range(8)
+    ]
+    for client in clients:
+        client.start()
+    limit = 2
+    while any(client.is_alive() for client in clients):
+        limit = limit % 5 + 1
+        gateway.apply(said(limit))
+        sleep(0.15)
+    for client in clients:
+        client.join()
+    assert counts[0] > 50
+    assert_all_given_back(gateway)
+    for rascal in rascals:
+        rascal.close()

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.observe import Counts, WorkerStats, merge
+from headgate.observe import Counts, WorkerStats, histogram, merge
 from headgate.observe.metrics import METRICS
 
 
@@ -28,6 +28,23 @@ def test_a_request_is_counted_under_its_labels():
     upstream = got.histograms["headgate_upstream_duration_seconds"]["api", "users"]
     assert (sum(duration.counts), round(duration.sum, 6)) == (2, 0.024)
     assert (sum(upstream.counts), upstream.sum) == (1, 0.01)
+
+
+def test_a_response_in_one_piece_took_as_long_upstream():
+    stats = WorkerStats("worker-0", "1")
+    route = stats.route("api", "users")
+    route.record("GET", 200, 0.25, 0.25, 0, 1)
+    route.record("GET", 200, 0.5, 0.125, 0, 1)
+    route.record("GET", 200, 1.0, -1.0, 0, 1)
+    got = merged(stats)
+    duration = got.histograms["headgate_http_request_duration_seconds"]["api", "users"]
+    upstream = got.histograms["headgate_upstream_duration_seconds"]["api", "users"]
+    assert (sum(duration.counts), duration.sum) == (3, 1.75)
+    assert (sum(upstream.counts), upstream.sum) == (2, 0.375)
+    for value, counts in ((0.25, duration), (0.5, duration), (0.25, upstream), (0.125, upstream)):
+        assert counts.counts[histogram.place_of(value)] == 1
+    # What was read is not counted again.
+    assert merged(stats).numbers == got.numbers
 
 
 def test_what_clients_make_up_is_no_label():

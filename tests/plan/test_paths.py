@@ -12,6 +12,7 @@ from headgate.plan.paths import (
     compile_path,
     compile_regex,
     literal_start,
+    regex_reader,
 )
 
 
@@ -76,6 +77,32 @@ def test_every_match_begins_with_the_literal_start(pattern, text):
         return
     if compiled.fullmatch(text):
         assert text.startswith(literal_start(pattern))
+
+
+LOOKING_BACK = st.sampled_from(["(?<=/a)", "(?<!a)", r"\b", r"\B", "(?P<n>a|b)", "(?=b)", "^"])
+
+
+@given(
+    st.lists(st.one_of(ATOMS, LOOKING_BACK), max_size=8).map("".join),
+    st.text("ab./2|", max_size=8),
+)
+@example("/a(?<=/a)b", "/ab")
+@example(r"/a\bb", "/ab")
+@example("/a^b", "/ab")
+@example("/a(?P<n>b)", "/ab")
+def test_the_rest_of_a_regex_reads_what_the_whole_reads(pattern, text):
+    try:
+        path = compile_regex(pattern, 0)
+    except re.error:
+        return
+    if text.startswith(path.literal):
+        assert regex_reader(path)(text, ()) == path.read(text, ())
+
+
+def test_regexes_that_differ_in_their_literal_start_share_a_reader():
+    one, two = compile_regex("/a/b-[0-9]+", 0), compile_regex("/x/y-[0-9]+", 1)
+    assert regex_reader(one) is regex_reader(two)
+    assert regex_reader(one)("/x/y-7", ()) == {}
 
 
 @pytest.mark.parametrize(

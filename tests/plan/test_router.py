@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headgate.config.routes import MatchSpec
 from headgate.plan.match import Matched, MatchRule, Missed
 from headgate.plan.router import MatchInput, Router, rule_from_spec
+from headgate.wire.message import RequestHead
 from tests.plan.reference_router import Asked, decide
 
 
@@ -194,6 +195,23 @@ def test_asterisk_is_taken_by_routes_without_a_path_only():
     assert first([*specs, {}], "OPTIONS h") == 3
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        {"path": "/"},
+        {"path": "//"},
+        {"path": "/{x}"},
+        {"path": "/{x:path}"},
+        {"path": "//{x:path}"},
+        {"regex": ".*"},
+    ],
+)
+@pytest.mark.parametrize("host", ["h", "*.h"])
+def test_asterisk_is_not_taken_by_the_only_route_of_a_host(path, host):
+    router = Router(rules(path | {"host": host}, {"host": "other"}))
+    assert index_of(ask(router, f"OPTIONS {host.replace('*', 'a')}")) is None
+
+
 # -- hosts --------------------------------------------------------------------------------------
 
 
@@ -285,6 +303,72 @@ def test_a_crowd_on_one_path_is_told_apart_by_value():
     assert first(specs, "GET h/a?tenant=q&tenant=t7&tenant=t3") == 203
     assert first(specs, "GET h/a", [("x-tenant", "t999")]) == 401
     assert first(specs, "GET h/a") == 400
+
+
+def test_a_value_of_a_crowd_may_be_asked_for_by_several():
+    ask_for = {"path": "/a/b", "headers": {"x-tenant": "t1"}}
+    specs = [{"path": "/a/b", "headers": {"x-tenant": f"t{i}"}} for i in range(2, 9)]
+    specs += [ask_for | {"methods": ["PUT"]}, ask_for, ask_for | {"query": {"v": "2"}}]
+    assert first(specs, "GET h/a/b/c", [("x-tenant", "t1")]) == 8
+    assert first(specs, "PUT h/a/b/c", [("x-tenant", "t1")]) == 7
+    assert first(specs, "GET h/a/b/c?v=2&v=2", [("x-tenant", "t1")]) == 9
+    assert first(specs, "GET h/a/b/c", [("x-tenant", "t2")]) == 0
+    assert first(specs, "GET h/a", [("x-tenant", "t2")]) is None
+
+
+def test_an_address_is_not_looked_at_behind_a_better_match():
+    behind = {"path": "/a", "client_ip": ["10.0.0.0/8"], "methods": ["GET"]}
+    crowd = [{"path": "/a", "headers": {"t": f"{i}"}, "query": {"q": "1"}} for i in range(8)]
+    router = Router(rules(*crowd, behind))
+    assert not ask(router, "GET h/a?q=1", [("t", "3")], "11.1.1.1").client_bound
+    assert ask(router, "GET h/a?q=2", [("t", "3")], "11.1.1.1").client_bound
+
+
+# -- one way only -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "fitting", "others"),
+    [
+        ("/a/b/c", ["/a/b/c", "/a/b/c/", "/a/b/c/d"], ["/a/b", "/a/b/", "/a/b/cd", "/a/x/c", "/"]),
+        ("/a//c", ["/a//c", "/a//c/d"], ["/a/", "/a//", "/a/b/c"]),
+        ("/a/{x}/c", ["/a/b/c"], ["/a/b/c/", "/a/b", "/a//c", "/a/b/c/d", "/a/b/d", "/b/b/c"]),
+        ("/{x}/b", ["/a/b"], ["//b", "/a/b/", "/a", "/a/c"]),
+        ("/a/{x:path}", ["/a/", "/a/b", "/a/b/c", "/a//"], ["/a", "/b/c", "/ab"]),
+        ("/a/{y}/{x:path}", ["/a/b/", "/a/b/c/d"], ["/a/b", "/a//c", "/a/"]),
+        ({"regex": "/a/b-[0-9]+/c"}, ["/a/b-1/c"], ["/a/b-/c", "/a/b", "/a", "/a/b-1", "/x/b-1/c"]),
+        ({"regex": "/a/[0-9]*"}, ["/a/", "/a/7"], ["/a", "/a/b", "/b/7"]),
+    ],
+)
+@pytest.mark.parametrize("others_too", [False, True])
+def test_a_route_takes_the_same_alone_and_among_others(spec, fitting, others, others_too):
+    spec = {"path": spec} if isinstance(spec, str) else spec
+    beside = ["/q/r", "/q/{s}", {"regex": "/q/r-.*"}, {"exact": "/q"}] if others_too else []
+    for host in ({}, {"host": "h"}, {"host": "*.h"}):
+        router = Router(rules(spec | host, *beside))
+        name = "x.h" if host == {"host": "*.h"} else "h"
+        assert [
+            p for p in fitting + others if index_of(ask(router, f"GET {name}{p}")) == 0
+        ] == fitting
+
+
+def test_a_head_is_matched_as_its_parts_are():
+    specs = [
+        {"path": "/a", "headers": {"x": "1"}},
+        {"path": "/a", "client_ip": ["10.0.0.0/8"]},
+        "/a",
+    ]
+    router = Router(rules(*specs))
+    for headers, client_ip, index in (
+        (((b"x", b"1"),), "11.1.1.1", 0),
+        ((), "10.1.1.1", 1),
+        ((), "11.1.1.1", 2),
+    ):
+        head = RequestHead("GET", "h:80", "h", "/a/b", "", headers)
+        assert index_of(router.match_head(head, client_ip)) == index
+        assert repr(router.match_head(head, client_ip)) == repr(
+            router.match(MatchInput("GET", "h", "/a/b", "", headers, client_ip))
+        )
 
 
 # -- methods ------------------------------------------------------------------------------------

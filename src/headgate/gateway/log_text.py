@@ -57,8 +57,6 @@ class Hidden:
         """Whether a name in the query is one of ours. Most have none, and only those that may
         have one are taken apart; a name that is encoded or has a blank in it is a suspect.
         """
-        if not self.names:
-            return False
         if self._names_one("&" + query.lower()):
             return True
         if "%" in query or "+" in query or " " in query or not query.isprintable():

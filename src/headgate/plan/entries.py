@@ -306,10 +306,9 @@ def _best_key(way: Way) -> int:
 
 
 def together(entries: list[Entry]) -> Leaf:
-    """What stands for all entries of one place."""
+    """What stands for all entries of one place, which are sorted by rank."""
     if len(entries) == 1:
         return entries[0]
-    entries.sort(key=_best_key)
     if len(entries) >= _CROWD and Crowd.is_worth_it(entries):
         return Crowd(entries)
     return Together(entries)

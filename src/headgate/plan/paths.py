@@ -192,6 +192,7 @@ class RegexPath:
     order: Order
 
     def read(self, path: str, segments: Sequence[str]) -> dict[str, str] | None:
+        # The target of OPTIONS * is no path.
         return _read_match(self.pattern.fullmatch(path)) if path != "*" else None
 
     def __str__(self) -> str:
@@ -206,7 +207,7 @@ def _read_match(match: re.Match[str] | None) -> dict[str, str] | None:
 
 
 class _RegexReader:
-    """Reads a path that is known to begin with the literal start of a pattern."""
+    """Reads a path that is known to be one, and to begin with the literal start of a pattern."""
 
     __slots__ = ("_fits", "_has_groups", "_start")
 
@@ -219,7 +220,7 @@ class _RegexReader:
     def __call__(self, path: str, segments: Sequence[str]) -> dict[str, str] | None:
         # With a position, what looks back (`^`, `\b`, `(?<=`) still sees the whole path.
         match = self._fits(path, self._start)
-        if match is None or path == "*":  # the target of OPTIONS * is no path
+        if match is None:
             return None
         return _read_match(match) if self._has_groups else {}
 

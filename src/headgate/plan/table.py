@@ -263,7 +263,7 @@ class _Host:
 
 
 class Table:
-    """Collects the rules of one host."""
+    """Collects the rules of one host, which have to be added in order of rank."""
 
     __slots__ = ("_anything", "_exact", "_literals", "_templates")
 

@@ -6,8 +6,18 @@ That bad heads are refused stands in the corpus; here it is what the good ones m
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from headgate.wire.headcache import Sightings
+from headgate.wire.http1 import fields
+from headgate.wire.http1 import head as head_module
 from headgate.wire.http1.head import (
+    BAD_FIELD,
+    BAD_HOST,
+    BAD_LENGTH,
+    BAD_METHOD,
+    TWIN_FIELD,
     HeadLimits,
     body_follows,
     judge_partial,
@@ -235,3 +245,98 @@ def test_the_same_bytes_make_equal_heads():
     one, two = asked("X-A: 1", "Connection: X-B"), asked("X-A: 1", "Connection: X-B")
     for name in RequestHead.__slots__:
         assert getattr(one, name, None) == getattr(two, name, None)
+
+
+# -- what is remembered ----------------------------------------------------------------------------
+
+
+def everything_of(got):
+    if isinstance(got, Refusal):
+        return got.status, got.reason
+    return [getattr(got, name) for name in got.__slots__]
+
+
+LINES = [
+    "Host: h.example", "Host: other.example:8080", "Host: h h", "Content-Length: 5", "Content-Length: 5x",
+    "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Connection: close", "Connection: keep-alive",
+    "Connection: x-a", "Connection: upgrade", "Upgrade: websocket", "Expect: 100-continue", "Expect: x",
+    "TE: trailers", "X-A: 1", "x-a: 2", "content_length: 5", "x_custom: 1", "Accept: */*", "bad line", " folded",
+]  # fmt: skip
+STARTS = ["GET /a?b HTTP/1.1", "POST / HTTP/1.0", "GET /%7Ea HTTP/1.1", "GET http://o/ HTTP/1.1"]
+STARTS += ["OPTIONS * HTTP/1.1", "CONNECT /a HTTP/1.1", "get / HTTP/1.1", "HTTP/1.1 200 OK"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(STARTS), st.lists(st.sampled_from(LINES), max_size=5)), max_size=5
+    )
+)
+def test_what_came_before_does_not_change_what_a_head_says(heads):
+    blocks = ["\r\n".join([start, *lines, "", ""]).encode() for start, lines in heads]
+    first = []
+    for block in blocks:
+        forget()
+        first.append((read_all(block), block))
+    for _ in range(3):
+        for said, block in first:
+            assert read_all(block) == said
+
+
+def read_all(block):
+    return [
+        everything_of(parse_request_head(block, LIMITS, "http")),
+        everything_of(parse_response_head(block, LIMITS)),
+        parse_trailers(block, LIMITS) if block else None,
+    ]
+
+
+def forget():
+    for kept in (
+        fields._known,
+        fields._known_frames,
+        fields._known_names,
+        head_module._rests,
+        head_module._framings,
+    ):
+        kept.found.clear()
+        kept._seen = Sightings()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_name_that_a_response_may_have_is_refused_in_a_request_after_it(times):
+    for _ in range(times):
+        assert said("content_length: 7").headers == ((b"content_length", b"7"),)
+    assert ask("content_length: 7") is TWIN_FIELD
+
+
+def test_limits_hold_for_known_heads():
+    lines = [f"X-Known: {n}" for n in range(10)]
+    for _ in range(3):
+        asked(*lines, limits=HeadLimits(field_count=11))
+    assert ask(*lines, limits=HeadLimits(field_count=10)).status == 431
+    assert ask(*lines, limits=HeadLimits(head_bytes=20)).status == 431
+    assert ask(*lines, "bad line", limits=HeadLimits(field_count=11)).status == 431
+    assert ask(*lines, start="GET /long HTTP/1.1", limits=HeadLimits(url_bytes=4)).status == 414
+    assert asked(*lines, start="GET /lon HTTP/1.1", limits=HeadLimits(url_bytes=4)).path == "/lon"
+
+
+def test_the_version_is_not_remembered_with_the_fields():
+    for _ in range(3):
+        assert asked(start="GET / HTTP/1.0").keep_alive is False
+        assert asked(start="GET / HTTP/1.1").keep_alive is True
+        assert [asked(start=f"GET / HTTP/1.{n}").version for n in (0, 1)] == [10, 11]
+
+
+def test_a_head_is_refused_for_its_first_fault():
+    assert ask("Host: two", "bad line", "content_length: 7") is BAD_HOST
+    assert ask("bad line", "Host: two") is BAD_FIELD
+    assert ask("bad line", start="M" * 32 + " / HTTP/1.1") is BAD_FIELD
+    assert ask("bad line", start="M" * 33 + " / HTTP/1.1") is BAD_METHOD
+    assert ask("content_length: 7", "bad line") is TWIN_FIELD
+    assert ask("Content-Length: 1", "content-length: 2", " folded") is BAD_LENGTH
+    # Lengths are judged before the target, an odd Host after it.
+    assert ask("Content-Length: x", start="GET /../a HTTP/1.1") is BAD_LENGTH
+    assert (
+        ask(start="GET /../a HTTP/1.1", host=False).reason
+        == "the path is malformed or leaves the root"
+    )
