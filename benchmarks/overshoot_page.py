@@ -78,11 +78,17 @@ def _steady(place: Mapping[str, Any]) -> Iterator[str]:
     ]
     head = ("Limit", "Algorithm", "Asked", "Passed", "One limiter", "Apart", "Beyond", "Bound")
     yield from _table(head, rows, 2)
-    if place.get("away"):
+    if place["away"]:
         yield (
-            f"Its home answered too late in this run (noted {place['away']} times by a worker), so "
-            "that workers decided alone for a moment: the bound is wider then, by what is said "
-            "below of a Redis that is gone.\n"
+            "In this run the home answered too late for some workers, because the machine was busy, "
+            "and they decided alone for a moment: the bound is wider then by up to one limit, as "
+            "for a Redis that is gone.\n"
+        )
+    if late := place["late_runs"]:
+        yield (
+            f"This is run {len(late) + 1}. Before it the home answered too late for some workers, "
+            "because the machine was busy, and they decided alone for a moment, as when Redis is "
+            f"gone: up to {max(late):.0%} of a limit passed beyond the line.\n"
         )
 
 
@@ -148,7 +154,7 @@ def _peers(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(head, rows, 2)
     yield (
         "What a limit adds to the processor time of a request, over all processes that take part "
-        "(least of several rounds; one or two microseconds are noise):\n"
+        "(median of several rounds; a few microseconds are noise):\n"
     )
     costs = [
         (row["name"], row["home"], *(f"{row[name]:.1f}" for name in _COSTS))

@@ -268,6 +268,8 @@ def test_flags_and_levels():
         ("redis://h", "redis://h"),
         ("rediss://:p@h:6380/1", "rediss://:p@h:6380/1"),
         ("unix:///run/r.sock", "unix:///run/r.sock"),
+        ("redis+sentinel://a:26379,b:26379/m", "redis+sentinel://a:26379,b:26379/m"),
+        ("redis+sentinel://a:1,b:2", None),
         ("redis://", None),
         ("redis://h:port", None),
         ("unix://", None),

@@ -1149,7 +1149,7 @@ class Rascal:
 def rough(gateway: Gateway, seed: int, counts: list[int]) -> None:
     """A client that asks for all kinds of things and seldom waits for all of the answer."""
     rng = random.Random(seed)
-    for _ in range(40):
+    for _ in range(100):
         with gateway.client() as client, contextlib.suppress(Closed, OSError, ValueError):
             client.sock.settimeout(8)
             method = rng.choice(["GET", "GET", "HEAD", "POST", "PUT"])
@@ -1181,9 +1181,16 @@ def rough(gateway: Gateway, seed: int, counts: list[int]) -> None:
             assert head.status >= 200 or head.status == 100
 
 
+@pytest.fixture
+def rascals():
+    made = [Rascal(seed) for seed in range(3)]
+    yield made
+    for rascal in made:
+        rascal.close()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_left_after_a_storm(start, seed):
-    rascals = [Rascal(seed * 10 + at) for at in range(3)]
+def test_nothing_is_left_after_a_storm(start, rascals, seed):
     one, two, three = (rascal.url for rascal in rascals)
     retry = {**NO_WAIT, "wait": "3ms", "methods": ["GET", "HEAD", "PUT"], "body": "70KB"}
 
@@ -1235,7 +1242,8 @@ def test_nothing_is_left_after_a_storm(start, seed):
     gateway = start(said(2))
     counts = [0]
     clients = [
-        threading.Thread(target=rough, args=(gateway, seed * 100 + at, counts)) for at in range(8)
+        threading.Thread(target=rough, args=(gateway, seed * 100 + at, counts), daemon=True)
+        for at in range(12)
     ]
     for client in clients:
         client.start()
@@ -1243,10 +1251,6 @@ def test_nothing_is_left_after_a_storm(start, seed):
     while any(client.is_alive() for client in clients):
         limit = limit % 5 + 1
         gateway.apply(said(limit))
-        sleep(0.15)
-    for client in clients:
-        client.join()
-    assert counts[0] > 50
+        sleep(0.03)
+    assert counts[0] > 300
     assert_all_given_back(gateway)
-    for rascal in rascals:
-        rascal.close()

@@ -346,7 +346,7 @@ def _workers(value: object) -> int | str:
     return int(text)
 
 
-_STATE_SCHEMES: Final = ("redis", "rediss", "unix")
+_STATE_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 
 def _state(value: object) -> str:
@@ -358,8 +358,11 @@ def _state(value: object) -> str:
         raise refuse("is not a home for shared state; write memory, or redis://host:6379/0")
     try:
         url = urlsplit(text)
-        has_place = bool(url.path.strip("/") if scheme == "unix" else url.hostname)
-        _ = url.port
+        if scheme.endswith("+sentinel"):
+            has_place = bool(url.netloc) and bool(url.path.strip("/"))
+        else:
+            has_place = bool(url.path.strip("/") if scheme == "unix" else url.hostname)
+            _ = url.port
     except ValueError:
         has_place = False
     if not has_place or " " in rest:
@@ -442,15 +445,16 @@ class Config(PolicyFields, ServicePolicyFields):
         WithJsonSchema(
             {
                 "type": "string",
-                "pattern": "^(memory|(redis|rediss|unix)://.+)$",
+                "pattern": "^(memory|(rediss?(\\+sentinel)?|unix)://.+)$",
                 "examples": ["memory", "redis://localhost:6379/0"],
             }
         ),
     ] = "memory"
     """Home of what workers share: counts of limits, bans, news of breakers. `memory` is one
     machine, whose workers share by the control process. Several machines need a Redis:
-    `redis://host:6379/0`, `rediss://` with TLS, or `unix:///run/redis.sock`; this takes the extra
-    `redis`. Write a password as `redis://:${env:REDIS_PASSWORD}@host`."""
+    `redis://host:6379/0`, `rediss://` with TLS, `unix:///run/redis.sock`, or by way of sentinels
+    `redis+sentinel://host1:26379,host2:26379/master`; this takes the extra `redis`. Write a
+    password as `redis://:${env:REDIS_PASSWORD}@host`."""
 
     zone: Text = ""
     """Where this gateway runs, as a name of your own. Instances of the same `zone` are

@@ -299,7 +299,9 @@ class Worker:
         self._states.news.listen(hub)
 
     def _board(self) -> Board | None:
-        return self._redis if self._redis is not None else self._hub
+        redis = self._redis
+        # While Redis is away, at least the workers of this machine hear of it.
+        return redis if redis is not None and not redis.is_away else self._hub
 
     def _limit_home(self) -> LimitHome | None:
         if self._redis is not None:
