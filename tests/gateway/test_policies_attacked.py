@@ -858,6 +858,39 @@ def test_all_instances_with_open_breakers_turn_away_and_come_back(start, pair):
     assert_all_given_back(gateway)
 
 
+def test_a_few_instances_that_are_well_are_found_among_many_that_are_not(start, pair):
+    sick = [f"http://127.0.0.1:{port}" for port in range(1, 9)]
+    service = {"breaker": {**OPENS, "per": "instance", "reset_after": "60s"}}
+    gateway = start(document(*sick, *pair, service=service))
+
+    def fall_ill() -> None:
+        for url, breaker in gateway.worker._states.services["upstream"].breakers.items():
+            if url in sick:
+                breaker.force_open(monotonic())
+
+    gateway.on_loop(fall_ill)
+    stop = threading.Event()
+
+    def serve(one: Instance) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(AssertionError):
+                peer = one.accept(wait_s=0.1)
+                peer.until(b"\r\n\r\n")
+                peer.send(response(b"ok", "Connection: close"))
+
+    threads = [threading.Thread(target=serve, args=(one,), daemon=True) for one in pair]
+    for thread in threads:
+        thread.start()
+    try:
+        seen = [gateway.ask(get())[0].status for _ in range(40)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert seen == [200] * 40
+    assert_all_given_back(gateway)
+
+
 @pytest.mark.parametrize("per", ["service", "instance"])
 def test_a_trial_whose_client_leaves_gives_its_place_to_the_next(start, instance, per):
     service = {"breaker": {**OPENS, "per": per, "trial_calls": 1}}
@@ -1034,6 +1067,46 @@ def test_answers_without_a_body_pass_through_policies(start, instance, method, s
                 client.exactly(int(head.get("content-length") or 0))
         assert client.is_quiet()
     assert_all_given_back(gateway)
+
+
+def test_time_spent_in_our_own_line_is_not_the_instances_failure(start, instance):
+    service = {
+        "pool": {"connections": 1, "queue_timeout": "9s"},
+        "breaker": {"minimum_calls": 1, "window": 4, "failure_rate": "1%"},
+    }
+    timeout = {"total": "3s"}
+    gateway = start(document(instance, service=service, route={"timeout": timeout}))
+    first, second = gateway.client(), gateway.client()
+    first.send(get("/1"))
+    peer = instance.accept()
+    peer.until(b"\r\n\r\n")
+    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    first.head()
+    sleep(0.2)
+    second.send(get("/2"))
+    wait_until(lambda: gateway.pool.waiting == 1)
+    for _ in range(6):
+        sleep(0.4)
+        peer.try_send(b"1\r\nx\r\n")
+    assert second.answer()[0].status == 504
+    assert gateway.count("headgate_breaker_state", state="open") == 0
+    first.close()
+    assert_all_given_back(gateway)
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_client_with_a_large_body_that_leaves_between_tries_is_missed(start, instance, how):
+    retry = {**NO_WAIT, "wait": "20s", "wait_max": "20s", "methods": ["PUT"], "body": "1MB"}
+    gateway = start(document(instance, service={"retry": retry}))
+    client = gateway.client()
+    client.send(request("PUT", "/", body=b"x" * 300_000))
+    peer = instance.accept()
+    peer.until(b"x" * 300_000)
+    peer.send(response(b"no", status=BUSY))
+    sleep(0.1)
+    client.leave(how)
+    assert_all_given_back(gateway)
+    assert instance.is_left_alone()
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

@@ -367,6 +367,16 @@ def test_a_stream_that_is_reset_gives_back_all_it_took(start, scripted, route):
     assert_all_given_back(gateway)
 
 
+def test_a_fault_that_breaks_off_resets_its_stream_alone(start, echo):
+    fault = {"abort": "reset", "abort_share": "100%", "header": {"x-chaos": "1"}}
+    gateway = start(rig.document(echo.url, route={"fault": fault}))
+    with Client(gateway.port()) as client:
+        broken = client.wait(client.ask("POST", "/", ((b"x-chaos", b"1"),), b"x"))
+        assert broken.reset is not None
+        assert client.get().status == 200
+    assert_all_given_back(gateway)
+
+
 def test_grpc_goes_through_policies_with_its_trailers(start, scripted):
     def act(served: Served) -> None:
         if served.ended:

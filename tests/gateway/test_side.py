@@ -351,6 +351,18 @@ def test_a_hedge_that_finds_no_instance_costs_nothing_of_the_budget(start, pair)
     assert_all_given_back(gateway)
 
 
+def test_an_instance_is_not_raced_with_itself(start, pair):
+    gateway = start(document(pair[0], service={"hedge": {"after": "20ms"}}))
+    with gateway.client() as client:
+        client.send(get())
+        peer = pair[0].accept()
+        peer.until(b"\r\n\r\n")
+        assert pair[0].is_left_alone()
+        peer.send(response(b"ok"))
+        assert client.answer()[1] == b"ok"
+    assert_all_given_back(gateway)
+
+
 def test_a_full_line_is_not_held_against_the_instance_of_a_hedge(start, pair):
     service = {
         "hedge": {"after": "50ms"},

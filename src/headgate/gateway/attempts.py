@@ -187,8 +187,9 @@ class AttemptedExchange(Exchange):
             return
         self._pending = list(replay)
         self._pending_bytes = self._replay_bytes
-        # As `_hold` would have left it, whatever the last instance said of its own pace.
-        if self._pending_bytes > PENDING_MAX:
+        # As `_hold` would have left it, whatever the last instance said of its own pace. With all
+        # of it here there is only to be heard whether the client is still there.
+        if self._pending_bytes > PENDING_MAX and not self.request_done:
             self.down.pause()
         else:
             self.down.resume()
@@ -365,7 +366,8 @@ class AttemptedExchange(Exchange):
         self._timer = None
         if self.finished:
             return
-        self.traffic.stats.retries += 1
+        if self.attempts:  # else it is the first at the fallback's service
+            self.traffic.stats.retries += 1
         self._dispatch(b"", self._has_whole_request())
 
     def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
@@ -385,6 +387,7 @@ class AttemptedExchange(Exchange):
             or service is None
             or not service.counts(failure.kind)
             or self._is_stale(failure)
+            or (unsent and failure.kind == "timeout")  # it was spent in our own line
         )
         self._settle(None if says_nothing else True, now, failure.kind)
         self._leave_member(now, failed=not says_nothing)
@@ -489,6 +492,7 @@ class AttemptedExchange(Exchange):
             service.state.took(now - self._attempt_at, now)
         self._settle(None, now)
         self._let_go()
+        self.down.resume()  # all of the request is here; the first may have asked to wait
         self._leave_member(now, failed=False)
         self.lose(hedge)
         self._call_off_hedges()

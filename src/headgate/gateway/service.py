@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from headgate.policy.balancer import Member
     from headgate.policy.breaker import Permit, Transition
 
-_OTHERS_TRIED: int = 4
+_OTHERS_TRIED: int = 16
 """Instances whose breakers are asked before the request is turned away."""
 
 

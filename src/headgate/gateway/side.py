@@ -106,7 +106,7 @@ class Side:
     def send(self, now: float) -> bool:
         """Begin; False when no instance can be asked now."""
         picked = self.service.pick(self, now)
-        if picked is None or isinstance(picked, Rejected):
+        if picked is None or isinstance(picked, Rejected) or picked in self.tried:
             self._end(None)
             return False
         self.member = picked
