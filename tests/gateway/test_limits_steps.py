@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
+import threading
 from collections.abc import Sequence
 from time import monotonic, sleep
 from typing import Any
@@ -15,7 +18,16 @@ from headgate.state.home import HomeAway, LimitAsk
 from headgate.state.memory import MemoryShared
 from headgate.testing import EchoServer
 from tests.gateway.given_back import assert_all_given_back, held
-from tests.gateway.rig import Gateway, Instance, document, get, request, response, wait_until
+from tests.gateway.rig import (
+    Closed,
+    Gateway,
+    Instance,
+    document,
+    get,
+    request,
+    response,
+    wait_until,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +61,7 @@ class Home(MemoryShared):
         if stuck is not None:
             await stuck.wait()
         if self.fault is not None:
-            raise self.fault
+            raise type(self.fault)(*self.fault.args)
         return await super().take(asks)
 
 
@@ -344,3 +356,38 @@ def test_a_queue_counts_from_where_it_begins(start, instance: Instance):
     peer.send(response(b"two"))
     assert second.answer()[1] == b"two"
     assert_all_given_back(gateway)
+
+
+def test_no_seat_is_lost_while_the_home_comes_and_goes(start, echo):
+    limits = [{"rate": "1000/s"}, {"concurrency": 6, "name": "seats"}]
+    gateway, home = shared(start, document(echo.url, route={"limit": limits}))
+    faults = [None, HomeAway("gone"), RuntimeError("a bug"), None]
+    seen: set[int] = set()
+
+    def visit(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(40):
+            with gateway.client() as client, contextlib.suppress(Closed, OSError):
+                client.send(get("/delay/0.01"))
+                if rng.random() < 0.4:
+                    sleep(rng.random() * 0.02)
+                    client.leave(rng.choice(["fin", "rst"]))
+                    continue
+                seen.add(client.answer()[0].status)
+
+    visitors = [threading.Thread(target=visit, args=(at,), daemon=True) for at in range(8)]
+    for visitor in visitors:
+        visitor.start()
+    rng = random.Random(0)
+    while any(visitor.is_alive() for visitor in visitors):
+        gateway.on_loop(home.go_on)
+        home.fault = rng.choice(faults)
+        if rng.random() < 0.3:
+            gateway.on_loop(home.stick)
+        sleep(0.02)
+    home.fault = None
+    gateway.on_loop(home.go_on)
+    assert 200 in seen
+    assert seen <= {200, 429, 500}
+    gateway.assert_settles()
+    wait_until(lambda: not held(gateway))

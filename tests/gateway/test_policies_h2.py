@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import select
 import threading
 from contextlib import ExitStack
@@ -438,4 +440,127 @@ def test_a_copy_over_http2_has_the_body_once_though_it_was_refused_once(start, s
     wait_until(lambda: len(watcher.seen) == 2 and watcher.seen[1].ended)
     assert watcher.seen[1].body == b"one order"
     real.close()
+    assert_all_given_back(gateway)
+
+
+# -- everything at once
+
+
+class Moody:
+    """What an instance of HTTP/2 does with a request: anything at all."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+
+    def __call__(self, served: Served) -> None:
+        mood = self.rng.random()
+        codec = served.conn.codec
+        if served.is_gone or served.send_closed:
+            return
+        if mood < 0.03:
+            codec.reset(served, ErrorCode.REFUSED_STREAM)
+        elif mood < 0.06:
+            codec.reset(served, ErrorCode.INTERNAL_ERROR)
+        elif mood < 0.08:
+            served.conn.transport.abort()
+        elif mood < 0.10:
+            codec.goaway(ErrorCode.NO_ERROR, last=max(served.stream_id - 2, 0))
+        elif not served.ended:
+            if mood < 0.15:
+                served.answer(503, b"before the end of the request")
+        elif mood < 0.3:
+            served.answer(503, b"no")
+        elif mood < 0.4:
+            served.answer(200, b"half", ((b"content-length", b"100"),), end=False)
+            codec.reset(served, ErrorCode.INTERNAL_ERROR)
+        elif mood < 0.6:
+            served.conn.instance.later(
+                self.rng.random() * 0.08, lambda: self._late(served), served.conn
+            )
+        elif mood < 0.7:
+            served.answer(200, b"x" * 200_000)
+        else:
+            served.answer(200, b"ok")
+
+    def _late(self, served: Served) -> None:
+        if not served.is_gone and not served.send_closed:
+            served.answer(200, b"late" * 1000)
+
+
+def rough(gateway: Any, seed: int, counts: list[int]) -> None:
+    """A client with many streams that it does not always follow to their ends."""
+    rng = random.Random(seed)
+    for _ in range(12):
+        limits = H2Limits(stream_window=rng.choice([2000, 1 << 20]), connection_window=1 << 24)
+        with (
+            contextlib.suppress(OSError, TimeoutError),
+            Client(gateway.port(), limits=limits) as one,
+        ):
+            streams = []
+            for _ in range(8):
+                method = rng.choice(["GET", "PUT", "POST", "HEAD"])
+                body = b"y" * rng.choice([1, 5000, 80_000]) if method[0] == "P" else b""
+                fields = ((b"grpc-timeout", b"%dm" % rng.choice([1, 30, 5000])),)
+                end = rng.random() < 0.85 or not body
+                streams.append(
+                    one.ask(method, rng.choice(["/a", "/b"]), fields, body=body, end=end)
+                )
+                if rng.random() < 0.2:
+                    streams[-1].takes = False
+                if not end and rng.random() < 0.5:
+                    one.send(streams[-1], b"the rest", end=True)
+            if rng.random() < 0.3:
+                sleep(rng.random() * 0.05)
+                continue
+            for stream in streams:
+                if rng.random() < 0.2 and not stream.is_over:
+                    one.codec.reset(stream, ErrorCode.CANCEL)
+            one.flush()
+            with contextlib.suppress(TimeoutError):
+                one.until(lambda streams=streams: all(s.is_over for s in streams), 0.5)
+            counts[0] += sum(stream.status > 0 for stream in streams)
+
+
+def test_nothing_is_left_after_a_storm_over_http2(start, scripted):
+    urls = [url(scripted(Moody(at), H2Limits(max_streams=20))) for at in range(3)]
+    retry = {**NO_WAIT, "wait": "3ms", "methods": ["GET", "HEAD", "PUT"], "body": "100KB"}
+
+    def said(limit: int) -> dict[str, Any]:
+        made = rig.document(*urls[: 1 + limit % 3])
+        made["services"] = {
+            "upstream": {
+                **made["services"]["upstream"],
+                "http": "2",
+                "retry": retry,
+                "hedge": {"after": "10ms", "methods": ["GET", "PUT"]},
+                "outlier": {"errors": 3, "eject": "100ms", "eject_max": "200ms"},
+                "breaker": {"per": "instance", "window": 10, "minimum_calls": 5,
+                            "failure_rate": "80%", "reset_after": "50ms"},
+            },
+            "spare": {"instances": urls[2:], "http": "2"},
+        }  # fmt: skip
+        fallback = {"when": ["open", "failed", "timeout", "full", "503"], "service": "spare"}
+        made["routes"] = [
+            {"name": "a", "match": {"path": "/a"}, "to": "upstream", "fallback": fallback,
+             "limit": {"concurrency": limit * 10}, "mirror": "spare",
+             "timeout": {"per_try": "60ms", "total": "300ms"}},
+            {"name": "b", "match": {"path": "/b"}, "to": "upstream", "compress": True,
+             "concurrency": {"limit": limit * 3, "queue": 20, "queue_timeout": "200ms"}},
+        ]  # fmt: skip
+        return made
+
+    gateway = start(said(2))
+    counts = [0]
+    clients = [
+        threading.Thread(target=rough, args=(gateway, at, counts), daemon=True) for at in range(5)
+    ]
+    for client in clients:
+        client.start()
+    limit = 2
+    while any(client.is_alive() for client in clients):
+        limit = limit % 5 + 1
+        gateway.apply(said(limit))
+        sleep(0.05)
+    assert counts[0] > 100
+    wait_until(lambda: gateway.in_flight == 0)
     assert_all_given_back(gateway)

@@ -15,6 +15,7 @@ header, a refund for outcomes that should not count, a seat) are settled there, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from headgate.policy.limiter import Limiter, LimitRules
     from headgate.policy.limiter.lease import Back
     from headgate.state.home import LimitHome
+
+log: Final = logging.getLogger("headgate.gateway")
 
 _COST_DIGITS: Final = 9
 
@@ -358,8 +361,10 @@ async def turn(states: Sequence[LimitState], home: LimitHome, now: float) -> Non
         for state, ask in asks:
             if state.leased is not None:
                 state.leased.fail(ask, now)
-        if not isinstance(error, HomeAway):
+        if not isinstance(error, Exception):
             raise
+        if not isinstance(error, HomeAway):
+            log.exception("the home of shared limits failed")
         return
     now = monotonic()
     for (state, ask), grant in zip(asks, grants, strict=True):

@@ -61,7 +61,7 @@ class News:
             try:
                 done = act(message)
             except Exception:
-                log.exception("news that makes no sense: %r", message)
+                log.exception("news that makes no sense: %.300s", ascii(message))
                 continue
             if not done:
                 self._early[subject] = (act, message)
