@@ -688,7 +688,6 @@ FRAMINGS = [
     (which, framing)
     for which in ("Upper", "SlowUpper", "Gatherer")
     for framing in ("length", "chunked", "late", "late chunked")
-    if "chunked" not in framing or which == "Gatherer"
 ]
 
 

@@ -275,7 +275,8 @@ class FilteredExchange(PolicedExchange):
                 self.up.send_end(self.trailers_in)
         else:
             self._hold(data)
-            self._in = None if last else self._in
+        if last:
+            self._in = None
 
     def _has_whole_request(self) -> bool:
         # The client may be done while a hook still works on what it sent: `_in` is there until
