@@ -16,16 +16,21 @@ import gc
 import pstats
 import random
 import sys
+import tempfile
+from pathlib import Path
 from time import thread_time
 from typing import Any
 
+from benchmarks.credentials import AUDIENCE, ISSUER, Credentials, make_credentials
 from headgate.config import from_document
 from headgate.control.worker_main import GC_THRESHOLDS
 from headgate.gateway.access_log import AccessLog
-from headgate.gateway.compile import compile_chains
+from headgate.gateway.compile import compile_plan
 from headgate.gateway.downstream_h1 import DownstreamH1
+from headgate.gateway.entrance import Entrance
 from headgate.gateway.filters import Filter, Request
 from headgate.gateway.listener import Listener
+from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import RouteRuntime, Site
@@ -75,7 +80,11 @@ class Sink:
 
 
 def make(
-    log: str = "off", *, policies: bool = False, traffic: bool = False
+    log: str = "off",
+    *,
+    policies: bool = False,
+    traffic: bool = False,
+    jwks_file: Path | None = None,
 ) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
     document = {
         "listeners": [{"bind": "127.0.0.1:18080"}],
@@ -87,6 +96,11 @@ def make(
         document["limit"] = {"rate": "1000000/s", "by": "ip"}
         document["breaker"] = True
         document["retry"] = 3
+    if jwks_file is not None:
+        jwt = {"issuer": ISSUER, "audience": AUDIENCE, "keys_file": str(jwks_file)}
+        document["auth"] = {"default": "jwt", "jwt": jwt}
+        document["allow"] = {"roles": "user", "methods": "GET"}
+        document["limit"] = {"rate": "1000000/s", "by": "user"}
     if policies:
         document["headers"] = {
             "request": {"set": {"x-tier": "gold"}},
@@ -105,10 +119,15 @@ def make(
     states = States(rng, lambda: None, lambda: None)
     states.take_services(plan, 0.0)
     service = ServiceRuntime(plan.services["up"], [pool], states.services["up"])
-    traffics = states.take_routes(plan, {"up": service}, 0.0)
+    compiled = compile_plan(plan)
+    entrance = Entrance(WorkerParts(lambda work: work.close(), lambda: None))  # type: ignore[attr-defined]
+    entrance.take(plan, compiled, 0.0)
+    parts = compiled.routes
+    entries = [entrance.steps(*pair) for pair in zip(plan.routes, parts, strict=True)]
+    traffics = states.take_routes(plan, {"up": service}, 0.0, entries)
     routes = tuple(
-        RouteRuntime(route, service, chain, stats, traffic)
-        for route, chain, traffic in zip(plan.routes, compile_chains(plan), traffics, strict=True)
+        RouteRuntime(route, service, part.chain, stats, traffic)
+        for route, part, traffic in zip(plan.routes, parts, traffics, strict=True)
     )
     spawn = None
     site = Site(plan, plan.listeners[0], routes, stats, access_log, {}, spawn, rng)  # type: ignore[arg-type]
@@ -130,12 +149,17 @@ def run(
     same_client: bool = False,
     policies: bool = False,
     traffic: bool = False,
+    credentials: Credentials | None = None,
 ) -> float:
     """Microseconds a request: the best of several stretches, as noise only ever adds.
 
     `unique`: every head differs, by target and cookie, or with `same_client` by target alone.
     """
-    down, up, client, instance = make(log, policies=policies, traffic=traffic)
+    jwks_file = credentials.jwks_file if credentials is not None else None
+    down, up, client, instance = make(log, policies=policies, traffic=traffic, jwks_file=jwks_file)
+    shown = b""
+    if credentials is not None:
+        shown = b"Authorization: Bearer %b\r\n\r\n" % credentials.tokens[0].encode()
     ask, answer = down.data_received, up.data_received
     best = float("inf")
     stretch, portion = 2_000, 100
@@ -147,6 +171,8 @@ def run(
             requests = [
                 BROWSER % (n, n, 1 if same_client else n) if unique else REQUEST for n in numbers
             ]
+            if shown:
+                requests = [request[:-2] + shown for request in requests]
             began = thread_time()
             for request in requests:
                 ask(request)
@@ -164,10 +190,18 @@ CASES: dict[str, dict[str, Any]] = {
     "limit, breaker, retries": {"traffic": True},
     "header policy and a plugin": {"policies": True},
     "both": {"policies": True, "traffic": True},
+    "JWT (RS256), roles, limit by user": {"tokens": True},
+    "all of it, JSON access log": {
+        "tokens": True,
+        "policies": True,
+        "traffic": True,
+        "log": "json",
+    },
     "every target different": {"unique": True, "same_client": True},
     "every head different": {"unique": True},
     "every head different, JSON access log": {"unique": True, "log": "json"},
     "every head different, all of it": {"unique": True, "policies": True, "log": "json"},
+    "every head different, JWT and roles": {"unique": True, "tokens": True},
 }
 
 
@@ -176,8 +210,11 @@ async def main() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)  # as in a worker
-    for name, how in CASES.items():
-        print(f"{name:44} {run(count, **how):6.2f} us a request")
+    with tempfile.TemporaryDirectory() as folder:
+        credentials = make_credentials(Path(folder), users=1)
+        for name, how in CASES.items():
+            shown = {"credentials": credentials} if how.pop("tokens", False) else {}
+            print(f"{name:44} {run(count, **how, **shown):6.2f} us a request")
     if "--profile" in sys.argv:
         how = CASES[list(CASES)[int(sys.argv[-1])]]
         profile = cProfile.Profile()

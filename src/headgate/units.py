@@ -24,6 +24,7 @@ from decimal import Decimal
 from typing import Final
 
 __all__ = [
+    "DAY",
     "GB",
     "KB",
     "MB",
@@ -42,8 +43,10 @@ __all__ = [
 KB: Final = 1024
 MB: Final = 1024 * KB
 GB: Final = 1024 * MB
+DAY: Final = 86_400.0
+"""Seconds, as durations are."""
 
-MAX_DURATION_S: Final = 10 * 365 * 86400.0
+MAX_DURATION_S: Final = 10 * 365 * DAY
 MAX_SIZE: Final = 1 << 50
 MAX_RATE: Final = 1e12
 

@@ -447,7 +447,7 @@ def test_a_service_of_http2_is_asked_in_http2():
         (lambda served: served.answer(200, b"no"), {"body": "ok"}, "body lacks 'ok'"),
         (
             lambda served: served.answer(200, b"x" * 200_000),
-            {"body": "ok"},
+            {"body": "ok", "timeout_s": 30.0},
             "body lacks 'ok' in its first 64 KB",
         ),
         (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.config.keys import parse_key
-from headgate.gateway.identity import Identity
+from headgate.security.identity import Identity
 from headgate.gateway.keys import compile_key, compile_keys, cookie_of
 from headgate.gateway.states import hashed
 from headgate.policy.limiter.keys import client_ip_key

@@ -43,7 +43,7 @@ class Rig:
             **more,
         )
 
-    def _overflow(self):
+    def _overflow(self, _gathered, _last):
         self.overflowed += 1
 
     def _spawn(self, work):

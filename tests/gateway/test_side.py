@@ -322,6 +322,41 @@ def test_a_retry_after_both_attempts_failed_goes_to_a_third(start):
     assert_all_given_back(gateway)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_error_of_the_first_leaves_the_word_to_who_is_asked_beside_it(start, pair, ends):
+    gateway = start(document(*pair, service={"hedge": {"after": "20ms"}, "breaker": True}))
+    with gateway.client() as client:
+        client.send(get())
+        first, other = first_of(pair)
+        first.until(b"\r\n\r\n")
+        second = other.accept()
+        second.until(b"\r\n\r\n")
+        error = response(b"broken", status="503 Service Unavailable")
+        first.send(error if ends else error[:-3])
+        if ends:
+            wait_until(lambda: any(said.idle for said in gateway.pools()))
+        else:
+            assert first.is_closed()  # nobody waits for the rest
+        second.send(response(b"second"))
+        assert client.answer()[1] == b"second"
+    assert_all_given_back(gateway)
+
+
+def test_the_last_error_is_the_answer_when_all_fail(start, pair):
+    gateway = start(document(*pair, service={"hedge": {"after": "20ms"}}))
+    with gateway.client() as client:
+        client.send(get())
+        first, other = first_of(pair)
+        first.until(b"\r\n\r\n")
+        second = other.accept()
+        second.until(b"\r\n\r\n")
+        first.send(response(b"one", status="503 Service Unavailable"))
+        second.send(response(b"two", status="502 Bad Gateway"))
+        head, body = client.answer()
+        assert (head.status, body) in ((502, b"two"), (503, b"one"))
+    assert_all_given_back(gateway)
+
+
 def test_a_hedge_that_finds_no_instance_costs_nothing_of_the_budget(start, pair):
     service = {
         "hedge": {"after": "20ms"},

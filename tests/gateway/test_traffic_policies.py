@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headgate.gateway.filters import Filter, Request
-from headgate.gateway.identity import Identity
+from headgate.security.identity import Identity
 from headgate.testing import EchoServer
 from tests.gateway.rig import document, get, request, response, wait_until
 

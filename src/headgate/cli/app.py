@@ -31,6 +31,8 @@ COMMANDS: dict[str, str] = {
     "run": "Run the gateway that a file describes.",
     "check": "Check a file and report every fault in it.",
     "explain": "Show which route a request takes, and why.",
+    "access": "Show who is let in where, and which routes ask nobody.",
+    "keys": "Make and revoke API keys, and hash passwords.",
     "reload": "Make a running gateway read its file again.",
     "drain": "Finish what is under way, then stop.",
     "upgrade": "Restart the workers one by one, on the code now installed.",
@@ -75,12 +77,15 @@ def assemble(called: str | None) -> typer.Typer:
         elif is_completing:
             with contextlib.suppress(HeadgateError):
                 function = load(name)
-        app.command(name, short_help=summary)(function)
+        if isinstance(function, typer.Typer):
+            app.add_typer(function, name=name, short_help=summary)
+        else:
+            app.command(name, short_help=summary)(function)
     return app
 
 
 def load(name: str) -> Callable[..., Any]:
-    """The function behind one command."""
+    """The function behind one command, or the program of a command that has commands."""
     try:
         module = importlib.import_module(f"headgate.cli.{name}")
         function: Callable[..., Any] = getattr(module, name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +20,15 @@ from headgate.cli._instance import (
     print_faults,
 )
 from headgate.config import load
+from headgate.control.explaining import described, with_judgement
 from headgate.control.explaining import explain as explain_request
+from headgate.control.trial import folder_of
 from headgate.errors import ConfigInvalid
+from headgate.gateway.compile import compile_plan
+from headgate.gateway.judging import judge_alone
 from headgate.plan.build import build
+from headgate.plan.plan import Plan
+from headgate.security.shown import ShownRequest
 
 __all__ = ["explain"]
 
@@ -66,17 +74,44 @@ def explain(
         asked = {"method": method, "url": target, "headers": headers, "client_ip": client_ip}
         explained: dict[str, Any] = client.ask("POST", "/api/explain", asked).content
     else:
+        path = (file or DEFAULT_FILE).absolute()
         try:
-            plan = build(load((file or DEFAULT_FILE).absolute()).config)
+            loaded = load(path)
+            plan = build(loaded.config)
+            explained = explain_request(plan, method, target, headers, client_ip)
+            shown = described(method, target, headers, client_ip)
+            judgement = _judgement(plan, folder_of(path), explained, shown)
         except ConfigInvalid as error:
             print_faults(error.faults)
             raise typer.Exit(1) from None
-        explained = explain_request(plan, method, target, headers, client_ip)
+        explained = with_judgement(explained, judgement)
     text = explained.pop("text")
     if form is Format.json:
         print(json.dumps(explained, indent=2))
     else:
         print(text.rstrip("\n"))
+
+
+def _judgement(
+    plan: Plan, folder: Path, explained: dict[str, Any], shown: ShownRequest
+) -> dict[str, Any] | None:
+    """Whether the file would let it in; keys of issuers are fetched for the question."""
+    route = next((each for each in plan.routes if each.name == explained["route"]), None)
+    if route is None or not route.is_guarded:
+        return None
+    compiled = compile_plan(plan, folder)
+    found = asyncio.run(
+        judge_alone(
+            route,
+            compiled.routes[route.index],
+            compiled.methods,
+            shown,
+            explained["params"],
+            time.time(),  # noqa: TID251 - tokens live in wall time
+            time.monotonic(),
+        )
+    )
+    return found.to_json()
 
 
 def _sorted_out(words: list[str]) -> tuple[str, str, Path | None]:

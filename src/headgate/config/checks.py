@@ -29,6 +29,7 @@ from headgate.config.routes import (
     RouteSpec,
     ValueMatchSpec,
 )
+from headgate.config.security_checks import check_security
 from headgate.config.services import ServiceSpec
 from headgate.config.templates import names_in, template_params
 from headgate.config.traffic_checks import check_traffic
@@ -52,6 +53,7 @@ def check(config: Config, *, also_known: Iterable[str] = ()) -> list[Problem]:
         *_check_services(config),
         *_check_routes(config, {*config.services, *also_known}),
         *check_traffic(config, {*config.services, *also_known}),
+        *check_security(config),
         *_check_use(config),
         *_check_rest(config),
     ]

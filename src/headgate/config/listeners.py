@@ -144,6 +144,14 @@ class ListenerTlsSpec(Spec):
     """OpenSSL cipher list for TLS 1.2. By default those with forward secrecy and authenticated
     encryption. TLS 1.3 has no weak ones and ignores this."""
 
+    client_ca_file: FilePath | None = None
+    """Authorities (PEM) whose certificates clients may show; with it, clients are asked for one.
+    Routes that want to know who it is name an entry of `auth.certificate`."""
+
+    client_certificate: Annotated[Literal["require", "ask"], BeforeValidator(text_of)] = "require"
+    """With `client_ca_file`: whether a client without a certificate is turned away in the
+    handshake (`require`), or let in for routes to decide (`ask`)."""
+
 
 class Http2Spec(Spec):
     """HTTP/2 on a listener."""

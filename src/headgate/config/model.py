@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.authenticating import AuthSpec
 from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
 from headgate.config.fields import (
@@ -31,6 +32,7 @@ from headgate.config.fields import (
     text_of,
 )
 from headgate.config.forms import OneOrMore
+from headgate.config.guarding import Bans
 from headgate.config.listeners import (
     Bind,
     CertificateSpec,
@@ -455,6 +457,12 @@ class Config(PolicyFields, ServicePolicyFields):
     `redis://host:6379/0`, `rediss://` with TLS, `unix:///run/redis.sock`, or by way of sentinels
     `redis+sentinel://host1:26379,host2:26379/master`; this takes the extra `redis`. Write a
     password as `redis://:${env:REDIS_PASSWORD}@host`."""
+
+    auth: AuthSpec = AuthSpec()
+    """The ways in which clients say who they are."""
+
+    bans: Bans | None = None
+    """Shutting out addresses for a while because of what they did. Off unless said."""
 
     zone: Text = ""
     """Where this gateway runs, as a name of your own. Instances of the same `zone` are

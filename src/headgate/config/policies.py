@@ -11,8 +11,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.access import Allow
 from headgate.config.balancing import Affinity, Balance
 from headgate.config.breaking import Breaker
+from headgate.config.browsers import Cors, Csrf, SecureHeaders
 from headgate.config.degrading import Fallback
 from headgate.config.fields import (
     Flag,
@@ -28,10 +30,13 @@ from headgate.config.fields import (
     text_of,
 )
 from headgate.config.forms import OneOrMore, OrFalse, Shorthand
+from headgate.config.guarding import Addresses, Bots
 from headgate.config.health import Health, Outlier
+from headgate.config.injection import Injection
 from headgate.config.limiting import Limits
 from headgate.config.protecting import Concurrency, Importance
 from headgate.config.retrying import Hedge, Retry
+from headgate.config.validating import Validation
 from headgate.units import KB
 
 __all__ = [
@@ -229,8 +234,33 @@ class PolicyFields(Spec):
     one wins whole, so a route that says `timeout` gets nothing from the service's `timeout`.
     """
 
+    addresses: Addresses | None = None
+    """Client addresses that may or may not come in."""
+
+    bots: Bots | None = None
+    """Clients that are programs, and what becomes of them. Off unless said."""
+
+    cors: Cors | None = None
+    """Which pages of other origins may call. Off unless said: browsers then refuse them."""
+
+    allow: Allow | None = None
+    """What it takes to be let through, once it is known who asks. By default anybody may."""
+
+    csrf: Csrf | None = None
+    """Refuse what another site made a browser send. Off unless said."""
+
+    injection: Injection | None = None
+    """Refuse what carries an attack. Off unless said; `injection: detect` only tells of it."""
+
+    validation: Validation | None = None
+    """Hold requests against a JSON Schema or an OpenAPI document. Off unless said."""
+
     headers: HeadersSpec | None = None
     """Edits to request and response headers."""
+
+    secure_headers: SecureHeaders | None = None
+    """Response headers that make browsers careful. Off unless said; `secure_headers: true` is a
+    good start."""
 
     compress: Annotated[CompressSpec | Literal[False], OrFalse()] | None = None
     """Compression of responses. Off unless said: `compress: true` is a good start."""

@@ -151,10 +151,10 @@ def _unknown(loc: Loc, root: type[BaseModel]) -> Problem:
     inside.sort(key=lambda name: name not in inspect.get_annotations(model))
     if inside:
         return problem(f'it belongs under "{inside[0]}"', (*parent, inside[0]))
-    if near := nearest(key, fields):
-        return problem(f'did you mean "{near}"?', (*parent, near))
     if key in ServicePolicyFields.model_fields:
         return problem("it is a service's: it stands on services, or at the top of the file")
     if key in root.model_fields and model is not root:
         return problem("it belongs at the top of the file", (key,))
+    if near := nearest(key, fields):
+        return problem(f'did you mean "{near}"?', (*parent, near))
     return problem(f"known are {', '.join(fields)}")

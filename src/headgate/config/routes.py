@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from headgate.config.answers import Respond, RespondSpec
+from headgate.config.authenticating import AuthUse
 from headgate.config.fields import (
     Flag,
     MatchedHeader,
@@ -340,6 +341,10 @@ class RouteSpec(PolicyFields):
     flag: Text | None = None
     """A flag of `degrade.flags`: while it is off, the route answers with its `fallback`, or with
     503."""
+
+    auth: AuthUse | None = None
+    """Who must say who they are, and how: names under the top-level `auth`. By default what the
+    service says, or else `auth.default`."""
 
     redirect: Redirect | None = None
     """Send the client elsewhere."""

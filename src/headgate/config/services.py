@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.authenticating import AuthUse
 from headgate.config.fields import (
     Count,
     FilePath,
@@ -215,6 +216,9 @@ class ServiceSpec(PolicyFields, ServicePolicyFields):
 
     tls: UpstreamTlsSpec = UpstreamTlsSpec()
     """TLS towards `https://` instances."""
+
+    auth: AuthUse | None = None
+    """Who must say who they are, and how; the default of the service's routes."""
 
 
 Service = Annotated[

@@ -27,11 +27,13 @@ from typing import Any, Literal
 from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
 from headgate.control.channel import Channel, ChannelClosed, Message
+from headgate.control.fleet import Fleet
 from headgate.control.health import HealthProber, targets_of
 from headgate.control.hub import Hub
 from headgate.control.launch import Outline
 from headgate.control.orders import Orders
 from headgate.control.reload import Reloader, ReloadResult
+from headgate.control.revoked import Revoked
 from headgate.control.shared import Shared
 from headgate.control.state_dir import StateDir, StateDirUnusable
 from headgate.control.trial import folder_of, import_from, located, trial
@@ -40,6 +42,7 @@ from headgate.errors import ConfigInvalid, Fault, HeadgateError
 from headgate.observe import ProcessWatch, Rows, WorkerStats
 from headgate.plan.build import build
 from headgate.plan.plan import Plan
+from headgate.security.tokens.revocations import TOPIC
 from headgate.wire.resolve import Resolver
 
 __all__ = ["Control", "Current", "Start"]
@@ -120,7 +123,12 @@ class Control:
         self.reloader = Reloader(self._reload)
         self.shared = Shared()
         self.hub = Hub(self.state, f"{start.supervisor}-{start.started}", self.shared)
+        self.fleet = Fleet(self.shared)
         self.orders = Orders(self.plan, self._tell_order)
+        self.fleet.subscribe("order", self.orders.hear)
+        self.revoked = Revoked()
+        self.fleet.subscribe(TOPIC, self.revoked.hear)
+        self._tasks: set[asyncio.Task[None]] = set()
         self.resolver = Resolver(self.current.config.dns)
         self.health_checks = HealthProber(self._tell_health, self.resolver)
         self.watch = Watch(self._on_changed_file)
@@ -142,6 +150,9 @@ class Control:
         self.token = self.current.config.admin.token or self._own_token()
         self._follow_files()
         self._check_health()
+        work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
         self.write_instance()
 
     def _check_health(self) -> None:
@@ -156,7 +167,7 @@ class Control:
             self.shared.forget(topic, message["key"])
 
     def _tell_order(self, order: dict[str, Any], subject: str) -> None:
-        self.shared.publish("order", order, retain=subject)
+        self.fleet.publish("order", order, retain=subject)
 
     def _own_token(self) -> str:
         try:
@@ -181,6 +192,9 @@ class Control:
         self._take_up()
 
     async def end(self) -> None:
+        for work in tuple(self._tasks):
+            work.cancel()
+        await self.fleet.close()
         await self.health_checks.close()
         await self.resolver.aclose()
         self._process.stop()

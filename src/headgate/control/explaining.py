@@ -12,8 +12,10 @@ from headgate.errors import HeadgateError
 from headgate.plan.build import explain as plan_explain
 from headgate.plan.explain import Account
 from headgate.plan.plan import Plan
+from headgate.security.shown import ShownRequest
+from headgate.wire.target import parse_target
 
-__all__ = ["explain", "explain_text"]
+__all__ = ["described", "explain", "explain_text", "with_judgement"]
 
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 
@@ -29,6 +31,39 @@ def explain(
     account = _account(plan, method, url, headers, client_ip)
     explained: dict[str, Any] = account.to_json()
     return {**explained, "text": str(account)}
+
+
+def described(
+    method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+) -> ShownRequest:
+    """The request as guards see it."""
+    parts = urlsplit(url)
+    raw = url[url.index("//") + 2 + len(parts.netloc) :] if parts.netloc else url
+    target = parse_target(method, (raw.partition("#")[0] or "/").encode())
+    fields = tuple(
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in headers
+    )
+    host = next((value.decode("latin-1") for name, value in fields if name == b"host"), "")
+    return ShownRequest(
+        method,
+        getattr(target, "path", "/"),
+        getattr(target, "query", ""),
+        host or parts.netloc,
+        fields,
+        client_ip,
+        parts.scheme == "https",
+    )
+
+
+def with_judgement(explained: dict[str, Any], judgement: dict[str, Any] | None) -> dict[str, Any]:
+    """The explanation, and below it whether the request would be let in."""
+    if judgement is None:
+        return explained
+    verdict = "is let in" if judgement["let_in"] else "is not let in"
+    lines = [f"  the request {verdict}", *(f"    {line}" for line in judgement["lines"])]
+    text = "\n".join([explained["text"].rstrip("\n"), *lines]) + "\n"
+    return {**explained, "entrance": judgement, "text": text}
 
 
 def explain_text(

@@ -38,6 +38,8 @@ from headgate.observe import Carried, Merged
 __all__ = ["Hub", "Sample", "WorkerLink"]
 
 ANSWER_S = 0.5
+JUDGING_S = 12.0
+"""An issuer's keys may have to be fetched for it."""
 POLL_S = 2.0
 POLL_SHARE = 0.01
 RATE_WINDOW_S = 30.0
@@ -157,6 +159,18 @@ class Hub:
         except ChannelClosed:
             return
         self._take(link, answer)
+
+    async def judge(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """Ask a worker whether it would let a request in; None where it has nothing to say."""
+        payload = json.dumps(asked).encode()
+        for link in list(self.links.values()):
+            try:
+                answer = await link.channel.ask("judge", payload, timeout_s=JUDGING_S)
+            except (TimeoutError, ChannelClosed):
+                continue
+            found: dict[str, Any] | None = json.loads(answer.payload)
+            return found
+        return None
 
     async def poll(self) -> None:
         """Refresh for ever, as often as `POLL_SHARE` allows."""

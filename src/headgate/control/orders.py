@@ -93,6 +93,11 @@ class Orders:
         order = {"what": "split", "id": split.id, "parts": parts_now, "steps": [*steps, step]}
         self._tell(order, f"split {split.id}")
 
+    def hear(self, order: Mapping[str, Any]) -> None:
+        """An order that was given elsewhere: later steps of a split follow upon its own."""
+        if order.get("what") == "split":
+            self._shifts[str(order["id"])] = (order["parts"], list(order["steps"]))
+
     def flag(self, name: str, share: float | None, for_s: float | None, why: str) -> None:
         """Switch a feature on (1), off (0) or on for a share; None gives it back to the file."""
         plan = self.plan()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from headgate.config import CertificateSpec, Loaded
 from headgate.errors import ConfigInvalid, Fault
-from headgate.gateway.compile import compile_chains
+from headgate.gateway.compile import compile_plan
 from headgate.plan.build import build
 from headgate.plan.plan import Plan
 from headgate.wire.tls import HTTP1, TlsProfile, alpn_of, load_certificates, upstream_context
@@ -35,7 +35,7 @@ def trial(loaded: Loaded, config_file: Path) -> Plan:
     wall = time.time()  # noqa: TID251 - certificates live in wall time
     faults = [fault for fault in certificate_faults(loaded, wall) if fault.level == "error"]
     try:
-        compile_chains(plan, folder_of(config_file))
+        compile_plan(plan, folder_of(config_file))
     except ConfigInvalid as error:
         faults = [*located(loaded, error.faults), *faults]
     if faults:

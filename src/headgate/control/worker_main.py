@@ -81,6 +81,13 @@ class Sharing(Protocol):
     def take_shared(self, shared: HubShared) -> None: ...
 
 
+@runtime_checkable
+class Judging(Protocol):
+    """A worker that can say whether it would let a request in."""
+
+    async def judge(self, asked: dict[str, Any]) -> dict[str, Any] | None: ...
+
+
 WorkerClass = Callable[[int, Callable[[dict[str, Any]], None]], GatewayWorker]
 
 
@@ -99,6 +106,7 @@ class WorkerProcess:
         self._channel = Channel(channel, self._orders_put, _end_at_once)
         self._link: Channel | None = None
         self._shared = HubShared()
+        self._judging: set[asyncio.Task[None]] = set()
         self._unsent: list[dict[str, Any]] = []  # events, while control is away
         self._scanned_at = 0.0
 
@@ -219,6 +227,10 @@ class WorkerProcess:
     def _on_question(self, link: Channel, question: Message) -> None:
         if question.kind == "snapshot" and self._worker is not None:
             link.answer(question, "snapshot", json.dumps(self._worker.snapshot()).encode())
+        elif question.kind == "judge":
+            work = asyncio.get_running_loop().create_task(_judge(self._worker, link, question))
+            self._judging.add(work)
+            work.add_done_callback(self._judging.discard)
         elif link is self._link:
             self._shared.heard(question.kind, question.fields)
 
@@ -228,6 +240,16 @@ class WorkerProcess:
             self._link.send("event", event=event)
         elif len(self._unsent) < EVENTS_KEPT:
             self._unsent.append(event)
+
+
+async def _judge(worker: object, link: Channel, question: Message) -> None:
+    found = None
+    try:
+        if isinstance(worker, Judging):
+            found = await worker.judge(json.loads(question.payload))
+    except Exception as error:  # noqa: BLE001  a question must not end the worker
+        log.warning("a request could not be judged: %r", error)
+    link.answer(question, "judgement", json.dumps(found).encode())
 
 
 def faults_of(error: BaseException) -> list[dict[str, Any]]:

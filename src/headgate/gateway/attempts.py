@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headgate.gateway.exchange import Downstream, Upstream
-    from headgate.gateway.identity import Identity
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Prepared, Site
     from headgate.gateway.traffic import RouteTraffic
     from headgate.policy.balancer import Member
     from headgate.policy.breaker import Breaker, Permit
+    from headgate.security.identity import Identity
     from headgate.wire.message import Header
 
 _FALLBACK_FOR: Final = {"timeout": "timeout", "queue_full": "full", "queue_timeout": "full"}
@@ -61,6 +61,8 @@ class AttemptedExchange(Exchange):
     member: Member | None = None
     tried: tuple[Member, ...] = ()
     """Instances that have failed this request; others are preferred."""
+    identity: Identity | None = None
+    """Who asks, where it has been found out."""
     key = 0
     """What the balancer hashes, once known."""
     extra: bytes = b""
@@ -88,11 +90,6 @@ class AttemptedExchange(Exchange):
         super().__init__(down, site, prep, now)
         self.traffic = traffic
         self._replay: list[bytes] | None = [] if traffic.replay_max else None
-
-    @property
-    def identity(self) -> Identity | None:
-        """Who asks, where a filter has found out."""
-        return None
 
     # -- attempts ------------------------------------------------------------------------------
 
@@ -272,9 +269,16 @@ class AttemptedExchange(Exchange):
             service = self.service
             failed = service is not None and head.status in service.failures
             self._settle(failed, now, f"status {head.status}" if failed else "")
-            self.answered_by = self.member
-            if self._hedges:
-                self._call_off_hedges()
+            if failed and self._hedges:
+                # Who is asked beside it may do better, and has been asked already.
+                if end:
+                    self.up = None
+                self._leave_member(now, failed=True)
+                self._exclude_member()
+                if self._promote_hedge():
+                    return
+            self.answered_by = self.member or self._last_member
+            self._call_off_hedges()
             traffic = self.traffic
             if traffic.retries is not None and self._is_worth_another(head):
                 wait_s = self._wait_for_another(head, now)
@@ -391,11 +395,9 @@ class AttemptedExchange(Exchange):
         )
         self._settle(None if says_nothing else True, now, failure.kind)
         self._leave_member(now, failed=not says_nothing)
-        while self._hedges and not self.response_started:
-            hedge = self._hedges[0]
-            self.lose(hedge)
+        if self._hedges and not self.response_started:
             self._exclude_member()
-            if hedge.promote():
+            if self._promote_hedge():
                 return
         if self.response_started:
             self.error = f"upstream_{failure.kind}"
@@ -474,7 +476,18 @@ class AttemptedExchange(Exchange):
         if len(self._hedges) < traffic.hedges:
             self._plan_hedge(service, now)
 
+    def _promote_hedge(self) -> bool:
+        """The first attempt is over: go on with one that is under way beside it."""
+        while self._hedges:
+            hedge = self._hedges[0]
+            self.lose(hedge)
+            if hedge.promote():
+                return True
+        return False
+
     def _call_off_hedges(self) -> None:
+        if not self._hedges:
+            return
         hedges, self._hedges = self._hedges, ()
         for hedge in hedges:
             hedge.cancel()

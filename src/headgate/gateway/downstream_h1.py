@@ -78,6 +78,7 @@ class DownstreamH1(asyncio.Protocol):
         "_skipped_line",
         "_trusted",
         "_unwritable",
+        "certificate",
         "client_ip",
         "deadline",
         "forwarded_block",
@@ -101,6 +102,7 @@ class DownstreamH1(asyncio.Protocol):
         self.client_ip = self.peer_ip = ""
         self.is_tls = listener.is_tls
         self.tls_version = ""
+        self.certificate: bytes | None = None
         self.tls_context: ssl.SSLContext | None = None
         self.forwarded_block = b""
         self.is_closing = False

@@ -73,6 +73,7 @@ class StreamDown(Stream):
         "_lingers_until",
         "_paused",
         "_withheld",
+        "certificate",
         "client_ip",
         "conn",
         "ex",
@@ -93,6 +94,7 @@ class StreamDown(Stream):
         self.client_ip = self.peer_ip = conn.peer_ip
         self.is_tls = conn.is_tls
         self.tls_version = conn.tls_version
+        self.certificate = conn.certificate
         self.protocol = "HTTP/2"
         self.forwarded_block = conn.forwarded_block
         self.ex: Exchange | None = None
@@ -315,6 +317,7 @@ class DownstreamH2(RimH2[StreamDown]):
         self.listener = listener
         self.is_tls = listener.is_tls
         self.tls_version = ""
+        self.certificate: bytes | None = None
         self.protocol = "HTTP/2"
         self.client_ip = self.peer_ip = ""
         self.forwarded_block = b""
@@ -345,6 +348,7 @@ class DownstreamH2(RimH2[StreamDown]):
         self.peer_ip = before.peer_ip
         self.client_ip = before.client_ip
         self.tls_version = before.tls_version
+        self.certificate = before.certificate
         store = self.listener.store
         if store is not None and len(store.snapshot()) > 1:
             self._tls_context = self.transport.get_extra_info("ssl_object").context

@@ -54,6 +54,8 @@ class Downstream(Protocol):
     peer_ip: str
     is_tls: bool
     tls_version: str
+    certificate: bytes | None
+    """The client's, in DER, once TLS has verified it."""
     protocol: str
     forwarded_block: bytes
 

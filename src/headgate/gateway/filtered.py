@@ -22,23 +22,24 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from headgate.gateway import problem
 from headgate.gateway.filters.base import Headers, Outcome, Reply, Request, Response
 from headgate.gateway.policed import PolicedExchange
 from headgate.gateway.pump import Pump
+from headgate.gateway.steps import STOP
 from headgate.wire.http1.head import body_follows
 from headgate.wire.message import UNKNOWN_LENGTH, Forward, ResponseHead
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
-    from headgate.gateway.identity import Identity
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.steps import Flow
     from headgate.gateway.traffic import RouteTraffic
     from headgate.wire.message import Header
 
@@ -87,10 +88,6 @@ class FilteredExchange(PolicedExchange):
         self.request: Request | None = None
         self.response: Response | None = None
 
-    @property
-    def identity(self) -> Identity | None:
-        return self.request.identity if self.request is not None else None
-
     # -- the request ---------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -113,32 +110,59 @@ class FilteredExchange(PolicedExchange):
             host=head.host,
         )
 
+    def hook_early(self, hook: Callable[..., object]) -> Flow | Awaitable[Flow | None] | None:
+        got = hook(self.request)
+        if got is None:
+            return None
+        if isinstance(got, Reply):
+            self.answer(_local(got))
+            return STOP
+        return self._hooked_early(cast("Awaitable[Reply | None]", got))
+
+    async def _hooked_early(self, awaitable: Awaitable[Reply | None]) -> Flow | None:
+        reply = await awaitable
+        if reply is None:
+            return None
+        self.answer(_local(reply))
+        return STOP
+
     def _begin(self, body: bytes) -> None:
         request = self.request
         if request is None:
             return
+        if self.passport is not None:
+            # What hooks see is what the service gets: without credentials, with who asks.
+            request.identity = self.identity
+            if self.forward is not None:
+                request.headers = Headers(self.forward.headers)
         try:
             got = self._chain.run_request(request)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             self._filter_failed(error)
             return
         if got is None:
+            self.identity = request.identity
             super()._begin(body)
         elif isinstance(got, Reply):
             self.answer(_local(got))
         else:
-            self._after = ((), super()._begin)
-            if body:
-                self._hold(body)
-            self.site.spawn(self._decide(got))
+            self.site.spawn(self._decide(got, self._wait(((), self._hooked), body)))
 
-    async def _decide(self, awaitable: Awaitable[Reply | None]) -> None:
+    def _hooked(self, body: bytes) -> None:
+        if self.request is not None:
+            self.identity = self.request.identity
+        super()._begin(body)
+
+    async def _decide(self, awaitable: Awaitable[Reply | None], after: object) -> None:
         try:
             reply = await awaitable
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            self._after = None
-            self._filter_failed(error)
+            if self._after is after:
+                self._after = None
+                self._filter_failed(error)
             return
+        if self._after is not after:
+            return  # the request's time was over, or the client has gone
         if reply is None:
             self.go_on()
         else:
@@ -150,7 +174,7 @@ class FilteredExchange(PolicedExchange):
         if service is None or request is None:
             super()._admitted(body)
             return
-        before = self.prep.forward_to(service)
+        before = self._plain_forward(service)
         if before is None:
             self.refuse(500, "nothing to forward")
             return
@@ -171,7 +195,7 @@ class FilteredExchange(PolicedExchange):
             self.site.spawn,
             (self.down.pause, self.down.resume),
             gather_max=chain.request_body_max,
-            overflow=lambda: self.refuse(413, "request body too large for a filter"),
+            overflow=self._request_too_long,
         )
         if gathers:
             if before.expects_continue and not self.request_done:
@@ -181,8 +205,27 @@ class FilteredExchange(PolicedExchange):
         if body or self.request_done:
             self._in.feed(body, self.request_done)
 
+    def _request_too_long(self, gathered: bytes, last: bool) -> None:
+        """Refuse it, or let it pass those who wanted it whole."""
+        request, chain = self.request, self._chain
+        if chain.refuses_longer or request is None:
+            self.refuse(413, "request body too large for a filter")
+            return
+        self._in = Pump(
+            lambda chunk, last: chain.run_request_stream(request, chunk, last),
+            self._request_piece,
+            self._body_refused,
+            self._filter_failed,
+            self.site.spawn,
+            (self.down.pause, self.down.resume),
+        )
+        self._dispatch(b"", end=False)
+        self._in.feed(gathered, last)
+
     def change_service(self, service: ServiceRuntime) -> None:
-        was_ready = self.forward is not self.prep.forward
+        was_ready = self.service is not None and self.forward is not self._plain_forward(
+            self.service
+        )
         super().change_service(service)
         request, before = self.request, self.forward
         if was_ready and request is not None and before is not None:
@@ -194,20 +237,20 @@ class FilteredExchange(PolicedExchange):
         self, before: Forward, request: Request, length: int, *, gathers: bool
     ) -> Forward:
         """The request as the filters left it; what they make of equal heads is made once."""
-        prep, edits = self.prep, self._chain.edits_request
+        edits = self._chain.edits_request
         is_shared = length == before.length and not gathers
-        is_usual = is_shared and request.headers.is_untouched and before is prep.forward
-        if is_usual and prep.edited is not None:
-            return prep.edited
+        is_usual = is_shared and request.headers.is_untouched
+        if is_usual and before.edited is not None:
+            return before.edited
         fields = tuple(request.headers.fields)
         if edits is not None:
             fields = tuple(edits.apply_constant(fields))
-        variants = prep.variants
+        variants = self.prep.variants
         key = (before.authority, before.target, fields)
         if is_shared:
             if fields == before.headers:
                 if is_usual:
-                    prep.edited = before
+                    before.edited = before
                 return before
             known = variants.get(key)
             if known is not None:
@@ -224,7 +267,7 @@ class FilteredExchange(PolicedExchange):
             te_trailers=before.te_trailers,
         )
         if is_usual:
-            prep.edited = forward
+            before.edited = forward
         elif is_shared and len(variants) < _VARIANTS:
             variants[key] = forward
         return forward
@@ -459,7 +502,7 @@ class FilteredExchange(PolicedExchange):
         # Once the hooks have seen a response, a second one would pass them twice.
         return self._answered or self.response_started
 
-    def _response_too_large(self) -> None:
+    def _response_too_large(self, _gathered: bytes, _last: bool) -> None:
         self.refuse(502, "response body too large for a filter")
 
     def _pause_up(self) -> None:
@@ -532,16 +575,7 @@ def _response_of(head: ResponseHead, response: Response) -> ResponseHead:
 
 
 def _local(reply: Reply) -> tuple[ResponseHead, bytes]:
-    headers = Headers()
-    for name, value in reply.headers:
-        headers.add(name, value)
-    head = ResponseHead(
-        reply.status,
-        tuple(headers.raw),
-        reason=problem.title_of(reply.status).encode("ascii"),
-        length=len(reply.body),
-    )
-    return head, reply.body
+    return problem.reply(reply.status, reply.headers, reply.body)
 
 
 def _culprit(error: BaseException) -> str:

@@ -51,6 +51,7 @@ class Listener:
     ) -> None:
         self.bind = bind
         self.site = site
+        self.asks_certificate = _asks_certificate(site)
         self.wheel = wheel
         self.stats = stats
         self.worker_stats = worker_stats
@@ -74,6 +75,7 @@ class Listener:
     def take_up(self, site: Site) -> None:
         """Serve a new plan from the next request on."""
         self.site = site
+        self.asks_certificate = _asks_certificate(site)
         self.h2_limits = _h2_limits(site)
         self.h2_judge = Judge()
 
@@ -153,6 +155,9 @@ class Listener:
             self.stats.tls_ok += 1
             ssl_object = transport.get_extra_info("ssl_object")
             conn.tls_version = ssl_object.version() or ""
+            if self.asks_certificate:
+                # Known as bytes alone: what it means is for `auth.certificate`.
+                conn.certificate = ssl_object.getpeercert(binary_form=True)
             if ssl_object.selected_alpn_protocol() == "h2":
                 self.become_http2(conn, b"")
                 return False
@@ -254,6 +259,11 @@ class Listener:
                 ssl=self.store.context if self.store is not None else None,
                 ssl_handshake_timeout=_HANDSHAKE_S if self.store is not None else None,
             )
+
+
+def _asks_certificate(site: Site) -> bool:
+    tls = site.spec.tls
+    return tls is not None and tls.client_ca_file is not None
 
 
 def _h2_limits(site: Site) -> H2Limits:

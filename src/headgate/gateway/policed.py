@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from headgate.gateway import problem
 from headgate.gateway.attempts import AttemptedExchange
 from headgate.gateway.exchange import PENDING_MAX
 from headgate.gateway.side import forward_as
@@ -26,11 +28,15 @@ from headgate.gateway.steps import STOP, WAIT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from headgate.gateway.doors import Passport
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.steps import Held, Step
-    from headgate.wire.message import Header
+    from headgate.gateway.steps import Flow, Held, Step
+    from headgate.wire.message import Forward, Header
 
 log: Final = logging.getLogger("headgate.gateway")
+
+_After = tuple["tuple[Step, ...]", "Callable[[bytes], None]"]
+"""What follows when a step has waited: the steps that are left, and what comes behind them."""
 
 
 class PolicedExchange(AttemptedExchange):
@@ -38,7 +44,9 @@ class PolicedExchange(AttemptedExchange):
     """A seat of the concurrency limit, or a place in its queue."""
     spent: Sequence[Callable[[PolicedExchange], None]] = ()
     """What limits want to hear at the end: costs and refunds depend on the outcome."""
-    _after: tuple[tuple[Step, ...], Callable[[bytes], None]] | None = None
+    passport: Passport | None = None
+    """What the request's head was found to be worth, where the route asks who it is."""
+    _after: _After | None = None
     _is_diverted = False
     """The fallback's service has been chosen before anything was sent."""
 
@@ -99,21 +107,57 @@ class PolicedExchange(AttemptedExchange):
                 if body and self._after is not None:
                     self._hold(body)  # for the fallback's service
                 return
-            self._after = (steps[at:], then)
-            if body:
-                self._hold(body)
+            after = self._wait((steps[at:], then), body)
             if got is not WAIT:
-                self.site.spawn(self._await_step(got))
+                self.site.spawn(self._await_step(got, after))
             return
         then(body)
 
-    async def _await_step(self, awaitable: Awaitable[object | None]) -> None:
+    def _wait(self, after: _After, body: bytes) -> _After:
+        """Hold the request until a decision is there, but not beyond the end of its time."""
+        self._after = after
+        if body:
+            self._hold(body)
+        left_s = self._left_s()
+        if left_s < inf:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(left_s, self._out_of_time, after)
+        return after
+
+    def _left_s(self) -> float:
+        """How long the request may still take."""
+        route = self.route
+        ends_s = route.total_s if route is not None else inf
+        theirs_s = self.prep.deadline_s
+        if theirs_s is not None:
+            ends_s = min(ends_s, theirs_s)
+        return inf if ends_s == inf else max(self.started + ends_s - monotonic(), 0.0)
+
+    def _out_of_time(self, after: _After) -> None:
+        if self._after is not after or self.finished:
+            return
+        self._timer = None
+        self._after = None
+        gated = self.gated
+        if gated is not None:
+            # Its place in the line is free for who still has time.
+            self.gated = None
+            gated.end(self, monotonic())
+        self.error = "timeout in a policy's line"
+        self.site.stats.timeouts.add("policy")
+        # Before it is known who asks, nothing but a refusal can be answered.
+        is_let_in = after[1] != self._begin
+        if not (is_let_in and self.fall_back("timeout")):
+            self.refuse(504, "the time for the request was over before it could be sent")
+
+    async def _await_step(self, awaitable: Awaitable[object | None], after: _After) -> None:
         try:
             got = await awaitable
         except Exception as error:  # noqa: BLE001 - it is logged, and costs only its request
-            self._policy_failed(error)
+            if self._after is after:
+                self._policy_failed(error)
             return
-        if got is not STOP:
+        if got is not STOP and self._after is after:
             self.go_on()
 
     def _policy_failed(self, error: BaseException) -> None:
@@ -125,6 +169,9 @@ class PolicedExchange(AttemptedExchange):
     def go_on(self) -> None:
         """What a step waited for is there."""
         after, self._after = self._after, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if after is not None and not self.finished:
             self._run(after[0], self._take_held(), after[1])
 
@@ -157,13 +204,16 @@ class PolicedExchange(AttemptedExchange):
     def fall_back(self, why: str, *, is_early: bool = False) -> bool:
         """Answer by the route's fallback, if it has one for this; whether it has.
 
-        `is_early`: filters have not seen the request yet.
+        `is_early`: nobody has been asked who they are, and filters have not seen the request.
         """
         fallback = self.traffic.fallback
         if fallback is None or why not in fallback.on or self._is_answered():
             return False
         stats = self.traffic.stats
+        entry = self.traffic.entry if is_early else ()
         if fallback.reply is not None:
+            if entry:
+                return False  # it may not be for everybody
             stats.fallbacks += 1
             self.answer(fallback.reply)
             return True
@@ -176,7 +226,7 @@ class PolicedExchange(AttemptedExchange):
             stats.fallbacks += 1
             self._is_diverted = True
             self.change_service(other)
-            self._after = ((), self._begin if is_early else self._admitted)
+            self._after = (entry, self._begin) if is_early else ((), self._admitted)
             self._timer = loop.call_later(0, self.go_on)
             return True
         if not self._can_repeat():
@@ -206,12 +256,34 @@ class PolicedExchange(AttemptedExchange):
         if not self.finished:
             self._finish()
 
+    def admit(self, passport: Passport) -> None:
+        """It is known who asks: from here on the request goes as that passport says."""
+        self.passport = passport
+        self.identity = passport.identity
+        if self.service is not None:
+            self.forward = passport.forward_to(self.service)
+
+    def answer_instead(
+        self, status: int, headers: Sequence[tuple[str, str]], body: bytes = b""
+    ) -> None:
+        """Answer here what no service is asked."""
+        self.answer(problem.reply(status, headers, body))
+
+    def hook_early(self, hook: Callable[..., object]) -> Flow | Awaitable[Flow | None] | None:
+        """Only routes with filters have such hooks."""
+        raise NotImplementedError
+
+    def _plain_forward(self, service: ServiceRuntime) -> Forward | None:
+        """The request as the service gets it, before filters."""
+        passport = self.passport
+        return self.prep.forward_to(service) if passport is None else passport.forward_to(service)
+
     def change_service(self, service: ServiceRuntime) -> None:
         """Send the request to another service than the route's first."""
         if service is self.service:
             return
         self.service = service
-        self.forward = self.prep.forward_to(service)
+        self.forward = self._plain_forward(service)
         if self.route is not None:
             self.stats = self.route.stats_to(service)
 

@@ -11,9 +11,12 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from headgate.gateway.filters.base import encode_name, encode_value
 from headgate.wire.message import ResponseHead
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headgate.errors import UpstreamFailed, UpstreamFailure
     from headgate.gateway.exchange import Exchange
     from headgate.wire.message import Header
@@ -70,6 +73,19 @@ def for_upstream(ex: Exchange, failure: UpstreamFailed) -> tuple[ResponseHead, b
     status, source, detail = _UPSTREAM[failure.kind]
     headers = _RETRY_LATER if status == 503 else ()
     return render(ex, status, detail, source=source, headers=headers)
+
+
+def reply(
+    status: int, headers: Sequence[tuple[str, str]], body: bytes
+) -> tuple[ResponseHead, bytes]:
+    """A whole answer from text, whose headers can break nothing."""
+    head = ResponseHead(
+        status,
+        tuple((encode_name(name), encode_value(value)) for name, value in headers),
+        reason=title_of(status).encode("ascii"),
+        length=len(body),
+    )
+    return head, body
 
 
 def local(

@@ -52,7 +52,7 @@ class Pump:
         flow: tuple[Callable[[], None], Callable[[], None]],
         *,
         gather_max: int | None = None,
-        overflow: Callable[[], None] | None = None,
+        overflow: Callable[[bytes, bool], None] | None = None,
     ) -> None:
         self._hook = hook
         self._out = out
@@ -91,9 +91,10 @@ class Pump:
             self._gathered.append(chunk)
             self._gathered_bytes += len(chunk)
         if self._gather_max is not None and self._gathered_bytes > self._gather_max:
+            gathered = b"".join(self._gathered)
             self.close()
             if self._overflow is not None:
-                self._overflow()
+                self._overflow(gathered, last)
         elif last:
             whole = b"".join(self._gathered)
             self._gathered.clear()

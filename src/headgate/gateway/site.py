@@ -24,6 +24,7 @@ from urllib.parse import quote
 from headgate.gateway import problem
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
+from headgate.gateway.identity_headers import told_of
 from headgate.gateway.policed import PolicedExchange
 from headgate.gateway.traffic import fixed_reply
 from headgate.gateway.wheel import NEVER
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
 
     from headgate.config import ErrorPageSpec, ListenerSpec
     from headgate.gateway.access_log import AccessLog
+    from headgate.gateway.doors import Passport
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import RouteStats, WorkerStats
     from headgate.plan.plan import Plan, RoutePlan
+    from headgate.security.bans import Bans
     from headgate.wire.message import Header
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
@@ -73,6 +76,7 @@ _OPTIONS_ALL: Final = (
     ),
     b"",
 )
+_KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 
@@ -163,7 +167,6 @@ class Prepared:
         "_site",
         "attempt_above",
         "deadline_s",
-        "edited",
         "exchange",
         "explanation",
         "forward",
@@ -174,6 +177,7 @@ class Prepared:
         "makes_trace",
         "memo",
         "params",
+        "passport",
         "received_id",
         "route",
         "service",
@@ -211,8 +215,8 @@ class Prepared:
         self.trusted_forwarding = False
         self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
         """Begins a request; only routes with filters pay for them."""
-        self.edited: Forward | None = None
-        """`forward` after the filters, when their hooks have only read it."""
+        self.passport: Passport | None = None
+        """Who asks with this head, as far as that may be kept."""
         self.variants: dict[tuple[str, str, tuple[Header, ...]], Forward] = {}
         """What filters have made of the request to a service, by the fields they left."""
 
@@ -263,6 +267,10 @@ class Prepared:
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""
+        bans = self._site.bans
+        if bans is not None and (found := bans.check(ex.client_ip, ex.started)) is not None:
+            ex.error = found.policy
+            return problem.render(ex, found.status, found.reason)
         if self._fixed is not None:
             return self._fixed
         status, reason, headers = self._refusal or (404, "no route matches", ())
@@ -298,8 +306,16 @@ class Prepared:
         )
         site = self._site
         site.stats.in_flight -= 1
+        if site.bans is not None and 400 <= ex.status < 500:
+            site.bans.saw(ex.client_ip, self._kind_of(ex.status), 1.0, now)
         if site.log.is_on:
             self._log(ex, site.log, duration_s)
+
+    def _kind_of(self, status: int) -> str:
+        """What a refusal says of the client, in the words of `bans`."""
+        if self.head.method == "-":
+            return "malformed"
+        return _KINDS.get(status, "status_4xx")
 
     def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
         route = self.route
@@ -341,6 +357,7 @@ class Site:
         error_pages: Mapping[int | str, tuple[bytes, str]],
         spawn: Callable[[Coroutine[object, object, None]], object],
         rng: random.Random,
+        bans: Bans | None = None,
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -352,6 +369,7 @@ class Site:
         self.log = log
         self.spawn = spawn
         self.rng = rng
+        self.bans = bans
         self.limits = limits
         self.head_limits = HeadLimits(limits.url, limits.header_bytes, limits.header_count)
         self.header_timeout_s = limits.header_timeout
@@ -371,7 +389,9 @@ class Site:
         self._match = plan.router.match
         self._pages = error_pages
         # What never travels on as it came: the gateway says these itself.
-        own = frozenset({self.request_id_name, EXPLAIN, DEADLINE, ATTEMPT, NO_RETRY})
+        own = frozenset({self.request_id_name, EXPLAIN, DEADLINE, ATTEMPT, NO_RETRY}) | told_of(
+            config
+        )
         token = config.explain_token
         self._explain_token = token.encode() if token else None
         self._dropped = own | forwarded.FORWARDING_NAMES
@@ -473,7 +493,13 @@ class Site:
         if plan.change_path is not None and path != "*":
             path = plan.change_path(path, prep.params)
         dropped = self._dropped_trusted if prep.trusted_forwarding else self._dropped
-        kept = [field for field in head.headers if field[0] not in dropped]
+        # Servers with a CGI-like environment read `x_auth_subject` as `x-auth-subject`.
+        kept = [
+            field
+            for field in head.headers
+            if (name := field[0]) not in dropped
+            and (b"_" not in name or name.replace(b"_", b"-") not in dropped)
+        ]
         if prep.makes_trace:
             kept = [field for field in kept if field[0] not in _TRACE_FIELDS]
         host = plan.host or service.host

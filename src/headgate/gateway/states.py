@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -147,11 +147,21 @@ class States:
                 degrade.clear(source, now)
 
     def take_routes(
-        self, plan: Plan, services: Mapping[str, ServiceRuntime], now: float
+        self,
+        plan: Plan,
+        services: Mapping[str, ServiceRuntime],
+        now: float,
+        entries: Sequence[Sequence[Step]] = (),
     ) -> list[RouteTraffic]:
-        """Second half: each route's policies, with the state behind them."""
+        """Second half: each route's policies, with the state behind them.
+
+        `entries`: for each route the steps that stand before all others.
+        """
         named: dict[str, dict[str, Any]] = {"budgets": {}, "limits": {}, "gates": {}, "splits": {}}
-        made = [self._route(route, services, named, now) for route in plan.routes]
+        made = [
+            self._route(route, services, named, now, entries[at] if entries else ())
+            for at, route in enumerate(plan.routes)
+        ]
         self.budgets = named["budgets"]
         self.limits = named["limits"]
         kept = list(named["gates"].values())
@@ -173,6 +183,7 @@ class States:
         services: Mapping[str, ServiceRuntime],
         named: dict[str, dict[str, Any]],
         now: float,
+        entry: Sequence[Step],
     ) -> RouteTraffic:
         stats = self.stats.get(route.name)
         if stats is None:
@@ -202,7 +213,7 @@ class States:
             steps.append(self._gate(route.concurrency, named["gates"], now).step)
         budget = self._budget(route, named["budgets"], now)
         made = compile_traffic(
-            route, services, budget, stats, self.rng, tuple(before), tuple(steps)
+            route, services, budget, stats, self.rng, tuple(before), tuple(entry), tuple(steps)
         )
         made.shedder = self.shedder
         return made

@@ -131,6 +131,7 @@ class RouteTraffic:
     __slots__ = (
         "attempt_lines",
         "before",
+        "entry",
         "budget",
         "fallback",
         "hedge_delays",
@@ -154,6 +155,9 @@ class RouteTraffic:
     def __init__(self, stats: TrafficStats) -> None:
         self.stats = stats
         self.before: tuple[Step, ...] = ()
+        """What a request meets first: shedding, then `entry`."""
+        self.entry: tuple[Step, ...] = ()
+        """Who is let in. Nothing may lead around these."""
         self.steps: tuple[Step, ...] = ()
         self.retries: RetryRules | None = None
         self.attempt_lines: tuple[bytes, ...] = ()
@@ -205,10 +209,12 @@ def compile_traffic(
     stats: TrafficStats,
     rng: random.Random,
     before: tuple[Step, ...],
+    entry: tuple[Step, ...],
     steps: tuple[Step, ...],
 ) -> RouteTraffic:
     made = RouteTraffic(stats)
-    made.before = before
+    made.before = (*before, *entry)
+    made.entry = entry
     made.steps = steps
     made.priority = PRIORITIES.index(plan.priority.default)
     made.priority_header = plan.priority.header

@@ -26,8 +26,10 @@ from headgate.config import ConfigInvalid, from_document
 from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
-from headgate.gateway.compile import compile_chains
+from headgate.gateway.compile import compile_plan
+from headgate.gateway.entrance import Entrance
 from headgate.gateway.listener import Listener
+from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.pool_h2 import PoolH2
 from headgate.gateway.service import ServiceRuntime
@@ -39,6 +41,7 @@ from headgate.gateway.wheel import TICK_S, Wheel
 from headgate.observe import ProcessWatch, WorkerStats
 from headgate.plan.build import build
 from headgate.policy.affinity import Affinity as Signer
+from headgate.security.shown import ShownRequest
 from headgate.wire import local_ca
 from headgate.wire.connect import Endpoint, Tls, connect
 from headgate.wire.headcache import HeadCache
@@ -49,6 +52,7 @@ from headgate.wire.tls import (
     CertificateStore,
     TlsProfile,
     alpn_of,
+    client_authorities,
     load_certificates,
     upstream_context,
 )
@@ -95,6 +99,7 @@ class Worker:
         self._redis: RedisShared | None = None
         self._redis_url = ""
         self._states = States(self._rng, self._limit_home, self._board)
+        self._entrance = Entrance(WorkerParts(self._spawn, self._board))
         self._affinity_key = b""
         self._is_alone = True
         self._leasing = False
@@ -114,7 +119,7 @@ class Worker:
         """Take up a configuration, at the start and at every reload; raise to refuse it."""
         config = from_document(document)
         plan = build(config)
-        chains = compile_chains(plan)
+        compiled = compile_plan(plan)
         pages = read_error_pages(config.error_pages)
         stores = self._load_certificates(config)
         for service in plan.services.values():
@@ -141,21 +146,36 @@ class Worker:
         now = monotonic()
         self._states.take_services(plan, now)
         services = self._take_services(plan)
-        traffics = self._states.take_routes(plan, services, now)
+        self._entrance.take(plan, compiled, now)
+        entries = [
+            self._entrance.steps(route, parts)
+            for route, parts in zip(plan.routes, compiled.routes, strict=True)
+        ]
+        traffics = self._states.take_routes(plan, services, now, entries)
         routes = tuple(
             RouteRuntime(
                 route,
                 services[route.service] if route.service is not None else None,
-                chain,
+                parts.chain,
                 self._stats,
                 traffic,
             )
-            for route, chain, traffic in zip(plan.routes, chains, traffics, strict=True)
+            for route, parts, traffic in zip(plan.routes, compiled.routes, traffics, strict=True)
         )
         self._plan = plan
         self.generation = self._stats.generation = generation
         for spec in plan.listeners:
-            site = Site(plan, spec, routes, self._stats, log, pages, self._spawn, self._rng)
+            site = Site(
+                plan,
+                spec,
+                routes,
+                self._stats,
+                log,
+                pages,
+                self._spawn,
+                self._rng,
+                self._entrance.parts.bans,
+            )
             await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
         named = {spec.bind for spec in plan.listeners}
         for bind in self._listeners.keys() - named:
@@ -217,7 +237,17 @@ class Worker:
                 for said in (line.snapshot() for line in self._lines.values())
             ],
             "policies": self._states.snapshot(monotonic()),
+            "entrance": self._entrance.snapshot(monotonic()),
         }
+
+    async def judge(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Whether a request would be let in, for `headgate explain --live`."""
+        headers = tuple(
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in asked["headers"]
+        )
+        shown = ShownRequest(**{**asked["shown"], "headers": headers})
+        found = await self._entrance.judge(asked["route"], shown, asked["params"], monotonic())
+        return found.to_json() if found is not None else None
 
     def reopen_logs(self) -> None:
         if self._log is not None:
@@ -235,6 +265,7 @@ class Worker:
         self._watch.start(self._loop)
         self._stats.add_source(self._watch.rows_into)
         self._stats.add_source(self._states.rows_into)
+        self._stats.add_source(self._entrance.rows_into)
         self._loop.call_later(TICK_S, self._turn)
         self._lag_at = monotonic() + _LAG_EVERY_S
         self._loop.call_later(_LAG_EVERY_S, self._feel_lag)
@@ -261,6 +292,7 @@ class Worker:
         now = monotonic()
         self._wheel.turn(now)
         self._states.turn(now)
+        self._entrance.turn(now)
         home = self._limit_home()
         if home is not None and not self._leasing:
             leased = [state for state in self._states.limits.values() if state.home is home]
@@ -297,6 +329,7 @@ class Worker:
         """The hub of this machine; said once, before the first configuration."""
         self._hub = hub
         self._states.news.listen(hub)
+        self._entrance.parts.listen(hub)
 
     def _board(self) -> Board | None:
         redis = self._redis
@@ -326,8 +359,10 @@ class Worker:
         self._redis_url = url if redis is not None else ""
         if redis is not None:
             self._states.news.listen(redis)
+            self._entrance.parts.listen(redis)
             await redis.start()
         if before is not None:
+            self._entrance.parts.leave(before)
             await before.close()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -344,7 +379,14 @@ class Worker:
             tls = spec.tls
             if tls is None:
                 continue
-            profile = TlsProfile(alpn_of(spec.protocols), tls.min_version, tls.ciphers)
+            authorities = tls.client_ca_file
+            profile = TlsProfile(
+                alpn_of(spec.protocols),
+                tls.min_version,
+                tls.ciphers,
+                client_authorities(authorities) if authorities is not None else None,
+                tls.client_certificate == "require",
+            )
             if tls.certificate == "local":
                 names = {host for route in config.routes for host in route.match.host}
                 made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)

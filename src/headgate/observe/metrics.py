@@ -185,6 +185,12 @@ METRICS: Final[dict[str, Metric]] = {
             ("limit", "outcome"),
             "Decisions of rate limits: allowed, refused, or shadowed (would have been refused).",
         ),
+        Metric(
+            "headgate_guard_decisions_total",
+            "counter",
+            ("policy", "outcome"),
+            "Decisions on who is let in, by method of authentication or policy.",
+        ),
         Metric("headgate_limit_keys", "gauge", ("limit",), "Keys that a rate limit keeps."),
         Metric(
             "headgate_concurrency_limit", "gauge", ("limit",), "Requests that may be under way."

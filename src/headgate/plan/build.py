@@ -9,6 +9,7 @@ from headgate.config import TimeoutSpec, targets
 from headgate.errors import HeadgateError
 from headgate.plan.conditions import MatchInput
 from headgate.plan.explain import Account, account
+from headgate.plan.guards import auth_of, guards_of
 from headgate.plan.levels import Places
 from headgate.plan.match import Matched, rule_from_spec
 from headgate.plan.paths_out import change_of
@@ -103,6 +104,7 @@ def _route(
     compress = cast("CompressSpec | bool | None", levels.nearest("compress").value)
     plugins = levels.nearest("plugins")
     traffic = traffic_of(spec, levels, timeout.per_try)
+    auth, is_unsaid = auth_of(config, levels)
     named = targets(spec)
     return RoutePlan(
         index=index,
@@ -128,6 +130,9 @@ def _route(
         plugins=plugins.value or (),
         plugins_where=plugins.where,
         headers_where=headers.where,
+        auth=auth,
+        is_unsaid=is_unsaid,
+        guards=guards_of(levels),
         policies=(*levels.lines, *_lines_of(named, services)),
         **traffic,
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Level", "Levels", "Places", "Said", "in_short"]
 
 _SHORT: Final = 160
+_AS_NAMED: Final = object()
 _HIDDEN: Final = ("secret", "token", "password", "authorization", "cookie", "api-key", "apikey")
 
 
@@ -66,13 +67,18 @@ class Levels:
         self._levels = levels
         self.lines: list[tuple[str, str, Origin]] = []
 
-    def nearest(self, policy: str, default: object = None) -> Said:
-        """The nearest level that says `policy`, whole."""
+    def nearest(self, policy: str, default: object = None, *, top: object = _AS_NAMED) -> Said:
+        """The nearest level that says `policy`, whole. `top`: what the top of the file says, where
+        its field of that name is something else.
+        """
         for level in self._levels:
-            value = getattr(level.spec, policy)
+            if top is not _AS_NAMED and level.origin == "global":
+                value, where = top, level.path + policy + ".default"
+            else:
+                value, where = getattr(level.spec, policy), level.path + policy
             if value is not None:
                 self.lines.append((policy, level.text(policy, value), level.origin))
-                return Said(value, level.path + policy, level.origin, level.owner)
+                return Said(value, where, level.origin, level.owner)
         if default is not None:
             # The top of the file does not say it, so its place for the text is free.
             self.lines.append((policy, self._levels[-1].text(policy, default), "default"))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from headgate.config.keys import KeySpec
     from headgate.plan.explain import Origin
+    from headgate.plan.guards import AuthPlan, GuardPlan
     from headgate.plan.router import Router
     from headgate.plan.traffic import (
         AffinityPlan,
@@ -137,6 +138,16 @@ class RoutePlan:
     mirror: MirrorPlan | None = None
     flag: str | None = None
     """While this flag is off, the route answers with its fallback."""
+    auth: AuthPlan | None = None
+    """None: nobody is asked who they are."""
+    is_unsaid: bool = False
+    """Nobody has said who is let in, and the file wants that said."""
+    guards: tuple[GuardPlan, ...] = ()
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether there is anything to say about who is let in."""
+        return self.auth is not None or self.is_unsaid or bool(self.guards)
 
     @property
     def services(self) -> tuple[str, ...]:

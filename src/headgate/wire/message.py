@@ -180,6 +180,7 @@ class Forward:
     __slots__ = (
         "authority",
         "block",
+        "edited",
         "expects_continue",
         "headers",
         "length",
@@ -213,3 +214,5 @@ class Forward:
         self.upgrade = upgrade
         self.te_trailers = te_trailers
         self.block: bytes | None = None
+        self.edited: Forward | None = None
+        """The same after filters whose hooks have only read it."""

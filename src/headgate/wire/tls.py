@@ -71,6 +71,10 @@ class TlsProfile:
     min_version: Literal["1.2", "1.3"] = "1.2"
     ciphers: str | None = None
     """An OpenSSL cipher list for TLS 1.2 in place of ours."""
+    client_ca: str | None = None
+    """Authorities of client certificates, as PEM text; None asks clients for none."""
+    is_client_certificate_needed: bool = True
+    """Whether a client that shows none is turned away in the handshake."""
 
 
 class _ChosenContext(ssl.SSLContext):
@@ -203,7 +207,29 @@ def _server_context(kind: type[_C], profile: TlsProfile) -> _C:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_ciphers(profile.ciphers or CIPHERS_TLS12)
     context.set_alpn_protocols(list(profile.alpn))
+    if profile.client_ca is not None:
+        # On the base and on every chosen context: the mode is taken from the one, the
+        # authorities from the other.
+        context.load_verify_locations(cadata=profile.client_ca)
+        context.verify_mode = (
+            ssl.CERT_REQUIRED if profile.is_client_certificate_needed else ssl.CERT_OPTIONAL
+        )
     return context
+
+
+def client_authorities(path: str) -> str:
+    """The PEM text of the authorities in this file. Raises ConfigInvalid."""
+    faults: list[Fault] = []
+    pem = read_file(path, faults)
+    text = pem.decode("ascii", "replace") if pem is not None else ""
+    if pem is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=text)
+        except (ssl.SSLError, ValueError):
+            faults.append(file_fault(path, "has no PEM certificates of authorities"))
+    if faults:
+        raise ConfigInvalid(tuple(faults))
+    return text
 
 
 def load_certificates(

@@ -12,12 +12,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from headgate import __version__
 from headgate.control.admin import models
+from headgate.control.admin.identities import add_identities
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
 from headgate.control.admin.traffic import add_traffic, instances_out
 from headgate.control.channel import ChannelClosed
 from headgate.control.control import Control, fault_text
-from headgate.control.explaining import explain
+from headgate.control.explaining import described, explain, with_judgement
 from headgate.control.redaction import redact
 from headgate.errors import HeadgateError
 from headgate.observe import CONTENT_TYPE, to_prometheus
@@ -42,6 +43,7 @@ def make_router(control: Control) -> APIRouter:
     add_orders(router, control)
     add_explain(router, control)
     add_traffic(router, control)
+    add_identities(router, control)
     return router
 
 
@@ -192,6 +194,17 @@ def add_explain(router: APIRouter, control: Control) -> None:
             explained = await asyncio.to_thread(work)
         except (HeadgateError, ValueError) as error:
             raise Problem(422, str(error)) from error
+        shown = asdict(described(method, url, headers, client_ip))
+        del shown["headers"], shown["certificate"]
+        judgement = await control.hub.judge(
+            {
+                "route": explained["route"],
+                "params": explained["params"],
+                "shown": shown,
+                "headers": [[name.lower(), value] for name, value in headers],
+            }
+        )
+        explained = with_judgement(explained, judgement)
         out = instances_out(control, explained["route"])
         if out:
             explained = {

@@ -13,8 +13,8 @@ Before any endpoint, in this order:
 3. *Size and time.* The body is gathered here, up to a bound and a deadline; the head has a bound
    too, before everything else.
 
-Open without a token: health, because load balancers ask for it, and the description of the API,
-which is the same for everybody.
+Open without a token: health, because load balancers ask for it; the public key by which services
+verify who asks; and the description of the API, which is the same for everybody.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from headgate.control.admin.problem import problem
 
 __all__ = ["Guard"]
 
-OPEN_PATHS = frozenset({"/", "/api/health", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/api/health", "/api/identity/keys", "/docs", "/openapi.json"})
 MAX_HEAD_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0

@@ -290,6 +290,26 @@ class LimitState(Answer):
     home: Literal["worker", "shared"]
 
 
+class Revocation(Answer):
+    kind: Literal["jti", "sub", "sid"]
+    value: str
+    issuer: str = ""
+    before: float | None
+    """Tokens that were issued before this time; null means whenever."""
+    until: float
+    """When the revocation is over, because what it means has expired by then."""
+
+
+class RevocationOrder(Answer):
+    kind: Literal["jti", "sub", "sid"]
+    """A token by its id, everything of a user, or everything of a session."""
+    value: str
+    issuer: str = ""
+    """Only tokens of this issuer; of every one if not said."""
+    last: str = "1d"
+    """As long as your longest-lived token, such as `12h`."""
+
+
 class SplitOrder(Answer):
     route: str
     source: str

@@ -16,7 +16,7 @@ from headgate.gateway.filters.base import (
     Response,
 )
 from headgate.gateway.filters.chain import Chain, build_chain
-from headgate.gateway.identity import Identity
+from headgate.security.identity import Identity
 
 __all__ = [
     "Chain",

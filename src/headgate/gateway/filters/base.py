@@ -20,10 +20,12 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import BaseModel
 
-from headgate.gateway.identity import Identity
+from headgate.security.identity import Identity
+from headgate.security.method import Parts
 from headgate.wire.message import Header
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -254,12 +256,23 @@ class Filter:
     """None: `on_request_body` sees the chunks of the stream as they come. N: the engine gathers
     the whole body, refuses one of more than N bytes with 413, and calls the hook once."""
 
+    request_body_over: Literal["refuse", "pass"] = "refuse"
+    """What becomes of a body over `request_body_max`: 413, or it goes on unseen by the hook."""
+
     response_body_max: int | None = None
     """The same for `on_response_body`; a longer body ends in 502."""
+
+    is_early: bool = False
+    """`on_request` is called before anybody is asked who they are."""
 
     def __init__(self, options: BaseModel, context: FilterContext) -> None:
         self.options = options
         self.context = context
+
+    def start(self, parts: Parts) -> None:
+        """Take up work beside the requests. Called once, when the plan is taken up; a filter is
+        also built where a configuration is only checked, and then never started.
+        """
 
     def on_request(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
         """Look at the head before it is forwarded; a Reply ends the request here."""

@@ -12,7 +12,8 @@ into a coroutine, which the caller awaits. What an editor must not break:
 - Header edits with constant values are no hooks but part of the chain: the last thing that happens
   to a request, the first that happens to a response.
 - When one filter wants a whole body, the body is gathered once for all of them, within the
-  smallest of the bounds asked for; a streaming filter then sees a single, last chunk.
+  smallest of the bounds beyond which one of them refuses; a streaming filter then sees a single,
+  last chunk. Filters that let longer bodies pass are not asked about those.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class Chain:
     end: tuple[EndHook, ...] = ()
     request_body_max: int | None = None
     """None: request bodies stream through the hooks. N: gather them first, up to N bytes."""
+    refuses_longer: bool = True
+    """Whether a longer body is refused; else it streams through `request_stream` alone."""
+    request_stream: tuple[RequestBodyHook, ...] = ()
     response_body_max: int | None = None
     edits_request: Edits | None = None
     """Header edits that depend on nothing but the fields, made after the request hooks: what they
@@ -81,14 +85,11 @@ class Chain:
 
     def run_request_body(self, request: Request, chunk: bytes, last: bool) -> BodyAnswer:
         """Pass one chunk through the `on_request_body` hooks."""
-        for at, hook in enumerate(self.request_body, 1):
-            got = hook(request, chunk, last)
-            if isinstance(got, Reply):
-                return got
-            if not isinstance(got, bytes):
-                return _rest_of_body(got, self.request_body[at:], last, request)
-            chunk = got
-        return chunk
+        return _through(self.request_body, request, chunk, last)
+
+    def run_request_stream(self, request: Request, chunk: bytes, last: bool) -> BodyAnswer:
+        """The same for a body that is too long for those who want it whole."""
+        return _through(self.request_stream, request, chunk, last)
 
     def run_response_body(
         self, request: Request, response: Response, chunk: bytes, last: bool
@@ -108,12 +109,13 @@ def build_chain(filters: Iterable[Filter]) -> Chain | None:
     """Flatten `filters`, given in file order; None when not one hook is overridden."""
     forward = tuple(filters)
     backward = forward[::-1]
-    request = _overridden(forward, "on_request")
+    request = [f for f in _overridden(forward, "on_request") if not f.is_early]
+    has_early = len(request) < len(_overridden(forward, "on_request"))
     request_body = _overridden(forward, "on_request_body")
     response = _overridden(backward, "on_response")
     response_body = _overridden(backward, "on_response_body")
     end = _overridden(backward, "on_end")
-    if not (request or request_body or response or response_body or end):
+    if not (request or has_early or request_body or response or response_body or end):
         return None
     edits_request = edits_response = None
     last = request[-1] if request else None
@@ -124,15 +126,22 @@ def build_chain(filters: Iterable[Filter]) -> Chain | None:
     if isinstance(first, ResponseHeaders) and first.edits.is_constant:
         edits_response = first.edits
         response.pop(0)
+    bounded = [f for f in request_body if f.request_body_max is not None]
+    refusing = [f for f in bounded if f.request_body_over == "refuse"]
+    body_max = _smallest(f.request_body_max for f in refusing)
+    if body_max is None:
+        body_max = max((f.request_body_max or 0 for f in bounded), default=None)
     return Chain(
         edits_request=edits_request,
         edits_response=edits_response,
         request=tuple(f.on_request for f in request),
-        request_body=tuple(f.on_request_body for f in request_body),
+        request_body=tuple(_within(f) for f in request_body),
+        request_stream=tuple(f.on_request_body for f in request_body if f.request_body_max is None),
+        refuses_longer=bool(refusing),
         response=tuple(f.on_response for f in response),
         response_body=tuple(f.on_response_body for f in response_body),
         end=tuple(f.on_end for f in end),
-        request_body_max=_smallest(f.request_body_max for f in request_body),
+        request_body_max=body_max,
         response_body_max=_smallest(f.response_body_max for f in response_body),
         wants_request=bool(request),
         wants_request_body=bool(request_body),
@@ -140,6 +149,31 @@ def build_chain(filters: Iterable[Filter]) -> Chain | None:
         wants_response_body=bool(response_body),
         wants_end=bool(end),
     )
+
+
+def _within(body_filter: Filter) -> RequestBodyHook:
+    """The hook; where its filter lets longer bodies pass, called for no longer ones."""
+    hook, most = body_filter.on_request_body, body_filter.request_body_max
+    if most is None or body_filter.request_body_over == "refuse":
+        return hook
+
+    def look_within(request: Request, chunk: bytes, last: bool) -> BodyAnswer:
+        return hook(request, chunk, last) if len(chunk) <= most else chunk
+
+    return look_within
+
+
+def _through(
+    hooks: tuple[RequestBodyHook, ...], request: Request, chunk: bytes, last: bool
+) -> BodyAnswer:
+    for at, hook in enumerate(hooks, 1):
+        got = hook(request, chunk, last)
+        if isinstance(got, Reply):
+            return got
+        if not isinstance(got, bytes):
+            return _rest_of_body(got, hooks[at:], last, request)
+        chunk = got
+    return chunk
 
 
 def _overridden(filters: tuple[Filter, ...], hook: str) -> list[Filter]:

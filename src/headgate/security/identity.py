@@ -1,8 +1,7 @@
-"""Who a request is from, once a filter has found out.
+"""Who a request is from, once it has been found out.
 
-The seat between authentication and everything that asks for its answer: limits by user, tiers,
-access rules, the log. A filter puts an `Identity` on the request; nothing that a client sends
-becomes one by itself.
+What authentication hands to everything that asks for its answer: access rules, limits by user,
+tiers, the log, the service behind. Nothing that a client sends becomes one by itself.
 """
 
 from __future__ import annotations
@@ -22,3 +21,10 @@ class Identity:
     tier: str = ""
     """The consumer's tier, for limits that know several."""
     claims: Mapping[str, object] = field(default_factory=dict)
+    method: str = ""
+    """The name of the method that vouches for it, as it stands in the file."""
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    expires: float | None = None
+    """Wall time after which it holds no more."""

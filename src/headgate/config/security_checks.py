@@ -1,0 +1,146 @@
+"""What no single field can see of who is let in: names that must exist, rules nobody can meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from headgate.config import (
+    access,
+    auth_jwt,
+    auth_keys,
+    auth_login,
+    browsers,
+    guarding,
+    injection,
+    validating,
+)
+from headgate.config.authenticating import AUTH_TYPES, AuthUseSpec, auth_methods
+from headgate.config.faults import Loc, did_you_mean
+from headgate.config.problems import Problem
+from headgate.config.routes import targets
+from headgate.security.access import compile_access
+
+if TYPE_CHECKING:
+    from headgate.config.access import AllowSpec
+    from headgate.config.model import Config
+
+__all__ = ["check_security"]
+
+_POLICIES = {
+    "allow": access,
+    "addresses": guarding,
+    "bots": guarding,
+    "cors": browsers,
+    "csrf": browsers,
+    "secure_headers": browsers,
+    "injection": injection,
+    "validation": validating,
+}
+_METHODS = {"jwt": auth_jwt, "login": auth_login}
+
+
+def check_security(config: Config) -> Iterator[Problem]:
+    yield from _check_methods(config)
+    known = auth_methods(config.auth)
+    for loc, use in _uses(config):
+        for at, name in enumerate(use.methods):
+            if name not in known:
+                yield Problem(
+                    (*loc, "methods", at),
+                    "{value} is no entry under auth",
+                    did_you_mean(name, known) or _known(known),
+                )
+    for loc, spec in _places(config):
+        for policy, module in _POLICIES.items():
+            said = getattr(spec, policy)
+            if said is not None and said is not False:
+                yield from _own(module, said, (*loc, policy))
+    if config.bans:
+        yield from _own(guarding, config.bans, ("bans",))
+    yield from _check_routes(config)
+
+
+def _known(known: Iterable[str]) -> str:
+    names = ", ".join(known)
+    return f"it has {names}" if names else "write auth: {jwt: {...}} at the top of the file"
+
+
+def _check_methods(config: Config) -> Iterator[Problem]:
+    seen: dict[str, Loc] = {}
+    for kind in AUTH_TYPES:
+        for at, spec in enumerate(getattr(config.auth, kind)):
+            loc: Loc = ("auth", kind, at)
+            first = seen.setdefault(spec.name, loc)
+            if first != loc:
+                yield Problem(
+                    (*loc, "name"),
+                    "{value} is the name of another method",
+                    "give each a name of its own",
+                    see=first,
+                )
+            yield from _own(_METHODS.get(kind, auth_keys), spec, loc)
+    for name, what in config.auth.identity.headers.items():
+        if what not in _CARRIED and not (what.startswith("claim.") and len(what) > len("claim.")):
+            yield Problem(
+                ("auth", "identity", "headers", name),
+                "{value} is nothing that is known of who asks",
+                did_you_mean(what, _CARRIED) or f"write claim.NAME or one of {', '.join(_CARRIED)}",
+            )
+
+
+_CARRIED = ("subject", "consumer", "api_key", "tier", "roles", "scopes", "groups", "method")
+
+
+def _own(module: Any, spec: Any, loc: Loc) -> Iterator[Problem]:
+    """What the policy's own file finds."""
+    problems = getattr(module, "problems", None)
+    for parts, message, hint, is_warning in problems(spec) if problems else ():
+        yield Problem((*loc, *parts), message, hint, warning=is_warning)
+
+
+def _places(config: Config) -> Iterator[tuple[Loc, Any]]:
+    yield (), config
+    for name, service in config.services.items():
+        yield ("services", name), service
+    for at, route in enumerate(config.routes):
+        yield ("routes", at), route
+
+
+def _uses(config: Config) -> Iterator[tuple[Loc, AuthUseSpec]]:
+    if isinstance(config.auth.default, AuthUseSpec):
+        yield ("auth", "default"), config.auth.default
+    for loc, spec in _places(config):
+        if loc and isinstance(spec.auth, AuthUseSpec):
+            yield (*loc, "auth"), spec.auth
+
+
+def _check_routes(config: Config) -> Iterator[Problem]:
+    for at, route in enumerate(config.routes):
+        first = next(iter(targets(route)), None)
+        service = config.services.get(first) if first is not None else None
+        uses = [route.auth, service.auth if service is not None else None, config.auth.default]
+        use = next((each for each in uses if each is not None), None)
+        allows = [route.allow, service.allow if service is not None else None, config.allow]
+        allow = next((each for each in allows if each is not None), None)
+        if not use and allow and _needs_identity(allow):
+            yield Problem(
+                ("routes", at) if route.allow is None else ("routes", at, "allow"),
+                "nobody can be let through: the route asks nobody who they are",
+                "say auth: on the route, its service or as auth.default",
+                warning=True,
+            )
+        if use is None and config.auth.deny_by_default:
+            yield Problem(
+                ("routes", at),
+                "refuses every request: it says no auth, and auth.deny_by_default is on",
+                "say auth: with a method, or auth: false where anybody may come in",
+                warning=True,
+            )
+
+
+def _needs_identity(allow: AllowSpec) -> bool:
+    try:
+        return compile_access(allow.rules()).needs_identity
+    except ValueError:
+        return False  # its own fault is told where it is built

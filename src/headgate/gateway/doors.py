@@ -1,0 +1,433 @@
+"""Who is let in: the steps that ask before everything else does.
+
+Theory of operation
+-------------------
+    shed -> bans -> addresses -> bots -> early hooks -> authentication -> access -> filters
+
+A verdict on who asks depends on the request's head and on time alone for most methods, so it is
+kept with the head as a `Passport`: the identity, until when it may be believed, and the request as
+it goes to each service, without credentials and with what the service is told. For a head seen
+before, authentication is one comparison of times and one of generations.
+
+What must hold: nothing is kept beyond the token's own end, a change of keys or a revocation (the
+method's generation says so), nor where a method looked at more than the head.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, unquote_plus
+
+from headgate.gateway import problem
+from headgate.gateway.steps import STOP, Flow
+from headgate.security.access import Asked
+from headgate.security.method import Instead, Refused, Strips, Verified
+from headgate.wire.message import Forward
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from headgate.gateway.filters.base import Filter
+    from headgate.gateway.identity_headers import Telling
+    from headgate.gateway.parts import WorkerParts
+    from headgate.gateway.policed import PolicedExchange
+    from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.site import Prepared
+    from headgate.gateway.steps import Answer, Step
+    from headgate.plan.guards import AuthPlan
+    from headgate.security.access import Access
+    from headgate.security.addresses import Addresses
+    from headgate.security.bans import Bans
+    from headgate.security.bots import Bots
+    from headgate.security.denied import Denied
+    from headgate.security.identity import Identity
+    from headgate.security.method import Finding, Header, Method
+
+_wall: Final = time.time  # noqa: TID251 - tokens live in wall time
+
+
+class Passport:
+    """What a request head was found to be worth."""
+
+    __slots__ = (
+        "_forwards",
+        "_prep",
+        "_strips",
+        "_telling",
+        "denied",
+        "generation",
+        "identity",
+        "until",
+    )
+
+    def __init__(
+        self,
+        prep: Prepared,
+        identity: Identity | None,
+        until: float,
+        generation: int,
+        strips: Strips | None,
+        telling: Telling,
+    ) -> None:
+        self.identity = identity
+        self.until = until
+        self.generation = generation
+        self.denied: Denied | bool | None = False
+        """What access rules said, where that follows from head and identity; False: not asked."""
+        self._prep = prep
+        self._strips = strips
+        self._telling = telling
+        self._forwards: dict[str, Forward] = {}
+
+    def forward_to(self, service: ServiceRuntime) -> Forward | None:
+        """The request as this service gets it: without credentials, with who asks."""
+        known = self._forwards.get(service.name)
+        if known is None:
+            plain = self._prep.forward_to(service)
+            if plain is None:
+                return None
+            known = self._forwards[service.name] = self._stamped(plain, service.name)
+        return known
+
+    def _stamped(self, plain: Forward, service: str) -> Forward:
+        fields: Sequence[Header] = plain.headers
+        target = plain.target
+        strips = self._strips
+        if strips is not None:
+            if strips.headers:
+                fields = [field for field in fields if field[0] not in strips.headers]
+            if strips.cookies:
+                fields = _without_cookies(fields, strips.cookies)
+            if strips.query:
+                target = _without_query(target, strips.query)
+        identity = self.identity
+        told = self._telling.fields(identity, service, _wall()) if identity is not None else ()
+        return Forward(
+            plain.method,
+            target,
+            plain.authority,
+            (*fields, *told),
+            length=plain.length,
+            scheme=plain.scheme,
+            expects_continue=plain.expects_continue,
+            upgrade=plain.upgrade,
+            te_trailers=plain.te_trailers,
+        )
+
+
+def _without_cookies(fields: Sequence[Header], names: frozenset[bytes]) -> list[Header]:
+    kept: list[Header] = []
+    for name, value in fields:
+        if name != b"cookie":
+            kept.append((name, value))
+            continue
+        pairs = [
+            pair for pair in value.split(b";") if pair.partition(b"=")[0].strip(b" \t") not in names
+        ]
+        if pairs:
+            kept.append((name, b";".join(pairs).strip(b" ")))
+    return kept
+
+
+def _without_query(target: str, names: frozenset[str]) -> str:
+    path, found, query = target.partition("?")
+    if not found:
+        return target
+    kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in names]
+    return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+class Look:
+    """What a request shows, for methods and guards."""
+
+    __slots__ = ("_ex", "_head")
+
+    def __init__(self, ex: PolicedExchange) -> None:
+        self._ex = ex
+        self._head = ex.prep.head
+
+    @property
+    def method(self) -> str:
+        return self._head.method
+
+    @property
+    def target(self) -> str:
+        return self._head.target
+
+    @property
+    def path(self) -> str:
+        return self._head.path
+
+    @property
+    def query(self) -> str:
+        return self._head.query
+
+    @property
+    def host(self) -> str:
+        return self._head.host
+
+    @property
+    def authority(self) -> str:
+        return self._head.authority
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        return self._head.headers
+
+    @property
+    def client_ip(self) -> str:
+        return self._ex.client_ip
+
+    @property
+    def is_tls(self) -> bool:
+        return self._ex.down.is_tls
+
+    @property
+    def certificate(self) -> bytes | None:
+        return self._ex.down.certificate
+
+
+# -- the steps -------------------------------------------------------------------------------------
+
+
+def denied(ex: PolicedExchange, found: Denied) -> Flow:
+    """Answer, or cut off, who may not."""
+    ex.error = found.policy if not found.detail else f"{found.policy}: {found.detail}"
+    if found.is_cut:
+        ex.cut(ex.error)
+    else:
+        ex.refuse(found.status, found.reason, retry_after_s=found.retry_after_s)
+    return STOP
+
+
+def barring(bans: Bans, parts: WorkerParts) -> Step:
+    def bar(ex: PolicedExchange) -> Answer:
+        found = bans.check(ex.client_ip, ex.started)
+        if found is None:
+            return None
+        parts.count("bans", "denied")
+        return denied(ex, found)
+
+    return bar
+
+
+def by_address(addresses: Addresses, parts: WorkerParts) -> Step:
+    def look_at_address(ex: PolicedExchange) -> Answer:
+        found = addresses.check(ex.client_ip)
+        if found is None:
+            return None
+        parts.count("addresses", "denied")
+        return denied(ex, found)
+
+    return look_at_address
+
+
+def by_kind(bots: Bots, parts: WorkerParts) -> Step:
+    def look_at_kind(ex: PolicedExchange) -> Answer:
+        found = bots.check(Look(ex), ex.started)
+        if found is None:
+            return None
+        parts.count("bots", "denied")
+        parts.suspect(ex.client_ip, "bot")
+        return denied(ex, found)
+
+    return look_at_kind
+
+
+def refuse_unsaid(ex: PolicedExchange) -> Answer:
+    """`auth.deny_by_default`: the route does not say whom it lets in."""
+    ex.error = "auth: the route says nothing and auth.deny_by_default is on"
+    ex.refuse(403, "not allowed")
+    return STOP
+
+
+class Authentication:
+    """One route's way of finding out who asks."""
+
+    def __init__(
+        self, methods: Sequence[Method], plan: AuthPlan, telling: Telling, parts: WorkerParts
+    ) -> None:
+        self._methods = tuple(methods)
+        self._first = methods[0]
+        self._is_one = len(methods) == 1
+        self._anonymous = plan.anonymous
+        # One that looked at more than the head might have said another thing of the next request.
+        self._is_kept = [
+            all(method.is_of_head for method in methods[:count])
+            for count in range(1, len(methods) + 1)
+        ]
+        self._telling = telling
+        self._parts = parts
+        self._strips = None if plan.pass_credentials else _strips_of(methods)
+        self._challenges = tuple(
+            (b"www-authenticate", method.challenge.encode("latin-1"))
+            for method in methods
+            if method.challenge
+        )
+
+    def step(self, ex: PolicedExchange) -> Answer:
+        passport = ex.prep.passport
+        if passport is not None:
+            generation = self._first.generation if self._is_one else self._generation()
+            if passport.generation == generation and _wall() < passport.until:
+                ex.admit(passport)
+                return None
+        return self._look(ex, 0, None)
+
+    def _look(self, ex: PolicedExchange, at: int, refused: Refused | None) -> Answer:
+        """Ask the methods from `at` on. Several may stand: the first that accepts decides."""
+        look = Look(ex)
+        for index in range(at, len(self._methods)):
+            method = self._methods[index]
+            # Before the look, so that a change while it waits for an answer is not missed.
+            generation = method.generation if self._is_one else self._generation()
+            got = method.verify(look, _wall())
+            if got is None:
+                continue
+            if isinstance(got, Verified | Refused | Instead):
+                flow, refused = self._take(ex, index, got, generation, refused)
+                if flow is not _NEXT:
+                    return flow if isinstance(flow, Flow) else None
+                continue
+            return self._later(ex, index, got, generation, refused)
+        return self._nobody(ex, look, refused)
+
+    def _generation(self) -> int:
+        return sum([method.generation for method in self._methods])
+
+    async def _later(
+        self,
+        ex: PolicedExchange,
+        index: int,
+        awaitable: Awaitable[Finding],
+        generation: int,
+        refused: Refused | None,
+    ) -> Flow | None:
+        got = await awaitable
+        if ex.finished:
+            return STOP
+        if got is not None:
+            flow, refused = self._take(ex, index, got, generation, refused)
+            if flow is not _NEXT:
+                return flow if isinstance(flow, Flow) else None
+        rest = self._look(ex, index + 1, refused)
+        if rest is None or isinstance(rest, Flow):
+            return rest
+        return await rest
+
+    def _take(
+        self,
+        ex: PolicedExchange,
+        index: int,
+        got: Verified | Refused | Instead,
+        generation: int,
+        refused: Refused | None,
+    ) -> tuple[Flow | object | None, Refused | None]:
+        method = self._methods[index]
+        if isinstance(got, Verified):
+            self._admit(ex, index, got, generation)
+            return None, refused
+        if isinstance(got, Instead):
+            self._parts.count(method.name, "answered")
+            ex.answer_instead(got.status, got.headers, got.body)
+            return STOP, refused
+        self._parts.count(method.name, got.error)
+        return _NEXT, refused or got
+
+    def _admit(self, ex: PolicedExchange, index: int, got: Verified, generation: int) -> None:
+        identity = got.identity
+        self._parts.count(self._methods[index].name, "verified")
+        prep = ex.prep
+        until = min(got.until, _wall() + self._telling.holds_for_s())
+        passport = Passport(prep, identity, until, generation, self._strips, self._telling)
+        if got.until and self._is_kept[index]:
+            prep.passport = passport
+        for value in got.set_cookies:
+            ex.add_line(b"set-cookie: %b\r\n" % value)
+        ex.admit(passport)
+
+    def _nobody(self, ex: PolicedExchange, look: Look, refused: Refused | None) -> Answer:
+        """No method accepts what was shown."""
+        if refused is None:
+            for method in self._methods:
+                instead = method.ask(look)
+                if instead is not None and not self._anonymous:
+                    ex.answer_instead(instead.status, instead.headers, instead.body)
+                    return STOP
+            if self._anonymous:
+                self._parts.count("anonymous", "verified")
+                return None
+            self._parts.count(self._first.name, "missing")
+            ex.error = "auth: nothing shown"
+            ex.answer(problem.render(ex, 401, "authentication is needed", headers=self._challenges))
+            return STOP
+        ex.error = f"auth: {refused.error}"
+        if refused.status < 500:
+            self._parts.suspect(ex.client_ip, "bad_credentials")
+        challenges = self._challenges
+        if refused.challenge:
+            challenges = ((b"www-authenticate", refused.challenge.encode("latin-1", "replace")),)
+        ex.answer(
+            problem.render(
+                ex,
+                refused.status,
+                refused.reason,
+                headers=challenges if refused.status == 401 else (),
+            )
+        )
+        return STOP
+
+
+_NEXT: Final = object()
+
+
+def _strips_of(methods: Sequence[Method]) -> Strips:
+    return Strips(
+        frozenset().union(*(method.strips.headers for method in methods)),
+        frozenset().union(*(method.strips.query for method in methods)),
+        frozenset().union(*(method.strips.cookies for method in methods)),
+    )
+
+
+def allowing(access: Access, parts: WorkerParts) -> Step:
+    def allow(ex: PolicedExchange) -> Answer:
+        passport = ex.passport
+        if passport is not None and access.is_of_head:
+            found = passport.denied
+            if found is False:
+                found = passport.denied = access.check(passport.identity, _asked(ex))
+        else:
+            found = access.check(ex.identity, _asked(ex))
+        if found is None or isinstance(found, bool):
+            return None
+        parts.count("allow", "denied")
+        return denied(ex, found)
+
+    return allow
+
+
+def _asked(ex: PolicedExchange) -> Asked:
+    head = ex.prep.head
+    return Asked(
+        head.method,
+        head.path,
+        {name: unquote(value) for name, value in ex.prep.params.items()},
+        ex.client_ip,
+        _wall(),
+        host=head.host,
+        is_tls=ex.down.is_tls,
+        headers=head.headers,
+    )
+
+
+def hooked(filters: Sequence[Filter]) -> list[Step]:
+    """Early hooks of filters as steps."""
+    return [_early(each.on_request) for each in filters]
+
+
+def _early(hook: Callable[..., object]) -> Step:
+    def call(ex: PolicedExchange) -> Answer:
+        return ex.hook_early(hook)
+
+    return call

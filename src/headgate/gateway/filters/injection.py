@@ -1,0 +1,97 @@
+"""The `injection` policy: requests that carry an attack are refused, or only told of.
+
+Theory of operation. The head is judged before the request goes anywhere, the body once it is
+whole; longer bodies than the policy takes pass unseen. The client learns that its request looks
+like an attack and nothing else, because every word more would help to get around it. The log gets
+the field, the kind, the score and the shape of what was seen, with the value cut and escaped.
+
+With `mode: detect` nothing is refused and nobody is suspected: who reads the log decides what to
+exclude before anything is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from headgate.gateway.filters.base import Filter, FilterContext, Reply, Request
+from headgate.gateway.filters.origin import refusal
+from headgate.security.injection.findings import THRESHOLD
+from headgate.security.injection.inspector import Found, Inspector
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headgate.config.injection import InjectionSpec
+    from headgate.security.method import Parts
+
+_DETAIL: Final = "the request looks like an attack"
+
+
+class _Tells(Protocol):
+    """What of a worker's parts this filter uses besides; see `gateway.parts`."""
+
+    def note(self, kind: str, fields: Mapping[str, Any]) -> None: ...
+    def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None: ...
+
+
+class Injection(Filter):
+    """Judges the requests of one route."""
+
+    request_body_over = "pass"
+
+    def __init__(self, spec: InjectionSpec, context: FilterContext) -> None:
+        super().__init__(spec, context)
+        rules = spec.rules()
+        self._inspector = Inspector(rules)
+        self._blocks = rules.mode == "block"
+        self._tells: _Tells | None = None
+        self._sees_body = rules.body_bytes > 0
+        # Without a body to look at, it streams through as it comes.
+        self.request_body_max = rules.body_bytes or None
+
+    def start(self, parts: Parts) -> None:
+        self._tells = cast("_Tells", parts)
+
+    def on_request(self, request: Request) -> Reply | None:
+        found = self._inspector.head(request.path, request.query, request.headers.fields)
+        return None if found is None else self._judged(request, found)
+
+    def on_request_body(self, request: Request, chunk: bytes, last: bool) -> bytes | Reply:
+        if not chunk or not self._sees_body:
+            return chunk
+        content_type = encoding = b""
+        for key, value in request.headers.fields:
+            if key == b"content-type":
+                content_type = value
+            elif key == b"content-encoding":
+                encoding = value
+        found = self._inspector.body(
+            chunk, content_type.decode("latin-1"), encoding.decode("latin-1")
+        )
+        if found is None:
+            return chunk
+        return self._judged(request, found) or chunk
+
+    def _judged(self, request: Request, found: Found) -> Reply | None:
+        tells = self._tells
+        if tells is not None:
+            tells.note(
+                "injection",
+                {
+                    "outcome": "blocked" if self._blocks else "detected",
+                    "field": found.field[:200],
+                    "kind": found.findings.kind,
+                    "score": found.score,
+                    "fingerprint": found.findings.fingerprint,
+                    "value": found.value,
+                    "client_ip": request.client_ip,
+                    "route": request.route,
+                    "request_id": request.request_id,
+                },
+            )
+        if not self._blocks:
+            return None
+        if tells is not None:
+            # One attack at the default threshold counts as one; a plainer one as up to two.
+            tells.suspect(request.client_ip, "injection", found.score / THRESHOLD)
+        return refusal(request, _DETAIL)
