@@ -12,6 +12,7 @@ import pytest
 from headgate.security.accounts import HashRules
 from tests.accounts.desk import EMAIL, PASSWORD, SECRET
 
+pytestmark = pytest.mark.integration
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "accounts.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 

@@ -9,16 +9,7 @@ import pytest
 from headgate.security.accounts import AccountsError
 from tests.accounts.desk import EMAIL, OTHER, PASSWORD
 
-
-async def steps_of(work):
-    """How often the loop has to come round for it."""
-    task = asyncio.ensure_future(work)
-    steps = 0
-    while not task.done():
-        await asyncio.sleep(0)
-        steps += 1
-    await task
-    return steps
+pytestmark = pytest.mark.integration
 
 
 async def cancelled_after(work, turns):

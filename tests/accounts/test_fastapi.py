@@ -182,7 +182,7 @@ def test_a_browser_keeps_the_refresh_token_where_scripts_cannot_read(sqlite_desk
             assert {"HttpOnly", "Path=/accounts", "SameSite=strict", "Secure"} <= set(
                 one.split("; ")
             )
-        got = await post(web, "/refresh")
+        got = await web.post("/accounts/refresh")
         assert got.status_code == 200
         for number in range(80):
             with pytest.raises(Exception):

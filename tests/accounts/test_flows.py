@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import sqlalchemy as sa
 
 from headgate.security.accounts import (
     AccountDisabled,
@@ -414,6 +415,69 @@ def test_a_secret_is_exchanged_while_everything_goes_on(open_desk):
     run(work, open_desk)
 
 
+def test_after_sealing_again_the_old_secret_is_needed_by_nothing_stored(open_desk):
+    async def work(desk):
+        secret, _ = await desk.with_app(await desk.member())
+        async with open_desk(secret=["n" * 32, SECRET]) as other:
+            assert await other.accounts.reseal() == 2
+            assert await other.accounts.reseal() == 0
+        async with open_desk(secret="n" * 32) as other:
+            other.now = desk.now
+            tokens = await other.login(totp=other.code(secret))
+            other.accounts.verify(tokens.access_token)
+        other = open_desk(secret="m" * 32)
+        with pytest.raises(ValueError, match="another secret"):
+            await other.accounts.start()
+        await other.accounts.close()
+
+    run(work, open_desk)
+
+
+HOSTILE = ["", "\x00", "\ud800", "x" * 100_000, "a\x00@shop.example", "' OR 1=1 --", "%", "\u202e"]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_gets_through_to_where_it_does_harm(open_desk, text):
+    async def work(desk):
+        accounts = desk.accounts
+        user_id = await desk.member()
+        with pytest.raises(InvalidCredentials):
+            await accounts.login(text, PASSWORD, ip=text, device=text, agent=text, totp=text)
+        with pytest.raises(InvalidCredentials):
+            await accounts.login(EMAIL, text, ip=text, device=text, agent=text, totp=text)
+        await accounts.login(EMAIL, PASSWORD, ip=text, device=text, agent=text, totp=text)
+        assert await accounts.user_by_email(text) is None
+        assert len((await accounts.users(search=text, role="x", after=text)).users) == 0
+        for call in (
+            accounts.user,
+            accounts.erase_user,
+            accounts.export_user,
+            accounts.disable_user,
+        ):
+            with pytest.raises(UserNotFound):
+                await call(text)
+        with pytest.raises(UserNotFound):
+            await accounts.change_password(text, PASSWORD, OTHER)
+        assert not await accounts.end_session(text)
+        assert await accounts.logout_all(text) == 0
+        assert await accounts.sessions(text) == []
+        for call in (accounts.verify_email, accounts.confirm_email_change, accounts.refresh):
+            with pytest.raises(InvalidToken):
+                await call(text)
+        with pytest.raises(EmailInvalid):
+            await accounts.register(text, PASSWORD)
+        with pytest.raises(InvalidToken):
+            accounts.verify(text)
+        await accounts.request_reset(text, ip=text)
+        await accounts.unlock(text, ip=text)
+        await desk.with_app(user_id)
+        with pytest.raises(MfaInvalid):
+            await desk.login(totp=text)
+        await accounts.settled()
+
+    run(work, open_desk)
+
+
 # ---- passwords
 
 
@@ -588,6 +652,64 @@ def test_an_address_of_somebody_else_is_not_told_and_not_taken(open_desk):
     run(work, open_desk)
 
 
+# ---- slowing down
+
+
+def test_a_device_is_known_to_its_own_account_for_a_time(open_desk):
+    async def work(desk):
+        known = desk.accounts._known_device
+        await desk.member()
+        token = (await desk.login()).device
+        assert len(known(EMAIL, token, desk.now)) == 32
+        again = (await desk.login(device=token)).device
+        assert known(EMAIL, again, desk.now) == known(EMAIL, token, desk.now)
+        assert known("bob@shop.example", token, desk.now) == ""
+        assert known(EMAIL, token, desk.now + desk.accounts.rules.throttle.device_s) == ""
+        assert known(EMAIL, token, desk.now - 2 * 86400) == ""
+        for junk in (
+            None,
+            "",
+            "hgd_",
+            token[:-2],
+            token.swapcase(),
+            token + "A",
+            "é",
+            "x" * 10_000,
+        ):
+            assert known(EMAIL, junk, desk.now) == ""
+
+    run(work, open_desk)
+
+
+def test_a_stranger_who_never_rests_keeps_nobody_out(open_desk):
+    async def work(desk):
+        accounts = desk.accounts
+        await desk.member()
+        mine = await desk.login(ip=HOME)
+        for number in range(40):
+            for _ in range(3):
+                with pytest.raises((InvalidCredentials, TooManyAttempts)):
+                    await desk.login(password=OTHER, ip=f"203.0.113.{number}")
+        with pytest.raises(TooManyAttempts) as caught:
+            await desk.login(ip="192.0.2.1")
+        assert caught.value.retry_after_s <= 1
+        await desk.login(ip="192.0.2.1", device=mine.device)  # a known device, elsewhere
+        await desk.login(ip=HOME)  # a trusted network, another device
+        desk.now += 1
+        await desk.login(ip="192.0.2.2")  # somewhere new
+        await accounts.unlock(EMAIL)
+        for _ in range(10):
+            with pytest.raises((InvalidCredentials, TooManyAttempts)):
+                await desk.login(password=OTHER, ip=HOME)
+        with pytest.raises(TooManyAttempts):
+            await desk.login(ip=HOME)
+        await desk.login(ip=HOME, device=mine.device)  # the stranger sits in the same network
+        await accounts.unlock(EMAIL, ip=HOME)
+        await desk.login(ip=HOME)
+
+    run(work, open_desk)
+
+
 # ---- second factor
 
 
@@ -667,8 +789,8 @@ def test_a_step_up_is_said_in_the_token_and_stays_with_the_session(open_desk):
         secret, _codes = await desk.with_app(user_id)
         with pytest.raises(MfaInvalid):
             await accounts.step_up(tokens.access_token, totp="000000")
-        with pytest.raises(InvalidCredentials):
-            await accounts.step_up(tokens.access_token, password=OTHER)
+        with pytest.raises(MfaRequired):
+            await accounts.step_up(tokens.access_token, password=PASSWORD)
         desk.now += 400
         before = accounts.verify(tokens.access_token)
         assert not accounts.is_proven(before, max_age_s=300)
@@ -679,6 +801,24 @@ def test_a_step_up_is_said_in_the_token_and_stays_with_the_session(open_desk):
         assert stepped.refresh_token == ""
         fresh = await accounts.refresh(tokens.refresh_token)
         assert accounts.is_proven(accounts.verify(fresh.access_token), mfa=True)
+
+    run(work, open_desk)
+
+
+def test_without_an_app_the_password_steps_up(open_desk):
+    async def work(desk):
+        accounts = desk.accounts
+        await desk.member()
+        tokens = await desk.login()
+        desk.now += 400
+        with pytest.raises(InvalidCredentials):
+            await accounts.step_up(tokens.access_token, password=OTHER)
+        with pytest.raises(MfaInvalid):
+            await accounts.step_up(tokens.access_token, totp="000000")
+        stepped = await accounts.step_up(tokens.access_token, password=PASSWORD)
+        identity = accounts.verify(stepped.access_token)
+        assert accounts.is_proven(identity, max_age_s=300)
+        assert not accounts.is_proven(identity, mfa=True)
 
     run(work, open_desk)
 
@@ -797,6 +937,18 @@ def test_what_is_over_is_deleted(open_desk):
                 accounts.tables.counts,
             ):
                 assert (await db.execute(table.select())).all() == []
+
+    run(work, open_desk)
+
+
+def test_an_error_of_the_database_shows_no_value(open_desk):
+    async def work(desk):
+        accounts = desk.accounts
+        async with accounts._writer.begin() as db:
+            await db.execute(sa.text(f"DROP TABLE {accounts.tables.tickets.name}"))
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            await accounts.verify_email("hgt_" + "x" * 43)
+        assert "parameters hidden" in str(caught.value)
 
     run(work, open_desk)
 

@@ -13,6 +13,7 @@ from headgate.security.accounts import (
     TokenReused,
     Tokens,
     TooManyAttempts,
+    UserNotFound,
 )
 from tests.accounts.desk import EMAIL, OTHER, PASSWORD, outcomes
 
@@ -214,5 +215,21 @@ def test_a_password_that_changes_during_a_login_wins(open_desk):
         with pytest.raises(InvalidCredentials):
             await desk.login()
         assert await desk.accounts.sessions(user_id) == []
+
+    run(work, open_desk)
+
+
+def test_rights_given_and_users_erased_at_once_leave_no_trace(open_desk):
+    async def work(desk):
+        accounts = desk.accounts
+        for _ in range(4):
+            user_id = await desk.member()
+            calls = [accounts.grant_role(user_id, f"role{number}") for number in range(6)]
+            calls.insert(3, accounts.erase_user(user_id))
+            calls += [accounts.revoke_role(user_id, "role0"), accounts.disable_user(user_id)]
+            _, bad = await outcomes(*calls)
+            assert {type(one) for one in bad} <= {UserNotFound}
+            async with accounts.engine.connect() as db:
+                assert (await db.execute(accounts.tables.grants.select())).all() == []
 
     run(work, open_desk)

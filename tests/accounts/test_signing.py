@@ -18,6 +18,7 @@ from headgate.security.accounts.signing import (
     ALGORITHMS,
     Key,
     Unverified,
+    _sign,
     b64,
     compact,
     issue,
@@ -136,6 +137,32 @@ ATTACKS = attacks()
 def test_a_forged_token_is_refused(name):
     with pytest.raises(Unverified):
         read(ATTACKS[name], ring(*KEYS.values()))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"typ": "JWT"},
+        {"jku": "https://evil.example"},
+        {"crit": ["b64"], "b64": False},
+        {"alg": "ES256"},
+    ],
+    ids=["type", "jku", "crit", "algorithm"],
+)
+def test_a_header_that_is_not_ours_is_refused_even_when_our_key_has_signed_it(changed):
+    key = KEYS["EdDSA"]
+    header = {"alg": "EdDSA", "typ": "at+jwt", "kid": key.kid, **changed}
+    data = f"{b64(compact(header))}.{b64(compact(CLAIMS))}"
+    with pytest.raises(Unverified, match="not one that we write"):
+        read(f"{data}.{b64(_sign(key, data.encode()))}", ring(key))
+
+
+def test_a_signature_has_one_spelling():
+    token = issue(KEYS["EdDSA"], CLAIMS)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for char in alphabet.replace(token[-1], ""):
+        with pytest.raises(Unverified):
+            read(token[:-1] + char, ring(KEYS["EdDSA"]))
 
 
 @given(st.binary(max_size=80))

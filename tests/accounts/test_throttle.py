@@ -209,10 +209,10 @@ TestSiege = Siege.TestCase
 
 
 def test_hundreds_of_networks_that_never_rest_do_not_keep_the_owner_out():
-    """Each stranger tries ten times a second, and so takes every place it can get."""
+    """Each stranger tries every second, before the owner does."""
     siege = Siege()
-    for tick in range(10 * 400):
-        siege.now = NOON + tick / 10
+    for tick in range(400):
+        siege.now = NOON + tick
         for number in range(300):
             siege.attempt(f"bot {number}")
     tries = 1

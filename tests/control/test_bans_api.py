@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -26,7 +26,6 @@ from headgate.control.client import Answer, Refused
 from headgate.control.shared import Shared
 from headgate.security.bans import Bans
 
-T = TypeVar("T")
 IP = "198.51.100.1"
 
 
@@ -62,9 +61,6 @@ class Link:
     def spawn(self, work: Coroutine[object, object, None]) -> object:
         work.close()
         return None
-
-    def keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        return make()
 
     def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
         self.listeners.append(hear)
@@ -127,7 +123,7 @@ class _Quiet:
     """The book's own parts but for the task, which would need a loop that stays."""
 
     def __init__(self, book: BanBook) -> None:
-        self.keep, self.publish, self.subscribe = book.keep, book.publish, book.subscribe
+        self.publish, self.subscribe = book.publish, book.subscribe
 
     def spawn(self, work: Coroutine[object, object, None]) -> object:
         work.close()

@@ -231,3 +231,49 @@ def test_the_service_gets_a_token_that_it_can_verify(start, echo, tmp_path: Path
     claims = jwt.decode(shown[0], key.public_key(), algorithms=["EdDSA"], audience="users")
     assert (claims["sub"], claims["roles"]) == ("ann", ["user"])
     assert claims["exp"] - claims["iat"] == 60
+
+
+def test_a_trusted_proxy_tells_whether_the_client_is_encrypted(start, echo):
+    route = {"allow": {"tls": True}, "secure_headers": True}
+    made = document(echo.url, route=route)
+    told = "x-forwarded-proto: https"
+    gateway = start({**made, "trusted_proxies": ["127.0.0.1"]})
+    client = gateway.client()
+    client.send(get("/", told, "x-forwarded-for: 192.0.2.7"))
+    head, _ = client.answer()
+    assert head.status == 200
+    assert "strict-transport-security" in head
+    client.send(get("/"))
+    head, _ = client.answer()
+    assert head.status == 403
+    assert "strict-transport-security" not in head
+    other = start(made)
+    client = other.client()
+    client.send(get("/", told))
+    assert client.answer()[0].status == 403
+
+
+def test_a_preflight_belongs_to_the_request_that_it_announces(start, echo):
+    made = document(echo.url)
+    cors = {"origins": ["https://app.example"], "methods": ["PUT"], "credentials": True}
+    made["routes"] = [
+        {"match": {"path": "/items/", "methods": ["GET", "PUT"]}, "to": "upstream", "auth": "jwt"},
+        {"match": {"path": "/"}, "to": "upstream"},
+    ]
+    made["routes"][0]["cors"] = cors
+    gateway = start({**made, "auth": JWT})
+    lines = ("origin: https://app.example", "access-control-request-method: PUT")
+    client = gateway.client()
+    client.send(request("OPTIONS", "/items/1", *lines))
+    head, _ = client.answer()
+    assert (head.status, head.get("access-control-allow-origin")) == (204, "https://app.example")
+    assert "PUT" in (head.get("access-control-allow-methods") or "")
+    assert not echo.seen
+    # The answer to the request itself may be read by the page, also when it is a refusal.
+    client.send(request("PUT", "/items/1", lines[0], body=b"x"))
+    head, _ = client.answer()
+    assert (head.status, head.get("access-control-allow-origin")) == (401, "https://app.example")
+    # What is no preflight goes its own way.
+    client.send(request("OPTIONS", "/items/1"))
+    assert client.answer()[0].status == 200
+    assert echo.seen[-1].method == "OPTIONS"

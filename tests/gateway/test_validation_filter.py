@@ -18,7 +18,7 @@ from headgate.gateway.filters import (
     build_chain,
 )
 from headgate.gateway.filters.validation import Validation
-from tests.gateway.rig import document, get, request, response
+from tests.gateway.rig import document, get, request, response, wait_until
 
 ORDER = {
     "type": "object",
@@ -294,38 +294,104 @@ def test_warnings_of_the_document_can_be_asked_for(folder):
 # -- in a running gateway ----------------------------------------------------------------------
 
 
-class Plugged(Validation):
-    """The filter as a plugin, so that these tests need no more than the engine."""
-
-    Options = ValidationSpec  # type: ignore[assignment]  # a spec is a model with other settings
+@pytest.fixture
+def gateway(start, instance, folder):
+    validation = {
+        "openapi": str(folder / "orders.json"),
+        "unknown": "refuse",
+        "max_body": "1KB",
+        "responses": "report",
+    }
+    return start(document(instance, route={"validation": validation}))
 
 
 @pytest.mark.integration
-def test_a_client_gets_the_list_and_the_instance_gets_only_what_fits(start, instance, folder):
-    options = {"openapi": str(folder / "orders.json"), "unknown": "refuse", "max_body": "1KB"}
-    use = f"{__name__}:{Plugged.__name__}"
-    gateway = start(document(instance, route={"plugins": [{"use": use, "options": options}]}))
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (get("/api/orders/7?full=1"), 400),
+        (get("/api/orders/7?full=true&full=false"), 400),
+        (get("/api/orders/x"), 400),
+        (get("/api/orders/7/x"), 404),
+        (request("DELETE", "/api/orders/7"), 405),
+        (request("PUT", "/api/orders/7"), 400),
+        (request("PUT", "/api/orders/7", "Content-Type: text/plain", body=GOOD), 415),
+        (request("PUT", "/api/orders/7", "Content-Type: application/json", body=b"{"), 400),
+        (request("PUT", "/api/orders/7", "Content-Type: application/json", body=b"[" * 999), 400),
+        (request("PUT", "/api/orders/7", "Content-Type: application/json", body=b" " * 1999), 413),
+    ],
+    ids=["query", "twice", "path", "unknown", "method", "none", "type", "json", "deep", "large"],
+)
+def test_what_does_not_fit_never_reaches_the_instance(gateway, instance, sent, status):
+    head, body = gateway.ask(sent)
+    assert head.status == status
+    assert head.get("content-type") == "application/problem+json"
+    assert json.loads(body)["status"] == status
+    assert instance.is_left_alone(0.02)
 
-    def answered(sent: bytes) -> tuple[int, dict[str, Any]]:
-        with gateway.client() as client:
-            client.send(sent)
-            head, body = client.answer()
-            return head.status, json.loads(body)
 
-    put = ("Content-Type: application/json",)
-    status, got = answered(request("PUT", "/api/orders/7", *put, body=b'{"sku":1}'))
-    assert status == 400
-    assert [error["pointer"] for error in got["errors"]] == ["/count", "/sku"]
-    assert answered(get("/api/orders/7?full=1"))[0] == 400
-    assert answered(get("/api/orders/x"))[0] == 400
-    assert answered(get("/other"))[0] == 404
-    assert answered(request("DELETE", "/api/orders/7"))[0] == 405
-    assert answered(request("PUT", "/api/orders/7", *put, body=b"[" * 1000))[0] == 400
-    assert answered(request("PUT", "/api/orders/7", *put, body=b" " * 2000))[0] == 413
+@pytest.mark.integration
+def test_a_client_gets_the_whole_list(gateway):
+    kind = "Content-Type: application/json"
+    head, body = gateway.ask(request("PUT", "/api/orders/7", kind, body=b'{"sku":1,"zip":2}'))
+    got = json.loads(body)
+    assert head.status == 400
+    assert {(e["in"], e["pointer"]) for e in got["errors"]} == {
+        ("body", "/sku"),
+        ("body", "/count"),
+        ("body", "/zip"),
+    }
+    assert got["request_id"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+def test_a_body_that_fits_arrives_as_it_was_sent(gateway, instance, is_chunked):
+    kind = "Content-Type: application/json"
     with gateway.client() as client:
-        client.send(request("PUT", "/api/orders/7", *put, body=GOOD))
+        if is_chunked:
+            lines = (kind, "Transfer-Encoding: chunked")
+            client.send(request("PUT", "/api/orders/7", *lines))
+            for byte in GOOD:
+                client.send(b"1\r\n%c\r\n" % byte)
+            client.send(b"0\r\n\r\n")
+        else:
+            client.send(request("PUT", "/api/orders/7", kind, body=GOOD))
         upstream = instance.accept()
-        assert upstream.head().line == "PUT /api/orders/7 HTTP/1.1"
+        assert upstream.head().get("content-length") == str(len(GOOD))
         assert upstream.exactly(len(GOOD)) == GOOD
-        upstream.send(response(b"{}"))
-        assert client.answer()[1] == b"{}"
+        upstream.send(response(b"", status="204 No Content"))
+        assert client.answer()[0].status == 204
+
+
+@pytest.mark.integration
+def test_a_response_that_does_not_fit_goes_out_and_is_logged(gateway, instance, caplog):
+    with gateway.client() as client:
+        client.send(get("/api/orders/7"))
+        upstream = instance.accept()
+        upstream.head()
+        upstream.send(response(b'{"sku":"x"}', "Content-Type: application/json"))
+        head, body = client.answer()
+        assert (head.status, body) == (200, b'{"sku":"x"}')
+    (line,) = wait_until(
+        lambda: [r.message for r in caplog.records if "response_invalid" in r.message]
+    )
+    note = json.loads(line)
+    assert note["operation"] == "order"
+    assert {error["pointer"] for error in note["errors"]} == {"/sku", "/count"}
+
+
+@pytest.mark.integration
+def test_a_response_is_passed_on_piece_by_piece(gateway, instance):
+    with gateway.client() as client:
+        client.send(get("/api/orders/7"))
+        upstream = instance.accept()
+        upstream.head()
+        upstream.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+        )
+        assert client.head().status == 200
+        client.until(b"{")  # before the rest is there
+        upstream.send(b"1\r\n}\r\n0\r\n\r\n")
+        client.until(b"0\r\n\r\n")

@@ -84,6 +84,14 @@ def test_each_further_ban_is_twice_as_long_up_to_a_day():
     assert bans.snapshot(time.now)[0]["remaining_s"] == 100
 
 
+def test_a_ban_that_is_long_ago_does_not_make_the_next_one_longer():
+    bans = bans_of()
+    offend(bans, IP, 1000.0)
+    offend(bans, IP, 1100.0 + 86_400.0)
+    (row,) = bans.snapshot(1100.0 + 86_400.0)
+    assert (row["times"], row["remaining_s"]) == (1, 100)
+
+
 def test_many_bans_do_not_overflow_a_float():
     time = Time()
     bans = bans_of(time, grow=10.0, longest_s=200.0)

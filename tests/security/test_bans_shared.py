@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,6 @@ from headgate.security.ban_news import RETAINED_MAX, SAY_BURST, SAY_PER_S
 from headgate.security.ban_rules import BanRule, BanRules
 from headgate.security.bans import Bans, Change
 
-T = TypeVar("T")
 WALL = 1_700_000_000.0
 IP = "198.51.100.1"
 RULES = BanRules(rules=(BanRule("injections", ("injection",), 8, 60.0, 100.0),))
@@ -70,9 +69,6 @@ class Member:
     def spawn(self, work: Coroutine[object, object, None]) -> object:
         self.work.append(work)
         return None
-
-    def keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        return make()
 
     def publish(self, topic: str, message: Message, retain: str | None = None) -> None:
         self.board.tell(self, topic, message, retain)
@@ -208,8 +204,25 @@ def test_a_lift_that_is_heard_again_does_not_undo_what_came_after_it():
     member.bans.hear(lift, member.now)
     member.later(1)
     member.bans.ban(IP, 60, "again")
-    member.bans.hear({**lift, "at": WALL - 5000}, member.now)
+    for at in (WALL, WALL - 1, WALL - 5000):
+        member.bans.hear({**lift, "at": at}, member.now)
     assert member.is_out()
+    member.bans.hear({**lift, "at": WALL + 1}, member.now)
+    assert not member.is_out()
+
+
+def test_a_clock_that_is_set_back_loses_neither_bans_nor_lifts():
+    _, one, other = pair()
+    for member in (one, other):
+        member.bans.lift(IP)
+        member.wall -= 7200
+    for _ in range(3):
+        one.bans.ban(IP, 60, "noise")
+        assert other.is_out()
+        other.bans.lift(IP)
+        assert not one.is_out()
+    one.offend()
+    assert other.is_out()
 
 
 def test_a_lift_is_heard_in_either_spelling_of_an_address():
@@ -306,7 +319,10 @@ def test_each_count_is_told_once():
         one.bans.sweep(one.now)
     (said,) = board.said
     assert said == {"what": "saw", "counts": [[IP, "injections", 5]]}  # of 6, 1 was far from it
-    other.offend(times=3)
+    one.offend(times=1)
+    one.bans.sweep(one.now)
+    assert board.said[1:] == [{"what": "saw", "counts": [[IP, "injections", 1]]}]
+    other.offend(times=2)
     assert not other.is_out()
     other.offend(times=1)
     assert other.is_out()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -228,15 +230,26 @@ def test_an_unknown_class_is_refused():
         asker(CHROME, but=(b"sec-ch",), method="OPTIONS", extra={b"sec-fetch-mode": b"cors"}),
         # fetch() of a page.
         asker(CHROME, extra={b"sec-fetch-mode": b"cors", b"accept": b"*/*"}),
-        # A picture, and what a tool for privacy leaves.
-        asker(FIREFOX, but=(b"accept-language",), extra={b"sec-fetch-mode": b"no-cors"}),
-        asker(CHROME, but=(b"sec-ch",)),
     ],
     ids=lambda shown: None,
 )
-def test_a_browser_is_none_the_less_one(shown: Asker):
+def test_of_a_browser_nothing_is_expected_that_it_does_not_send(shown: Asker):
     found = standing(shown)
-    assert found.cls == "browser", found.reasons
+    assert (found.cls, found.reasons) == ("browser", ())
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        # What a tool for privacy leaves.
+        asker(FIREFOX, but=(b"accept-language",), extra={b"sec-fetch-mode": b"no-cors"}),
+        asker(CHROME, but=(b"sec-ch",)),
+    ],
+    ids=["language", "hints"],
+)
+def test_a_browser_that_lacks_one_thing_is_one_all_the_same(shown: Asker):
+    found = standing(shown)
+    assert (found.cls, found.score) == ("browser", 3)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +353,35 @@ def test_no_proof_is_asked_of_whom_nobody_lets_in_or_where_it_is_not_wanted():
     assert Bots(BotRules(verify=False), crawlers).check(GOOGLE, 0.0) is None
     assert Bots(BotRules(), crawlers).check(asker(CHROME), 0.0) is None
     assert crawlers.asked == 0
+
+
+class Lender:
+    """The process that a guard is started in, as far as it keeps things over reloads."""
+
+    def __init__(self) -> None:
+        self.kept: dict[object, Any] = {}
+        self.spawned = 0
+
+    def keep(self, key: object, make: Callable[[], Any]) -> Any:
+        return self.kept.setdefault(key, make())
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        work.close()
+        self.spawned += 1
+
+
+def test_what_is_known_of_crawlers_outlives_a_reload_and_is_shared_by_routes():
+    lender = Lender()
+    first, second = Bots(BotRules()), Bots(BotRules(deny=frozenset({"tool"})))
+    for bots in (first, second, Bots(BotRules(verify=False))):
+        bots.start(cast("Any", lender))
+    (crawlers,) = lender.kept.values()
+    assert lender.spawned == 1
+    crawlers.learn((OWNERS["googlebot"], GOOGLE.client_ip), proven=False, now=0.0)
+    for bots in (first, second):
+        assert bots.classify(GOOGLE) == "fake"
+    Bots(BotRules(networks=(("gptbot", ("192.0.2.0/24",)),))).start(cast("Any", lender))
+    assert len(lender.kept) == 2
 
 
 # -- whatever is sent

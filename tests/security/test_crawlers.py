@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, cast
 
 import dns.flags
 import dns.message
@@ -31,7 +31,6 @@ from headgate.security.crawlers import (
     is_proven,
 )
 
-T = TypeVar("T")
 DOMAINS = ("googlebot.com", "google.com")
 IP = "192.0.2.66"
 NAME = "crawl-192-0-2-66.googlebot.com."
@@ -45,15 +44,6 @@ class Parts:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.append(task)
         return task
-
-    def keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        return make()
-
-    def publish(self, topic: str, message: Mapping[str, Any], retain: str | None = None) -> None:
-        raise AssertionError(topic)
-
-    def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        raise AssertionError(topic)
 
 
 class Names:

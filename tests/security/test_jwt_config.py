@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from headgate.config.auth_jwt import JwtSpec, problems
+from headgate.config.authenticating import AuthSpec, auth_methods
 from headgate.gateway.methods.jwt import build
 from headgate.security.method import Refused, Verified
 from headgate.security.method_jwt import JwtMethod
@@ -190,6 +194,21 @@ def test_all_that_the_file_says_reaches_the_method(tmp_path):
     assert method.challenge == 'Bearer realm="shop"'
 
 
+def test_every_configuration_of_the_page_is_a_good_one(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/howto/jwt.md").read_text()
+    (tmp_path / "partner.pem").write_bytes(public_pem("ES256"))
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        document = yaml.safe_load(block.replace("${env:JWT_SECRET}", "x" * 32))
+        for name, (_, made) in auth_methods(AuthSpec(**document["auth"])).items():
+            assert list(problems(made)) == []
+            assert isinstance(build(made), JwtMethod)
+            names.append(name)
+    assert names == ["jwt", "own", "partner", "jwt"]
+
+
+@pytest.mark.integration
 def test_building_starts_nothing_and_reading_a_file_of_configuration_loads_nothing_heavy():
     method = build(spec(**ISSUED, keys="discover"))
     assert method.generation == 0

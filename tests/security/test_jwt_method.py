@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from headgate.security.method import Refused, Verified
-from headgate.security.method_jwt import JwtMethod
+from headgate.security.method_jwt import JwtMethod, RevokedFeed
 from headgate.security.tokens.algorithms import EcKey
 from headgate.security.tokens.cache import Entry, TokenCache, weight_of
-from headgate.security.tokens.revocations import TOPIC, revocation
+from headgate.security.tokens.revocations import TOPIC, Revocations, revocation
 from headgate.security.tokens.rules import ClaimNames
 from headgate.security.tokens.source import FixedKeys
 from tests.security.jwt_tokens import (
@@ -376,6 +376,15 @@ def test_what_was_revoked_stays_so_over_a_reload():
             assert bad(new, bearer(OTHER)).error == "revoked"
 
     asyncio.run(run())
+
+
+def test_revocations_that_are_given_up_are_said(caplog):
+    feed = RevokedFeed(lambda: NOW)
+    feed.revocations = Revocations(4)
+    for index in range(12):
+        feed.hear(revocation("jti", str(index), wall=NOW, last_s=100.0 + index))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 4 and "8 revocations were given up" in said[-1]  # 1, 2, 4, 8
 
 
 def test_a_snapshot_has_no_token_and_no_key_in_it():

@@ -87,9 +87,9 @@ def test_of_two_the_stricter_holds_whichever_comes_first():
         {"kind": "jti", "value": "x", "until": float("nan")}, {"kind": "jti", "value": "x" * 600, "until": NOW + 9},
         {"kind": "sub", "value": "x", "until": NOW + 9, "before": "now"},
         {"kind": "sub", "value": "x", "until": NOW + 9, "issuer": 5},
-        {"kind": ["jti"], "value": "x", "until": NOW + 9},
+        {"kind": ["jti"], "value": "x", "until": NOW + 9}, None, "jti", ["jti"],
     ],
-    ids=range(12),
+    ids=range(15),
 )  # fmt: skip
 def test_messages_without_sense_are_counted_and_change_nothing(message):
     list_ = revoked(message)

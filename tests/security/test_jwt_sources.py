@@ -43,6 +43,8 @@ from tests.security.jwt_tokens import (
     token_rules,
 )
 
+pytestmark = pytest.mark.integration
+
 
 class Clock:
     def __init__(self) -> None:
@@ -356,6 +358,37 @@ def test_a_new_key_is_fetched_when_the_first_token_of_it_comes():
     run(work)
 
 
+@pytest.mark.parametrize("kid", [None, "from-the-token"], ids=["no-kid", "kid"])
+def test_a_new_key_of_an_issuer_that_names_none_is_fetched_too(kid):
+    async def work():
+        async with issuer(always(jwks(jwk("ES256")))) as served, process() as parts:
+            method = remote(served.url)
+            method.start(parts)
+            assert await ask(method, token(kid=kid)) == "good"
+            served.answer = always(jwks(jwk("ES256", index=1)))
+            assert await ask(method, token(kid=kid, index=1)) == "good"
+            assert await ask(method, token(kid=kid)) == "401 bad_signature"
+            assert len(served.asked) == 2
+
+    run(work)
+
+
+def test_forged_tokens_without_names_are_one_fetch_in_a_cooldown():
+    async def work():
+        async with issuer(always(jwks(K1))) as served, process() as parts:
+            method = remote(served.url)
+            method.start(parts)
+            assert await ask(method, T1) == "good"
+            forged = [token(claims(jti=str(n)), index=1) for n in range(50)]
+            got = await asyncio.gather(*(ask(method, text) for text in forged))
+            assert set(got) == {"401 bad_signature"} and len(served.asked) == 2
+            assert isinstance(method.verify(bearer(forged[0]), NOW + 29), Refused)
+            assert isinstance(method.verify(bearer(token(kid="k1", index=1)), NOW + 31), Refused)
+            assert len(served.asked) == 2
+
+    run(work)
+
+
 def test_a_key_that_is_taken_back_ends_its_tokens():
     async def work():
         async with issuer(always(jwks(K1, K2))) as served, process() as parts:
@@ -477,7 +510,7 @@ def test_known_keys_serve_while_an_unknown_one_is_asked_for():
         async with issuer(always(jwks(K1))) as served, process() as parts:
             method = remote(served.url, wait_s=0.05)
             method.start(parts)
-            assert await ask(method, T1) == "good"
+            await until(lambda: method._source.keys)
             served.answer = never
             late = asyncio.get_running_loop().create_task(ask(method, T2))
             await until(lambda: len(served.asked) == 2)
@@ -664,7 +697,7 @@ def test_after_a_reload_keys_are_known_at_once():
             old = remote(served.url)
             old.start(parts)
             assert await ask(old, T1) == "good"
-            new = remote(served.url, wait_s=1.0)
+            new = remote(served.url, wait_s=4.0)
             new.start(parts)
             old.close()
             assert isinstance(new.verify(bearer(T1), NOW), Verified)
@@ -729,8 +762,26 @@ def test_a_private_key_in_a_public_set_is_said_loudly_and_once(caplog):
             await until(lambda: len(served.asked) > 4)
 
     run(work)
-    said = [record.getMessage() for record in caplog.records if "PRIVATE" in record.getMessage()]
-    assert len(said) == 1 and "c2VjcmV0" not in said[0]
+    (said,) = [record for record in caplog.records if "PRIVATE" in record.getMessage()]
+    assert said.levelname == "ERROR" and "c2VjcmV0" not in caplog.text
+
+
+def test_a_fault_of_our_own_does_not_end_refreshing(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a fault of ours")
+
+    async def work():
+        async with issuer(always(jwks(K1))) as served, process() as parts:
+            method = remote(served.url, refresh_s=0.02)
+            with monkeypatch.context() as patched:
+                patched.setattr("headgate.security.tokens.remote.read_jwks", broken)
+                method.start(parts)
+                assert await ask(method, T1) == "503 keys_unknown"
+                assert "RuntimeError" in method.snapshot(NOW)["keys"]["last_error"]
+            await until(lambda: method._source.keys)
+            assert await ask(method, T1) == "good"
+
+    run(work)
 
 
 # -- how often -------------------------------------------------------------------------------

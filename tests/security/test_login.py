@@ -83,6 +83,10 @@ def test_a_visitor_logs_in_comes_back_to_the_page_and_logs_out():
             assert provider.forms[-1]["id_token_hint"].count(".") == 2
             assert ada.named("hg_login") == []
             assert (await ada.get(at.url, headers={"accept": "*/*"})).status_code == 401
+            assert [(kind, said["subject"]) for kind, said in at.worker.notes] == [
+                ("logged_in", "ada"),
+                ("logged_out", "ada"),
+            ]
 
     run(story())
 
@@ -478,6 +482,29 @@ def test_a_provider_that_is_not_well_is_a_page_and_no_session(endpoint, answer, 
             assert "Try again" in page.text and "request-7" in page.text
             assert not any(name == "hg_login" for name in ada.named("hg_login"))
             assert at.worker.notes
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("more", "detail"),
+    [
+        ({"issuer": "https://evil.example"}, "another issuer"),
+        ({"padding": "x" * 700_000}, "too large"),
+        ({"token_endpoint": "ftp://x"}, "no https address"),
+        ({"authorization_endpoint": "javascript:alert(1)//x"}, "no https address"),
+        ({"authorization_endpoint": "https://x/a b"}, "no https address"),
+        ({"end_session_endpoint": "https://u:p@x/"}, "no https address"),
+        ({"jwks_uri": None}, "keys endpoint"),
+        ({"token_endpoint": 7}, "token endpoint"),
+    ],
+    ids=range(8),
+)
+def test_what_a_provider_says_of_itself_must_make_sense(more, detail):
+    async def story() -> None:
+        async with scene(Provider(metadata_more=more)) as at, Visitor() as ada:
+            assert (await ada.get(at.url)).status_code == 502
+            assert detail in at.worker.notes[-1][1]["detail"]
 
     run(story())
 

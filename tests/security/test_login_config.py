@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import asyncio
+import re
+import time
+from typing import Any
+
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headgate.config.auth_login import LoginSpec, problems, problems_between
 from headgate.gateway.methods.login import build
 from headgate.security.login.assertion import ClientKey
 from headgate.security.login.method import LoginMethod
-from headgate.security.login.rules import LoginRules
+from headgate.security.login.provider import Metadata
+from headgate.security.login.rules import Endpoints, LoginRules
 from headgate.security.method import Instead
 from tests.security.provider import Seen
 
@@ -128,6 +137,18 @@ def test_two_log_ins_do_not_share_paths_or_cookies():
     ]
 
 
+def test_the_examples_of_the_page_have_nothing_wrong(repository):
+    text = (repository / "docs" / "howto" / "login.md").read_text()
+    pieces = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = [yaml.safe_load(re.sub(r"\$\{[^}]*\}", "x" * 40, each)) for each in pieces]
+    entries = [each["auth"]["login"] for each in found if "auth" in each]
+    assert len(entries) == 2 and found[1] == {"public_url": "https://shop.example"}
+    for entry in [*entries, {**entries[0], **found[1]}]:
+        said = LoginSpec.model_validate(entry)
+        assert list(problems(said)) == []
+        assert said.rules().client_secret == "x" * 40
+
+
 # -- building ------------------------------------------------------------------------------------
 
 
@@ -210,3 +231,37 @@ def test_assertions_verify_by_the_public_key(key):
     found = verify(text.encode(), rules, keys, 1010.0)
     assert isinstance(found, Token) and found.claims["sub"] == "shop" and found.claims["jti"]
     assert found.claims["exp"] == 1060
+
+
+# -- anything at all -----------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"cookie", b"accept", b"origin", b"referer", b"sec-fetch-site"]),
+            st.binary(max_size=60) | st.binary(max_size=40).map(lambda b: b"hg_login=1." + b),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(["/", "/.headgate/login/callback", "/.headgate/logout", "/x"]),
+    st.text(max_size=40) | st.text(max_size=20).map(lambda t: f"state=s&code={t}"),
+    st.sampled_from(["GET", "POST", "HEAD"]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_no_request_is_too_strange_to_be_answered(headers, path, query, method, wall):
+    # The metadata is known, so that nobody is asked over the network.
+    login = LoginMethod(spec(secret=SECRET).rules())
+    login._provider._metadata = Metadata(Endpoints("https://a", "https://b"))
+    login._provider._metadata_at = time.monotonic()
+    seen = Seen(method, f"{path}?{query}", headers)
+    found = login.verify(seen, wall)
+    if found is not None and not isinstance(found, Instead):
+        found = asyncio.run(_awaited(found))
+    assert found is None or (isinstance(found, Instead) and found.status in {200, 400, 403, 405})
+    asked = login.ask(seen)
+    assert asked is None or asked.status == 302
+
+
+async def _awaited(found: Any) -> Any:
+    return await found

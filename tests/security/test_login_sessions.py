@@ -14,7 +14,7 @@ from headgate.security.login.failed import LoginFailed
 from headgate.security.login.keeper import MOST_OPENED, MOST_OPENED_BYTES
 from headgate.security.login.method import LoginMethod
 from headgate.security.login.renewing import GRACE_S, Renewals, Renewed
-from headgate.security.login.rules import LoginRules
+from headgate.security.login.rules import ClaimNames, LoginRules
 from headgate.security.login.sessions import Session
 from headgate.security.method import Instead, Refused, Verified
 from tests.security.provider import News, Provider, Scene, Seen, Visitor, Worker, scene
@@ -233,6 +233,18 @@ def test_a_renewed_token_of_somebody_else_is_not_taken(twist):
     run(story())
 
 
+def test_a_renewed_token_of_another_user_with_the_same_name_is_not_taken():
+    async def story() -> None:
+        provider = Provider(users={"ada": {"email": "a@b", "upn": "A"}})
+        async with scene(provider, claim_names=ClaimNames(subject="upn")) as at:
+            text = await logged_in(at)
+            assert (await asked(at, text)).identity.subject == "A"
+            provider.twist = lambda claims: {**claims, "sub": "somebody new"}
+            assert await asked(at, text, 301.0) is None
+
+    run(story())
+
+
 def test_a_renewal_without_an_id_token_keeps_what_was_known():
     async def story() -> None:
         provider = Provider(users={"ada": {"roles": ["user"], "email": "a@b"}})
@@ -301,6 +313,37 @@ def test_two_workers_that_renew_at_once_log_nobody_out(later_s):
             assert all(isinstance(each, Verified) for each in found)
             assert at.provider.calls.count("token") <= 3
             assert any(each.set_cookies for each in found)
+            await other._provider.close()
+            await worker.end()
+
+    run(story())
+
+
+def test_a_worker_that_is_refused_waits_for_the_news_of_the_one_that_was_first():
+    async def story() -> None:
+        async with scene() as at:
+            other, worker = second_worker(at)
+            text = await logged_in(at)
+            at.site.offset_s = 310.0
+            at.provider.clock = at.site.wall
+            at.worker.news.publish = _without_claims(at.worker.news)  # type: ignore[method-assign]
+            late = asyncio.Event()
+
+            async def slow_success(request: web.Request) -> web.Response:
+                answer = await at.provider._token(request)
+                if answer.status == 200:
+                    await late.wait()
+                return answer
+
+            at.provider.answers["token"] = slow_success
+            first = asyncio.ensure_future(asked(at, text))
+            while len(at.provider.forms) < 2:
+                await asyncio.sleep(0)
+            second = asyncio.ensure_future(asked_of(other, at, text))
+            while not other._keeper.shared.renewals.refused:
+                await asyncio.sleep(0)
+            late.set()
+            assert kept_from(await second) == kept_from(await first)
             await other._provider.close()
             await worker.end()
 
@@ -463,6 +506,23 @@ def test_logging_out_goes_where_the_file_says_also_without_a_session():
             assert back == f"{at.url}/bye"
             answer = await ada.get(f"{at.url}/.headgate/logout")
             assert answer.headers["location"] == "/bye"
+
+    run(story())
+
+
+def test_logging_out_gives_the_refresh_token_back():
+    async def story() -> None:
+        async with scene() as at, Visitor() as ada:
+            await ada.get(at.url)
+            assert len(at.provider.refresh_tokens) == 1
+            await ada.get(f"{at.url}/.headgate/logout")
+            await asyncio.gather(*at.worker.tasks)
+            assert at.provider.refresh_tokens == {} and at.provider.calls.count("revoke") == 1
+            await ada.get(at.url)
+            at.provider.answers["revoke"] = lambda _: web.Response(status=500)
+            await ada.get(f"{at.url}/.headgate/logout")
+            await asyncio.gather(*at.worker.tasks)
+            assert at.worker.notes[-1][0] == "login_revocation_failed"
 
     run(story())
 

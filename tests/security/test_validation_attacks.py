@@ -84,8 +84,16 @@ def test_the_same_in_a_plain_schema(tmp_path):
     assert body_faults(operation, _nested({"leaf": "x"}, 30)) == [("schema", "")]
 
 
+def test_a_big_body_is_told_its_first_fault_and_nothing_of_alternatives(tmp_path):
+    item = {"oneOf": [{"type": "integer"}, {"type": "object", "required": ["a", "b", "c"]}]}
+    schema = {"oneOf": [{"type": "array", "items": item}, {"type": "object"}]}
+    operation = operation_of(described(tmp_path, with_body(schema)))
+    assert ("required", "/0/a") in body_faults(operation, [{}])
+    assert body_faults(operation, [{}] * 15_000) == [("oneOf", "")]
+
+
 def test_a_discriminator_says_what_is_wrong_at_any_depth(tmp_path):
-    schemas = {
+    schemas: dict[str, Any] = {
         name: {
             "type": "object",
             "required": ["op", "args"],

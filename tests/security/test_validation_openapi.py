@@ -64,7 +64,7 @@ def test_of_a_big_body_the_first_fault_alone_is_told(tmp_path):
     assert body_faults(operation, [1] * 20_000 + ["x"] * 20_000) == [("type", "/20000")]
 
 
-NULLABLE = [
+NULLABLE: list[tuple[Any, Any, bool]] = [
     ({"type": "string", "nullable": True}, None, True),
     ({"type": "string", "nullable": True}, 1, False),
     ({"type": "string", "nullable": False}, None, False),
@@ -450,7 +450,7 @@ def _announced(operation, kind, *, encoding="", is_there=True):
     ],
 )
 def test_a_body_must_be_of_a_described_type(kind, status, tmp_path):
-    content = {
+    content: dict[str, Any] = {
         "application/json": {"schema": {}},
         "application/*+json": {"schema": {}},
         "image/*": {},
@@ -461,7 +461,7 @@ def test_a_body_must_be_of_a_described_type(kind, status, tmp_path):
 
 
 def test_a_compressed_body_is_refused_only_where_it_would_be_read(tmp_path):
-    content = {"application/json": {"schema": {}}, "image/png": {}}
+    content: dict[str, Any] = {"application/json": {"schema": {}}, "image/png": {}}
     document = openapi({"/x": {"post": {"requestBody": {"content": content}}}})
     operation = operation_of(described(tmp_path, document))
     assert _announced(operation, "application/json", encoding="gzip") == 415
@@ -531,7 +531,7 @@ def test_validators_are_let_go_and_made_again(tmp_path):
             "schema": {"const": i}}}}}} for i in range(5)}
     )  # fmt: skip
     description = described(tmp_path, document)
-    operations = [operation_of(description, "POST", f"/{i}") for i in range(5)]
+    operations: list[Any] = [operation_of(description, "POST", f"/{i}") for i in range(5)]
     shelf = Shelf(2)
     for operation in operations:
         operation.body.content["application/json"].checker._shelf = shelf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from headgate.config.validating import Validation, ValidationSpec, problems
 from headgate.security.validation import ValidationRules
 
-READ = TypeAdapter(Validation).validate_python
+READ: Any = TypeAdapter(Validation).validate_python
 
 
 def test_text_is_the_document_and_false_switches_off():

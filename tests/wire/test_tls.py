@@ -540,11 +540,7 @@ def test_upstream_faults(ca, tmp_path):
 
 def test_upstream_verification_and_client_certificates_over_sockets(run, ca):
     server_files, client_files = ca.issue("a.example", "127.0.0.1"), ca.issue("client")
-    asking = store(server_files)
-    asking.choose(None).context.verify_mode = ssl.CERT_REQUIRED
-    asking.choose(None).context.load_verify_locations(ca.path)
-    asking.context.verify_mode = ssl.CERT_REQUIRED
-    asking.context.load_verify_locations(ca.path)
+    asking = store(server_files, client_ca=Path(ca.path).read_text())
 
     async def once(port, options, name):
         reader, writer = await asyncio.open_connection(

@@ -48,6 +48,9 @@ class LoginEndpointsSpec(Spec):
     end_session: Text = ""
     """Where browsers are sent to log out."""
 
+    revoke: Text = ""
+    """Where refresh tokens are given back when somebody logs out (RFC 7009)."""
+
 
 class LoginClaimsSpec(Spec):
     """Which claims of the ID token, or of the userinfo endpoint, say what. A dot steps into an
@@ -182,7 +185,8 @@ class LoginSpec(Spec):
     """Keep the ID token, which some providers want to see at the log-out."""
 
     pass_token: Flag = _DEFAULT.pass_token
-    """Keep the access token in the session, for services that call others in the user's name."""
+    """Send the access token to services in `x-forwarded-access-token`, for those that call others
+    in the user's name. It is kept in the session for that."""
 
     timeout: Wait = _DEFAULT.timeout_s
     """For each request to the provider."""
@@ -219,6 +223,7 @@ class LoginSpec(Spec):
                 endpoints.keys,
                 endpoints.userinfo,
                 endpoints.end_session,
+                endpoints.revoke,
             ),
             userinfo=self.userinfo,
             public_url=self.public_url.rstrip("/"),
@@ -283,7 +288,7 @@ def problems(spec: LoginSpec) -> Iterator[Problem]:
 def _provider_problems(spec: LoginSpec) -> Iterator[Problem]:
     addresses: list[tuple[tuple[str | int, ...], str]] = [(("issuer",), spec.issuer)]
     if spec.endpoints is not None:
-        for name in ("authorize", "token", "keys", "userinfo", "end_session"):
+        for name in ("authorize", "token", "keys", "userinfo", "end_session", "revoke"):
             value = getattr(spec.endpoints, name)
             if value:
                 addresses.append((("endpoints", name), value))

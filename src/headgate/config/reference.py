@@ -64,6 +64,7 @@ twice is a fault. A service is said in one place.
 faults, so anchors stand on the first thing that needs them.
 """
 
+_PLACES_MAX: Final = 6
 _BASES: Final[dict[type[BaseModel], str]] = {
     PolicyFields: "Policies",
     ServicePolicyFields: "Policies of services",
@@ -388,7 +389,9 @@ def _section(model: type[BaseModel], where: dict[type[BaseModel], list[str]]) ->
     lines = [f"## {title_of(model)}", ""]
     places = [place for place in where.get(model, []) if place]
     if places:
-        lines += [f"At {', '.join(f'`{place}`' for place in places)}.", ""]
+        named = ", ".join(f"`{place}`" for place in places[:_PLACES_MAX])
+        more = f" and {len(places) - _PLACES_MAX} more places" if len(places) > _PLACES_MAX else ""
+        lines += [f"At {named}{more}.", ""]
     doc = "\n\n".join(
         " ".join(part.split()) for part in (model.__doc__ or "").strip().split("\n\n")
     )

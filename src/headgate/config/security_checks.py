@@ -19,10 +19,10 @@ from headgate.config.authenticating import AUTH_TYPES, AuthUseSpec, auth_methods
 from headgate.config.faults import Loc, did_you_mean
 from headgate.config.problems import Problem
 from headgate.config.routes import targets
-from headgate.security.access import compile_access
+from headgate.config.templates import template_params
+from headgate.security.access import needs_identity
 
 if TYPE_CHECKING:
-    from headgate.config.access import AllowSpec
     from headgate.config.model import Config
 
 __all__ = ["check_security"]
@@ -80,6 +80,8 @@ def _check_methods(config: Config) -> Iterator[Problem]:
                     see=first,
                 )
             yield from _own(_METHODS.get(kind, auth_keys), spec, loc)
+    for parts, message, hint, is_warning in auth_login.problems_between(config.auth.login):
+        yield Problem(("auth", "login", *parts), message, hint, warning=is_warning)
     for name, what in config.auth.identity.headers.items():
         if what not in _CARRIED and not (what.startswith("claim.") and len(what) > len("claim.")):
             yield Problem(
@@ -123,13 +125,22 @@ def _check_routes(config: Config) -> Iterator[Problem]:
         use = next((each for each in uses if each is not None), None)
         allows = [route.allow, service.allow if service is not None else None, config.allow]
         allow = next((each for each in allows if each is not None), None)
-        if not use and allow and _needs_identity(allow):
+        if not use and allow and needs_identity(allow.rules()):
             yield Problem(
                 ("routes", at) if route.allow is None else ("routes", at, "allow"),
                 "nobody can be let through: the route asks nobody who they are",
                 "say auth: on the route, its service or as auth.default",
                 warning=True,
             )
+        if route.allow:
+            asks = frozenset(use.methods) if isinstance(use, AuthUseSpec) else None
+            methods = frozenset(route.match.methods) or None
+            params = None
+            if route.match.exact is not None or route.match.path is not None:
+                params = frozenset(template_params(route.match.path or ""))
+            found = access.route_problems(route.allow, methods=methods, params=params, auth=asks)
+            for parts, message, hint, is_warning in found:
+                yield Problem(("routes", at, "allow", *parts), message, hint, warning=is_warning)
         if use is None and config.auth.deny_by_default:
             yield Problem(
                 ("routes", at),
@@ -137,10 +148,3 @@ def _check_routes(config: Config) -> Iterator[Problem]:
                 "say auth: with a method, or auth: false where anybody may come in",
                 warning=True,
             )
-
-
-def _needs_identity(allow: AllowSpec) -> bool:
-    try:
-        return compile_access(allow.rules()).needs_identity
-    except ValueError:
-        return False  # its own fault is told where it is built

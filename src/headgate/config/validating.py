@@ -130,6 +130,7 @@ class ValidationSpec(Spec):
         return ValidationRules(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
+_SWITCHES: Final = ("true", "yes", "on", "false", "no", "off")
 Validation = Annotated[
     Annotated[ValidationSpec | Literal[False], OrFalse()],
     Shorthand(
@@ -141,9 +142,9 @@ Validation = Annotated[
         {"type": "string", "examples": ["users.yaml"]},
         "or text, which is `openapi`",
     ),
+    PathMark(must_exist=True, words=_SWITCHES),
 ]
 
-_SWITCHES: Final = frozenset({"true", "yes", "on", "false", "no", "off"})
 _DEPTH_MAX: Final = 200
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headgate.config.guarding import ban_rules_of
 from headgate.security.bans import Bans
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from headgate.security.ban_rules import BanRules
 
 __all__ = ["BanBook"]
-
-T = TypeVar("T")
 
 
 class _Board(Protocol):
@@ -79,9 +77,6 @@ class BanBook:
     def spawn(self, work: Coroutine[object, object, None]) -> object:
         self._task = asyncio.get_running_loop().create_task(work, name="bans")
         return self._task
-
-    def keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        return make()
 
     def publish(self, topic: str, message: Mapping[str, Any], retain: str | None = None) -> None:
         self._board.publish(topic, message, retain=retain)

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
+from headgate.control.ban_book import BanBook
 from headgate.control.channel import Channel, ChannelClosed, Message
 from headgate.control.fleet import Fleet
 from headgate.control.health import HealthProber, targets_of
@@ -126,6 +127,7 @@ class Control:
         self.fleet = Fleet(self.shared)
         self.orders = Orders(self.plan, self._tell_order)
         self.fleet.subscribe("order", self.orders.hear)
+        self.bans = BanBook(self.fleet, lambda: self.current.config)
         self.revoked = Revoked()
         self.fleet.subscribe(TOPIC, self.revoked.hear)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,6 +145,7 @@ class Control:
         loop = asyncio.get_running_loop()
         self._process.start(loop)
         self.shared.start(loop)
+        self.bans.start()
         self._take_up()
 
     def _take_up(self) -> None:
@@ -192,6 +195,7 @@ class Control:
         self._take_up()
 
     async def end(self) -> None:
+        self.bans.stop()
         for work in tuple(self._tasks):
             work.cancel()
         await self.fleet.close()

@@ -65,6 +65,8 @@ class AttemptedExchange(Exchange):
     """Who asks, where it has been found out."""
     key = 0
     """What the balancer hashes, once known."""
+    stamped: bytes = b""
+    """Lines for the service, beside what the request's head becomes."""
     extra: bytes = b""
     """Lines for the response's head: limits, affinity."""
     told: tuple[Header, ...] = ()
@@ -539,6 +541,10 @@ class AttemptedExchange(Exchange):
 
     # -- what the policies add to messages -----------------------------------------------------
 
+    def stamp(self, name: bytes, value: bytes) -> None:
+        """Tell the service something of this one request."""
+        self.stamped += b"%b: %b\r\n" % (name, value)
+
     def add_line(self, line: bytes) -> None:
         """Add a header line to the response."""
         self.extra += line
@@ -554,7 +560,7 @@ class AttemptedExchange(Exchange):
         if self.expires_at != inf and traffic.tells_deadline:
             left_s = max(self.expires_at - monotonic(), 0.0)
             block = b"%b%b: %b\r\n" % (block, DEADLINE, format_deadline(left_s))
-        return block
+        return block + self.stamped if self.stamped else block
 
     def response_block(self) -> bytes:
         block = super().response_block() + self.extra

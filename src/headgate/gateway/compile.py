@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from headgate.config.authenticating import auth_methods
 from headgate.errors import ConfigInvalid, Fault
 from headgate.gateway import identity_key
 from headgate.gateway.filters.base import FilterContext
 from headgate.gateway.filters.chain import build_chain
 from headgate.gateway.filters.compress import Compress
+from headgate.gateway.filters.content_digest import ContentDigest
 from headgate.gateway.filters.headers import EditInvalid, header_filters
 from headgate.gateway.filters.load import load_filter
 from headgate.gateway.methods import build_methods
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
 
 _FILTERS: Final = {
     "cors": ("cors", "Cors"),
-    "csrf": ("csrf", "Csrf"),
+    "csrf": ("csrf", "csrf_filters"),
     "injection": ("injection", "Injection"),
     "validation": ("validation", "Validation"),
     "secure_headers": ("secure_headers", "SecureHeaders"),
 }
-"""Policies that are filters, by module and class."""
+"""Policies that are filters, by module and what makes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,11 @@ def compile_plan(plan: Plan, folder: Path | None = None) -> Compiled:
         faults.extend(error.faults)
     key = _identity_key(plan, faults)
     built: dict[tuple[str, str], object] = {}
+    said = auth_methods(plan.config.auth)
     routes = []
     for route in plan.routes:
         try:
-            routes.append(_route(route, folder, built))
+            routes.append(_route(route, said, folder, built))
         except ConfigInvalid as error:
             faults.extend(error.faults)
     if faults:
@@ -100,7 +103,10 @@ def _identity_key(plan: Plan, faults: list[Fault]) -> IdentityKey | None:
 
 
 def _route(
-    route: RoutePlan, folder: Path | None, built: dict[tuple[str, str], object]
+    route: RoutePlan,
+    methods: Mapping[str, tuple[str, Any]],
+    folder: Path | None,
+    built: dict[tuple[str, str], object],
 ) -> RouteParts:
     context = FilterContext(route.name, route.service)
     parts: dict[str, Any] = {}
@@ -108,7 +114,7 @@ def _route(
     for guard in route.guards:
         try:
             if guard.policy in _FILTERS:
-                guarding.append(_filter(guard.policy, guard.spec, context))
+                guarding.extend(_built(guard.policy, guard.spec, context))
             else:
                 # The same place in the file makes one for all its routes.
                 known = built.get((guard.policy, guard.where))
@@ -117,7 +123,13 @@ def _route(
                 parts[_PART_OF[guard.policy]] = known
         except ValueError as error:
             raise ConfigInvalid((Fault("", 0, 0, guard.where, str(error)),)) from error
-    filters = [*guarding, *_filters(route, folder, context)]
+    # What a signature covers of the body is checked before anybody else sees the body.
+    digests = [
+        ContentDigest(spec.digest(), context)
+        for kind, spec in (methods[name] for name in _named(route) if name in methods)
+        if kind == "signature"
+    ]
+    filters = [*digests, *guarding, *_filters(route, folder, context)]
     return RouteParts(
         build_chain(filters),
         tuple(each for each in filters if each.is_early),
@@ -126,15 +138,18 @@ def _route(
     )
 
 
+def _named(route: RoutePlan) -> tuple[str, ...]:
+    return route.auth.methods if route.auth is not None else ()
+
+
 _PART_OF: Final = {"addresses": "addresses", "bots": "bots", "allow": "access"}
 
 
-def _filter(policy: str, spec: Any, context: FilterContext) -> Filter:
+def _built(policy: str, spec: Any, context: FilterContext) -> list[Filter]:
+    """The filters of one policy."""
     module, name = _FILTERS[policy]
-    built: Filter = getattr(import_module(f"headgate.gateway.filters.{module}"), name)(
-        spec, context
-    )
-    return built
+    made = getattr(import_module(f"headgate.gateway.filters.{module}"), name)(spec, context)
+    return made if isinstance(made, list) else [made]
 
 
 def _guard(policy: str, spec: Any) -> object:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_plus
 
 from headgate.gateway import problem
 from headgate.gateway.steps import STOP, Flow
@@ -52,12 +52,14 @@ class Passport:
 
     __slots__ = (
         "_forwards",
+        "_more",
         "_prep",
         "_strips",
         "_telling",
         "denied",
         "generation",
         "identity",
+        "since",
         "until",
     )
 
@@ -69,8 +71,12 @@ class Passport:
         generation: int,
         strips: Strips | None,
         telling: Telling,
+        more: tuple[Header, ...] = (),
     ) -> None:
+        self._more = more
         self.identity = identity
+        self.since = _wall()
+        """A clock that is set back extends nothing."""
         self.until = until
         self.generation = generation
         self.denied: Denied | bool | None = False
@@ -107,7 +113,7 @@ class Passport:
             plain.method,
             target,
             plain.authority,
-            (*fields, *told),
+            (*fields, *told, *self._more),
             length=plain.length,
             scheme=plain.scheme,
             expects_continue=plain.expects_continue,
@@ -181,7 +187,7 @@ class Look:
 
     @property
     def is_tls(self) -> bool:
-        return self._ex.down.is_tls
+        return self._ex.is_secure
 
     @property
     def certificate(self) -> bytes | None:
@@ -224,9 +230,13 @@ def by_address(addresses: Addresses, parts: WorkerParts) -> Step:
 
 
 def by_kind(bots: Bots, parts: WorkerParts) -> Step:
+    tag = bots.tag_header
+
     def look_at_kind(ex: PolicedExchange) -> Answer:
-        found = bots.check(Look(ex), ex.started)
+        found, standing = bots.examine(Look(ex), ex.started)
         if found is None:
+            if tag is not None:
+                ex.stamp(tag, standing.cls.encode("ascii"))
             return None
         parts.count("bots", "denied")
         parts.suspect(ex.client_ip, "bot")
@@ -259,7 +269,9 @@ class Authentication:
         ]
         self._telling = telling
         self._parts = parts
-        self._strips = None if plan.pass_credentials else _strips_of(methods)
+        strips = _strips_of(methods)
+        self._credential_headers = strips.headers
+        self._strips = None if plan.pass_credentials else strips
         self._challenges = tuple(
             (b"www-authenticate", method.challenge.encode("latin-1"))
             for method in methods
@@ -270,7 +282,7 @@ class Authentication:
         passport = ex.prep.passport
         if passport is not None:
             generation = self._first.generation if self._is_one else self._generation()
-            if passport.generation == generation and _wall() < passport.until:
+            if passport.generation == generation and passport.since <= _wall() < passport.until:
                 ex.admit(passport)
                 return None
         return self._look(ex, 0, None)
@@ -282,6 +294,8 @@ class Authentication:
             method = self._methods[index]
             # Before the look, so that a change while it waits for an answer is not missed.
             generation = method.generation if self._is_one else self._generation()
+            if look.method == "POST" and look.path in method.bodies:
+                return self._with_body(ex, method, look)
             got = method.verify(look, _wall())
             if got is None:
                 continue
@@ -292,6 +306,24 @@ class Authentication:
                 continue
             return self._later(ex, index, got, generation, refused)
         return self._nobody(ex, look, refused)
+
+    async def _with_body(self, ex: PolicedExchange, method: Method, look: Look) -> Flow:
+        """The method answers once it has read what was sent."""
+        body = await ex.whole_body(method.bodies[look.path])
+        if ex.finished:
+            return STOP
+        if body is None:
+            ex.refuse(413, "the body is too large for what is asked here")
+            return STOP
+        got = await method.answer(look, body, _wall())
+        if not ex.finished:
+            self._parts.count(method.name, "answered")
+            ex.answer_instead(got.status, got.headers, got.body)
+        return STOP
+
+    def _is_shown(self, look: Look) -> bool:
+        names = self._credential_headers
+        return any(name in names for name, _ in look.headers)
 
     def _generation(self) -> int:
         return sum([method.generation for method in self._methods])
@@ -340,7 +372,8 @@ class Authentication:
         self._parts.count(self._methods[index].name, "verified")
         prep = ex.prep
         until = min(got.until, _wall() + self._telling.holds_for_s())
-        passport = Passport(prep, identity, until, generation, self._strips, self._telling)
+        more = self._methods[index].told(Look(ex), _wall())
+        passport = Passport(prep, identity, until, generation, self._strips, self._telling, more)
         if got.until and self._is_kept[index]:
             prep.passport = passport
         for value in got.set_cookies:
@@ -349,6 +382,9 @@ class Authentication:
 
     def _nobody(self, ex: PolicedExchange, look: Look, refused: Refused | None) -> Answer:
         """No method accepts what was shown."""
+        if refused is None and self._is_shown(look):
+            # Nobody takes it for theirs: of another issuer, or no token at all.
+            refused = Refused("not_ours", "the credentials are not known here")
         if refused is None:
             for method in self._methods:
                 instead = method.ask(look)
@@ -363,7 +399,7 @@ class Authentication:
             ex.answer(problem.render(ex, 401, "authentication is needed", headers=self._challenges))
             return STOP
         ex.error = f"auth: {refused.error}"
-        if refused.status < 500:
+        if refused.status < 500 and refused.error not in _HONEST:
             self._parts.suspect(ex.client_ip, "bad_credentials")
         challenges = self._challenges
         if refused.challenge:
@@ -380,6 +416,8 @@ class Authentication:
 
 
 _NEXT: Final = object()
+_HONEST: Final = frozenset({"expired", "early", "not_covered", "no_nonce", "missing"})
+"""Mistakes that honest clients make, which count against nobody."""
 
 
 def _strips_of(methods: Sequence[Method]) -> Strips:
@@ -412,11 +450,11 @@ def _asked(ex: PolicedExchange) -> Asked:
     return Asked(
         head.method,
         head.path,
-        {name: unquote(value) for name, value in ex.prep.params.items()},
+        ex.prep.params,
         ex.client_ip,
         _wall(),
         host=head.host,
-        is_tls=ex.down.is_tls,
+        is_tls=ex.is_secure,
         headers=head.headers,
     )
 

@@ -11,9 +11,11 @@ whatever may fail was built before (see `compile`).
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from headgate.config.guarding import ban_rules_of
 from headgate.gateway import identity_key
 from headgate.gateway.doors import (
     Authentication,
@@ -26,6 +28,7 @@ from headgate.gateway.doors import (
 )
 from headgate.gateway.identity_headers import Telling
 from headgate.gateway.judging import judge
+from headgate.security.bans import Bans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +36,11 @@ if TYPE_CHECKING:
     from headgate.config import Config
     from headgate.gateway.compile import Compiled, RouteParts
     from headgate.gateway.judging import Judgement
-    from headgate.gateway.parts import WorkerParts
+    from headgate.gateway.parts import Loan, WorkerParts
     from headgate.gateway.steps import Step
     from headgate.observe import Rows
     from headgate.plan.plan import Plan, RoutePlan
+    from headgate.security.bots import Bots
     from headgate.security.method import Method
     from headgate.security.shown import ShownRequest
 
@@ -44,10 +48,21 @@ IDENTITY_KEY: Final = "identity-key.pem"
 """In the state directory."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seated:
+    """A method that serves, and what it was made from."""
+
+    said: Any
+    method: Method
+    loan: Loan
+
+
 class Entrance:
     def __init__(self, parts: WorkerParts) -> None:
         self.parts = parts
-        self._methods: dict[str, tuple[Any, Method]] = {}
+        self._methods: dict[str, _Seated] = {}
+        self._loans: list[Loan] = []
+        self._has_ban_rules = False
         self._telling: Telling | None = None
         self._routes: dict[str, tuple[RoutePlan, RouteParts]] = {}
 
@@ -65,53 +80,72 @@ class Entrance:
                 lambda: identity_key.kept(Path(config.state_dir or ".headgate") / IDENTITY_KEY),
             )
         self._telling = Telling(config.auth.identity, key)
+        # Filters are made anew with each plan, and so are their loans.
+        before, self._loans = self._loans, []
+        looking: list[Bots] = []
         for route in compiled.routes:
             for each in route.filters:
-                each.start(parts)
+                each.start(self._lend())
+            if route.bots is not None and route.bots not in looking:
+                looking.append(route.bots)
+                route.bots.start(self._lend())
+        for loan in before:
+            loan.end()
         self._routes = {
             route.name: (route, built)
             for route, built in zip(plan.routes, compiled.routes, strict=True)
         }
         parts.settle()
 
+    def _lend(self) -> Loan:
+        loan = self.parts.lend()
+        self._loans.append(loan)
+        return loan
+
     def _take_methods(self, config: Config, compiled: Compiled) -> None:
         said = methods_said(config)
-        kept: dict[str, tuple[Any, Method]] = {}
+        kept: dict[str, _Seated] = {}
         for name, method in compiled.methods.items():
             before = self._methods.get(name)
-            if before is not None and before[0] == said[name]:
+            if before is not None and before.said == said[name]:
                 kept[name] = before
             else:
-                kept[name] = (said[name], method)
-        for name, (_, method) in self._methods.items():
-            if name not in kept or kept[name][1] is not method:
-                method.close()
-        for name, (_, method) in kept.items():
-            before = self._methods.get(name)
-            if before is None or before[1] is not method:
-                method.start(self.parts)
+                kept[name] = _Seated(said[name], method, self.parts.lend())
+        for name, seated in self._methods.items():
+            if kept.get(name) is not seated:
+                seated.method.close()
+                seated.loan.end()
+        for name, seated in kept.items():
+            if self._methods.get(name) is seated:
+                seated.loan.renew()
+            else:
+                seated.method.start(seated.loan)
         self._methods = kept
 
     def _take_bans(self, config: Config, now: float) -> None:
-        parts = self.parts
-        spec = config.bans
-        if not spec:
-            parts.bans = None
-            return
-        from headgate.security.bans import Bans
-
-        rules = spec.rules(config.trusted_proxies)
-        if parts.bans is None:
-            parts.bans = parts.keep(("bans",), lambda: _attached(Bans(rules, now), parts))
+        """The list is always there: an operator may ban by hand where the file has no rules."""
+        rules = ban_rules_of(config.bans, config.trusted_proxies)
+        self._has_ban_rules = bool(config.bans)
+        if self.parts.bans is None:
+            self.parts.bans = Bans(rules, now)
+            self.parts.bans.attach(self.parts.lend())
         else:
-            parts.keep(("bans",), lambda: parts.bans)
-            parts.bans.take_rules(rules, now)
+            self.parts.bans.take_rules(rules, now)
+
+    def owned(self) -> dict[str, int]:
+        """Paths that methods own, each with the first route that names its method."""
+        found: dict[str, int] = {}
+        for route, _ in self._routes.values():
+            for name in route.auth.methods if route.auth is not None else ():
+                for path in self._methods[name].method.own_paths:
+                    found.setdefault(path, route.index)
+        return found
 
     def steps(self, route: RoutePlan, parts: RouteParts) -> list[Step]:
         """What a request to this route meets first."""
         lent = self.parts
         found: list[Step] = []
-        if lent.bans is not None:
+        if lent.bans is not None and self._has_ban_rules:
             found.append(barring(lent.bans, lent))
         if parts.addresses is not None:
             found.append(by_address(parts.addresses, lent))
@@ -119,7 +153,7 @@ class Entrance:
             found.append(by_kind(parts.bots, lent))
         found += hooked(parts.early)
         if route.auth is not None and self._telling is not None:
-            methods = [self._methods[name][1] for name in route.auth.methods]
+            methods = [self._methods[name].method for name in route.auth.methods]
             found.append(Authentication(methods, route.auth, self._telling, lent).step)
         elif route.is_unsaid:
             found.append(refuse_unsaid)
@@ -134,7 +168,7 @@ class Entrance:
         found = self._routes.get(route)
         if found is None or not found[0].is_guarded:
             return None
-        methods = {name: method for name, (_, method) in self._methods.items()}
+        methods = {name: seated.method for name, seated in self._methods.items()}
         wall = time.time()  # noqa: TID251 - tokens live in wall time
         return await judge(*found, methods, self.parts.bans, shown, params, wall, now)
 
@@ -145,9 +179,12 @@ class Entrance:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         wall = time.time()  # noqa: TID251 - tokens and keys live in wall time
+        bans = self.parts.bans
         return {
-            "methods": {name: method.snapshot(wall) for name, (_, method) in self._methods.items()},
-            "bans": self.parts.bans.snapshot(now) if self.parts.bans is not None else [],
+            "methods": {
+                name: seated.method.snapshot(wall) for name, seated in self._methods.items()
+            },
+            "bans": {"list": bans.snapshot(now), "figures": bans.figures()} if bans else {},
         }
 
     def rows_into(self, rows: Rows) -> None:
@@ -160,8 +197,3 @@ def methods_said(config: Config) -> dict[str, Any]:
     from headgate.config.authenticating import auth_methods
 
     return {name: spec for name, (_, spec) in auth_methods(config.auth).items()}
-
-
-def _attached(bans: Any, parts: WorkerParts) -> Any:
-    bans.attach(parts)
-    return bans

@@ -448,9 +448,14 @@ class Exchange:
     def _take_trusted(self) -> None:
         """A trusted peer speaks for its client: take the client's address and the request id."""
         prep = self.prep
-        self.client_ip = prep.client_of(self)
+        client = prep.client_of(self)
+        self.client_ip = client.ip
+        self._heard_scheme(client.scheme)
         if prep.received_id is not None:
             self.request_id = prep.received_id
+
+    def _heard_scheme(self, scheme: str) -> None:
+        """How the client spoke to the outermost trusted hop; of interest to policies alone."""
 
     def _dispatch(self, body: bytes, end: bool) -> None:
         """Make an attempt at the service's only instance."""

@@ -101,13 +101,14 @@ class FilteredExchange(PolicedExchange):
             query=head.query,
             headers=Headers(headers),
             client_ip=self.client_ip,
-            is_tls=self.down.is_tls,
+            is_tls=self.is_secure,
             request_id=self.request_id.decode("latin-1"),
             route=route.name if route is not None else "",
             service=self.service.name if self.service is not None else None,
             params=prep.params,
             length=head.length,
             host=head.host,
+            authority=head.authority,
         )
 
     def hook_early(self, hook: Callable[..., object]) -> Flow | Awaitable[Flow | None] | None:

@@ -11,6 +11,8 @@ import json
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from headgate.security.method import TOLD
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,9 +29,12 @@ _UNSENT: Final = str.maketrans({chr(code): None for code in (*range(32), 127)})
 def told_of(config: Config) -> frozenset[bytes]:
     """The names that the gateway alone may say."""
     spec = config.auth.identity
-    names = {name.lower().encode("ascii") for name in spec.headers}
+    names = {*TOLD, *(name.lower().encode("ascii") for name in spec.headers)}
     if spec.token:
         names.add(spec.token.header.lower().encode("ascii"))
+    for level in (config, *config.services.values(), *config.routes):
+        if level.bots and level.bots.tag:
+            names.add(level.bots.rules().tag_header.lower().encode("ascii"))
     return frozenset(names)
 
 

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 from headgate.security.access import Asked
 from headgate.security.method import Refused, Verified
@@ -79,7 +78,7 @@ async def judge(
         asked = Asked(
             shown.method,
             shown.path,
-            {name: unquote(value) for name, value in params.items()},
+            params,
             shown.client_ip,
             wall,
             host=shown.host,

@@ -11,11 +11,13 @@ import contextlib
 import json
 import socket
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.downstream_h1 import DownstreamH1
 from headgate.gateway.downstream_h2 import DownstreamH2, limits_of
 from headgate.gateway.heads_h2 import Judge
+from headgate.gateway.problem import title_of
 from headgate.wire.forwarded import UNIX_PEER
 from headgate.wire.proxy_protocol import ProxyRefused, accept_with_proxy
 
@@ -148,6 +150,11 @@ class Listener:
         if is_full:
             self._turn_away(conn, 503, "too many connections")
             return False
+        bans = self.site.bans
+        if bans is not None and (banned := bans.check(ip, monotonic())) is not None:
+            # Behind a trusted proxy it is the request that tells who asks: see `doors`.
+            self._turn_away(conn, banned.status, "banned", banned.retry_after_s, banned.is_cut)
+            return False
         if limits.connections_per_ip and self._per_ip[ip] > limits.connections_per_ip:
             self._turn_away(conn, 429, "too many connections from this address")
             return False
@@ -212,14 +219,26 @@ class Listener:
                 return True
         return False
 
-    def _turn_away(self, conn: DownstreamH1, status: int, reason: str) -> None:
+    def _turn_away(
+        self,
+        conn: DownstreamH1,
+        status: int,
+        reason: str,
+        retry_after_s: float | None = None,
+        is_cut: bool = False,
+    ) -> None:
         self.stats.refused.add(reason)
+        if is_cut:
+            conn.is_closing = True
+            conn.transport.abort()
+            return
         body = json.dumps({"type": "about:blank", "status": status, "detail": reason}).encode()
-        phrase = "Service Unavailable" if status == 503 else "Too Many Requests"
+        wait_s = max(1, -int(-(retry_after_s or 1.0) // 1))
         conn.transport.write(
             (
-                f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"
-                f"content-length: {len(body)}\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+                f"HTTP/1.1 {status} {title_of(status)}\r\n"
+                f"content-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"
+                f"retry-after: {wait_s}\r\nconnection: close\r\n\r\n"
             ).encode()
             + body
         )

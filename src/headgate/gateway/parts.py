@@ -3,6 +3,8 @@
 Theory of operation. Whatever must outlive a reload is kept here under a key of its owner's own; a
 plan being taken up asks for what it needs, and what it did not ask for is let go when it stands.
 News goes over the board of the time: the worker may change from hub to Redis under its users.
+Whoever borrows has a `Loan`, which knows what was kept and subscribed in its name: it is renewed
+with every plan that still has the borrower, and ended with it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from headgate.security.bans import Bans
     from headgate.state.home import Board
@@ -31,7 +33,7 @@ class WorkerParts:
         self._spawn = spawn
         self._board = board
         self._boards: list[Board] = []
-        self._heard: list[tuple[str, Callable[[Mapping[str, Any]], None]]] = []
+        self._hearers: list[_Hearer] = []
         self._kept: dict[tuple[object, ...], object] = {}
         self._asked: set[tuple[object, ...]] = set()
         self.bans: Bans | None = None
@@ -54,10 +56,24 @@ class WorkerParts:
         if board is not None:
             board.publish(topic, message, retain=retain)
 
-    def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        self._heard.append((topic, hear))
+    def subscribe(
+        self, topic: str, hear: Callable[[Mapping[str, Any]], None]
+    ) -> Callable[[], None]:
+        """Hear this on every board there is and will be; the answer ends that."""
+        hearer = _Hearer(topic, hear)
+        self._hearers.append(hearer)
         for board in self._boards:
-            board.subscribe(topic, hear)
+            hearer.listen(board)
+
+        def end() -> None:
+            if hearer in self._hearers:
+                self._hearers.remove(hearer)
+            hearer.end()
+
+        return end
+
+    def lend(self) -> Loan:
+        return Loan(self)
 
     def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
         if self.bans is not None:
@@ -75,8 +91,8 @@ class WorkerParts:
     def listen(self, board: Board) -> None:
         """Hear what this board tells as well. Once for each board."""
         self._boards.append(board)
-        for topic, hear in self._heard:
-            board.subscribe(topic, hear)
+        for hearer in self._hearers:
+            hearer.listen(board)
 
     def leave(self, board: Board) -> None:
         if board in self._boards:
@@ -86,6 +102,10 @@ class WorkerParts:
         """A plan is being taken up: what it asks for stays."""
         self._asked.clear()
 
+    def renew(self, keys: Collection[tuple[object, ...]]) -> None:
+        """Whoever asked for these is still there."""
+        self._asked.update(keys)
+
     def settle(self) -> None:
         """The plan stands: let go of what it did not ask for."""
         for key in self._kept.keys() - self._asked:
@@ -93,3 +113,54 @@ class WorkerParts:
             close = getattr(gone, "close", None)
             if close is not None:
                 close()
+
+
+class _Hearer:
+    def __init__(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
+        self._topic = topic
+        self._hear = hear
+        self._ends: list[Callable[[], None]] = []
+
+    def listen(self, board: Board) -> None:
+        self._ends.append(board.subscribe(self._topic, self._hear))
+
+    def end(self) -> None:
+        ends, self._ends = self._ends, []
+        for each in ends:
+            each()
+
+
+class Loan:
+    """What one borrower sees of the parts: see `security.method.Parts`."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self._parts = parts
+        self._keys: set[tuple[object, ...]] = set()
+        self._ends: list[Callable[[], None]] = []
+
+    def spawn(self, work: Coroutine[object, object, None]) -> object:
+        return self._parts.spawn(work)
+
+    def keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        self._keys.add(key)
+        return self._parts.keep(key, make)
+
+    def publish(self, topic: str, message: Mapping[str, Any], retain: str | None = None) -> None:
+        self._parts.publish(topic, message, retain)
+
+    def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
+        self._ends.append(self._parts.subscribe(topic, hear))
+
+    def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
+        self._parts.suspect(client_ip, kind, weight)
+
+    def note(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self._parts.note(kind, fields)
+
+    def renew(self) -> None:
+        self._parts.renew(self._keys)
+
+    def end(self) -> None:
+        ends, self._ends = self._ends, []
+        for each in ends:
+            each()

@@ -44,9 +44,14 @@ class PolicedExchange(AttemptedExchange):
     """A seat of the concurrency limit, or a place in its queue."""
     spent: Sequence[Callable[[PolicedExchange], None]] = ()
     """What limits want to hear at the end: costs and refunds depend on the outcome."""
+    is_secure = False
+    """Whether the client's own connection is encrypted, as far as trusted proxies tell."""
     passport: Passport | None = None
     """What the request's head was found to be worth, where the route asks who it is."""
     _after: _After | None = None
+    _whole: asyncio.Future[None] | None = None
+    """Done when nothing more comes of a body that a step waits for."""
+    _whole_max = 0
     _is_diverted = False
     """The fallback's service has been chosen before anything was sent."""
 
@@ -57,8 +62,12 @@ class PolicedExchange(AttemptedExchange):
 
     # -- before the first attempt --------------------------------------------------------------
 
+    def _heard_scheme(self, scheme: str) -> None:
+        self.is_secure = scheme == "https"
+
     def start(self, body: bytes, end: bool) -> None:
         prep = self.prep
+        self.is_secure = self.down.is_tls
         if prep.trusted_forwarding:
             self._take_trusted()
         self.bytes_in = len(body)
@@ -191,6 +200,25 @@ class PolicedExchange(AttemptedExchange):
             self.down.resume()
         return held
 
+    async def whole_body(self, most: int) -> bytes | None:
+        """What is sent, once all of it is here; None where that is more than `most` bytes. For a
+        step that waits, and answers.
+        """
+        self._whole = self._whole or asyncio.get_running_loop().create_future()
+        self._whole_max = most
+        self._look_for_end()
+        await self._whole
+        if self.bytes_in > most:
+            return None
+        return self._take_held()
+
+    def _look_for_end(self) -> None:
+        whole = self._whole
+        if whole is None or whole.done():
+            return
+        if self.request_done or self.finished or self.bytes_in > self._whole_max:
+            whole.set_result(None)
+
     def on_request_data(self, data: bytes) -> None:
         if self._replay is not None and self._after is None and not self.finished:
             if self.is_tunnel:
@@ -198,6 +226,7 @@ class PolicedExchange(AttemptedExchange):
             else:
                 self._remember(data)
         super().on_request_data(data)
+        self._look_for_end()
 
     # -- answers of our own --------------------------------------------------------------------
 
@@ -293,6 +322,7 @@ class PolicedExchange(AttemptedExchange):
         now = now or monotonic()
         self._after = None
         super()._finish(now)
+        self._look_for_end()
         mirror = self.traffic.mirror
         if (
             mirror is not None
@@ -324,5 +354,6 @@ class PolicedExchange(AttemptedExchange):
             if not self.request_done and not self.finished:
                 self.request_done = True
                 self.trailers_in = trailers
+                self._look_for_end()
             return
         super().on_request_end(trailers)

@@ -76,6 +76,7 @@ _OPTIONS_ALL: Final = (
     ),
     b"",
 )
+_NOTHING_OWNED: Final[Mapping[str, int]] = {}
 _KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
@@ -90,6 +91,7 @@ class RouteRuntime:
         "body_limit",
         "chain",
         "first_byte_s",
+        "has_cors",
         "idle_s",
         "name",
         "plan",
@@ -123,6 +125,7 @@ class RouteRuntime:
         self.idle_s = plan.timeouts.idle_s
         self.tunnel_s = plan.timeouts.tunnel_s
         self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
+        self.has_cors = any(guard.policy == "cors" for guard in plan.guards)
         self._fixed: tuple[ResponseHead, bytes] | None = None
         if plan.respond is not None:
             self._fixed = fixed_reply(plan.respond)
@@ -277,12 +280,12 @@ class Prepared:
         ex.error = ex.error or reason
         return problem.render(ex, status, reason, headers=headers)
 
-    def client_of(self, ex: Exchange) -> str:
+    def client_of(self, ex: Exchange) -> forwarded.Client:
         """The client that a trusted peer speaks for."""
         site = self._site
         return forwarded.client(
             ex.down.peer_ip, self.head.scheme, self.head.headers, site.trusted, site.options
-        ).ip
+        )
 
     def forwarding_of(self, ex: Exchange) -> bytes:
         """The forwarding fields behind a trusted peer."""
@@ -306,7 +309,7 @@ class Prepared:
         )
         site = self._site
         site.stats.in_flight -= 1
-        if site.bans is not None and 400 <= ex.status < 500:
+        if site.bans is not None and 400 <= ex.status < 500 and not _is_ours(ex.error):
             site.bans.saw(ex.client_ip, self._kind_of(ex.status), 1.0, now)
         if site.log.is_on:
             self._log(ex, site.log, duration_s)
@@ -358,6 +361,7 @@ class Site:
         spawn: Callable[[Coroutine[object, object, None]], object],
         rng: random.Random,
         bans: Bans | None = None,
+        owned: Mapping[str, int] = _NOTHING_OWNED,
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -370,6 +374,8 @@ class Site:
         self.spawn = spawn
         self.rng = rng
         self.bans = bans
+        self._owned = owned
+        """Routes by the paths that their methods of authentication own."""
         self.limits = limits
         self.head_limits = HeadLimits(limits.url, limits.header_bytes, limits.header_count)
         self.header_timeout_s = limits.header_timeout
@@ -388,6 +394,7 @@ class Site:
         self.heads_trusted: HeadCache[Prepared] = HeadCache()
         self._match = plan.router.match
         self._pages = error_pages
+        self._has_cors = any(route.has_cors for route in routes)
         # What never travels on as it came: the gateway says these itself.
         own = frozenset({self.request_id_name, EXPLAIN, DEADLINE, ATTEMPT, NO_RETRY}) | told_of(
             config
@@ -435,9 +442,7 @@ class Site:
             prep.host_block = self._host_blocks.get(head.authority) or self._host_block(
                 head.authority
             )
-        found = self._match(
-            MatchInput(head.method, head.host, head.path, head.query, head.headers, client_ip)
-        )
+        found = self._found(head, client_ip)
         prep.is_cacheable = not found.client_bound
         asked = find(head.headers, EXPLAIN) if self._explain_token is not None else None
         if asked is not None and hmac.compare_digest(asked, self._explain_token or b""):
@@ -458,6 +463,26 @@ class Site:
         prep.params = found.params
         prep.lead_to(route)
         return prep
+
+    def _found(self, head: RequestHead, client_ip: str) -> Matched | Missed:
+        """The router's answer. Paths that a method of authentication owns belong to a route that
+        names it. A browser's preflight belongs to the request that it announces.
+        """
+        owner = self._owned.get(head.path)
+        if owner is not None:
+            return Matched(owner, {}, client_bound=False)
+        if head.method == "OPTIONS" and self._has_cors:
+            asked = find(head.headers, b"access-control-request-method")
+            if asked is not None and find(head.headers, b"origin") is not None:
+                announced = asked.decode("latin-1")
+                found = self._match(
+                    MatchInput(announced, head.host, head.path, head.query, head.headers, client_ip)
+                )
+                if isinstance(found, Matched) and self.routes[found.index].has_cors:
+                    return found
+        return self._match(
+            MatchInput(head.method, head.host, head.path, head.query, head.headers, client_ip)
+        )
 
     def _explain(self, found: Matched | Missed) -> bytes:
         """The part of `x-headgate-explain` that is the same for every request with this head."""
@@ -519,6 +544,11 @@ class Site:
             upgrade=upgrade,
             te_trailers=head.te_trailers,
         )
+
+
+def _is_ours(error: str | None) -> bool:
+    """A refusal that the rules of `bans` know by another name, or that follows from a ban."""
+    return error is not None and error.startswith(("auth", "bans"))
 
 
 def _quotable(text: str) -> str:

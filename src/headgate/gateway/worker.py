@@ -164,6 +164,7 @@ class Worker:
         )
         self._plan = plan
         self.generation = self._stats.generation = generation
+        owned = self._entrance.owned()
         for spec in plan.listeners:
             site = Site(
                 plan,
@@ -175,6 +176,7 @@ class Worker:
                 self._spawn,
                 self._rng,
                 self._entrance.parts.bans,
+                owned,
             )
             await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
         named = {spec.bind for spec in plan.listeners}

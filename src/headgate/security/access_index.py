@@ -171,7 +171,7 @@ class Compiler:
                 # One name is enough to look it up by; the rarest leaves the least to try. The
                 # others must not become an anchor again, name by name: a negation is none.
                 if len(keys) > 1:
-                    pass
+                    rest.append(Not(Not(anchor)))
                 keys = (min(keys, key=lambda key: counts[key]),)
             self._left -= len(keys)
             rule = rest[0] if len(rest) == 1 else AllOf(tuple(rest))

@@ -18,14 +18,13 @@ windows is never older than theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Protocol
 
 from headgate.security.ban_list import BanList
 from headgate.security.ban_rules import BanRule, Count
-from headgate.security.method import Parts
 
-__all__ = ["LIFTED_S", "TOPIC", "WARM_MAX", "BanNews"]
+__all__ = ["LIFTED_S", "TOPIC", "WARM_MAX", "BanNews", "BoardParts"]
 
 TOPIC: Final = "ban"
 RETAINED_MAX: Final = 2000
@@ -38,11 +37,21 @@ WARM_MAX: Final = 200
 _WARM_SHARE: Final = 0.25
 
 
+class BoardParts(Protocol):
+    """Of `security.method.Parts`, what bans need."""
+
+    def spawn(self, work: Coroutine[object, object, None]) -> object: ...
+    def publish(
+        self, topic: str, message: Mapping[str, Any], retain: str | None = None
+    ) -> None: ...
+    def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None: ...
+
+
 class BanNews:
     def __init__(self, bans: Callable[[], BanList], wall: Callable[[], float], now: float) -> None:
         self._bans = bans
         self._wall = wall
-        self._parts: Parts | None = None
+        self._parts: BoardParts | None = None
         self._forget: Callable[[str, str], None] | None = None
         self._unsaid: dict[str, dict[str, Any] | None] = {}
         """In turn; None is the ban as it then stands."""
@@ -60,15 +69,15 @@ class BanNews:
         """What was not told, or not yet."""
         return self._dropped + len(self._unsaid)
 
-    def attach(self, parts: Parts, forget: Callable[[str, str], None] | None) -> None:
+    def attach(self, parts: BoardParts, forget: Callable[[str, str], None] | None) -> None:
         self._parts = parts
         self._forget = forget
 
     def say_ban(self, key: str, now: float) -> None:
         self._say(key, None, now)
 
-    def say_lift(self, key: str, now: float) -> None:
-        self._say(key, {"what": "lift", "key": key, "at": self._wall()}, now)
+    def say_lift(self, key: str, at: float, now: float) -> None:
+        self._say(key, {"what": "lift", "key": key, "at": at}, now)
 
     def is_on_board(self, key: str, until: float) -> None:
         """Another one said it; it is of use there until then."""

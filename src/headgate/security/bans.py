@@ -37,15 +37,13 @@ from typing import Any, Final, Literal
 from headgate.policy.limiter.keys import client_ip_key
 from headgate.security.addresses import Network, address_of, network_of, network_text
 from headgate.security.ban_list import BY_HAND, Ban, BanList
-from headgate.security.ban_news import LIFTED_S, TOPIC, WARM_MAX, BanNews
+from headgate.security.ban_news import LIFTED_S, TOPIC, WARM_MAX, BanNews, BoardParts
 from headgate.security.ban_rules import PARTS, BanRule, BanRules, Count, exempt_networks
 from headgate.security.denied import Denied
-from headgate.security.method import Parts
 
 __all__ = ["BY_HAND", "LONGEST_S", "TOPIC", "Ban", "BanRefused", "Bans", "Change"]
 
 LONGEST_S: Final = 366 * 86_400.0
-"""Of a ban by hand; what is meant for ever belongs into the file."""
 HAND_MAX: Final = 10_000
 SWEEP_EVERY_S: Final = 1.0
 
@@ -158,12 +156,8 @@ class Bans:
         self._events[kind] = self._events.get(kind, 0) + 1
         counts = self._counts_of(key, now)
         for rule in rules:
-            name = rule.name
-            tick = int(now * PARTS / rule.within_s)
-            count = counts.get(name)
-            if count is None:
-                count = counts[name] = Count(tick)
-            if count.add(weight, tick) > rule.more_than:
+            count = _add(counts, rule, weight, now)
+            if count.total > rule.more_than:
                 self._over(client_ip, key, rule, now)
                 return
             self._news.counted(key, rule, count, weight)
@@ -194,7 +188,7 @@ class Bans:
         kinds = " or ".join(rule.kinds)
         why = f"more than {rule.more_than:g} of {kinds} within {rule.within_s:g} s"
         self._banned[rule.name] = self._banned.get(rule.name, 0) + 1
-        ban = Ban(key, now + for_s, self._wall(), why, rule.name, times)
+        ban = Ban(key, now + for_s, self._wall_after(key), why, rule.name, times)
         if self._put(ban, now):
             self._news.say_ban(key, now)
             self._changed("banned" if self.rules.blocks else "detected", ban, for_s)
@@ -246,9 +240,8 @@ class Bans:
             raise BanRefused(
                 f"{HAND_MAX} are banned by hand already; put a list into `addresses.deny_file`"
             )
-        self._lifted.pop(text, None)
         said = "".join(char if char.isprintable() else " " for char in why[:_TEXT_MAX])
-        ban = Ban(text, now + for_s, self._wall(), said, by)
+        ban = Ban(text, now + for_s, self._wall_after(text), said, by)
         if self._put(ban, now):
             self._news.say_ban(text, now)
             self._changed("banned", ban, for_s)
@@ -261,9 +254,14 @@ class Bans:
         if now is None:
             now = self._clock()
         text = network_text(self.network_of(key))
-        was = self._lift(text, self._wall(), now, is_heard=False)
-        self._news.say_lift(text, now)
+        at = self._wall_after(text)
+        was = self._lift(text, at, now, is_heard=False)
+        self._news.say_lift(text, at, now)
         return was
+
+    def _wall_after(self, key: str) -> float:
+        """Now, and after the last lift of this key although the clock was set back since."""
+        return max(self._wall(), self._lifted.get(key, -inf) + 0.001)
 
     def network_of(self, key: str) -> Network:
         """What an operator's word for an address or network means here."""
@@ -355,7 +353,7 @@ class Bans:
 
     # -- the board -----------------------------------------------------------------------------
 
-    def attach(self, parts: Parts, forget: Callable[[str, str], None] | None = None) -> None:
+    def attach(self, parts: BoardParts, forget: Callable[[str, str], None] | None = None) -> None:
         """Hear and say news from now on, and let go of what has ended. On the running loop.
 
         `forget` is for one process of a machine, which takes off the board what is of no use there
@@ -424,12 +422,7 @@ class Bans:
             banned = self._bans.direct.get(key)
             if rule is None or weight <= 0.0 or (banned is not None and now < banned.until):
                 continue
-            counts = self._counts_of(str(key)[:64], now)
-            tick = int(now * PARTS / rule.within_s)
-            count = counts.get(name)
-            if count is None:
-                count = counts[name] = Count(tick)
-            count.add(weight, tick)
+            _add(self._counts_of(str(key)[:64], now), rule, weight, now)
 
     # -- upkeep and figures --------------------------------------------------------------------
 
@@ -488,6 +481,15 @@ class Bans:
             "exempted": self._exempted,
             "unsaid": self._news.unsaid,
         }
+
+
+def _add(counts: dict[str, Count], rule: BanRule, weight: float, now: float) -> Count:
+    tick = int(now * PARTS / rule.within_s)
+    count = counts.get(rule.name)
+    if count is None:
+        count = counts[rule.name] = Count(tick)
+    count.add(weight, tick)
+    return count
 
 
 def _number(value: Any) -> float:

@@ -26,11 +26,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Final, Protocol
 
 from headgate.security.addresses import NAMED, Networks, address_of, network_of
-from headgate.security.method import Parts
 
 __all__ = ["OWNERS", "Crawlers", "DnsNames", "Names", "NamesAway", "is_below", "is_proven"]
 
@@ -102,6 +101,12 @@ OWNERS: Final[dict[str, tuple[str, ...]]] = {
     "yeti": ("naver.com",),
 }
 """By crawler, the domains that the names of its addresses are below."""
+
+
+class Spawning(Protocol):
+    """Of `security.method.Parts`, what look-ups need."""
+
+    def spawn(self, work: Coroutine[object, object, None]) -> object: ...
 
 
 class NamesAway(Exception):
@@ -219,7 +224,7 @@ class Crawlers:
 
     # -- the rim -------------------------------------------------------------------------------
 
-    def start(self, parts: Parts) -> None:
+    def start(self, parts: Spawning) -> None:
         """Look up from now on; the second call does nothing."""
         if self._bell is None and not self._is_closed:
             self._bell = asyncio.Event()

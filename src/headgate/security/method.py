@@ -22,13 +22,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from headgate.security.identity import Identity
 
 T = TypeVar("T")
 
 Header = tuple[bytes, bytes]
+
+ACCESS_TOKEN: Final = b"x-forwarded-access-token"
+TOLD: Final = frozenset({ACCESS_TOKEN})
+"""Fields that methods may add for services; no client can send them by itself."""
 
 
 class Shown(Protocol):
@@ -155,9 +159,17 @@ class Parts(Protocol):
         ...
 
     def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """Hear what others tell. The latest subscription under the same topic and `hear.__self__`
-        takes the place of an earlier one.
+        """Hear what others tell, as long as the borrower is there."""
+        ...
+
+    def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
+        """Tell the rules of `bans` that this address did something: `login_failed`, `injection`,
+        `bad_credentials`, `limited`, ...
         """
+        ...
+
+    def note(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """A line in the log of security events. No secrets, no credentials."""
         ...
 
 
@@ -169,15 +181,27 @@ class Method(ABC):
     strips: Strips = Strips()
     challenge: str = ""
     """WWW-Authenticate for a request that shows nothing; empty for methods that have none."""
+    own_paths: tuple[str, ...] = ()
+    """Paths that are answered here, on whichever host: where a log-in ends, for one."""
+    bodies: Mapping[str, int] = {}
+    """Which of `own_paths` need the request's body, and how many bytes of it: see `answer`."""
     is_of_head: bool = True
     """Whether a verdict depends on nothing but the request's head and the time."""
 
     @abstractmethod
     def verify(self, shown: Shown, wall: float) -> Finding | Awaitable[Finding]: ...
 
+    async def answer(self, shown: Shown, body: bytes, wall: float) -> Instead:
+        """The answer to a POST to one of `bodies`, once its body is here."""
+        return Instead(501)
+
     def ask(self, shown: Shown) -> Instead | None:
         """The answer to a request that shows nothing, in place of 401: a way to log in."""
         return None
+
+    def told(self, shown: Shown, wall: float) -> tuple[Header, ...]:
+        """Further fields for the service, once `verify` has said who asks; of `TOLD` only."""
+        return ()
 
     def start(self, parts: Parts) -> None:  # noqa: B027 - most have nothing to do here
         """Take up work beside the requests. Called once, on the loop; building must do nothing

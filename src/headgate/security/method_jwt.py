@@ -4,7 +4,7 @@ Theory of operation. `verify` answers at once for every token whose key is known
 verified before costs one look into a dictionary; the entry is believed for `max_age_s`, never
 beyond the token's `exp`, not after the keys have changed (then all entries go), and not after a
 revocation (then each is asked about again when it is next shown). Two cases wait, within a bound:
-no keys are known yet, and the token names a key that a fetch may bring.
+no keys are known yet, and the token is of a key that a fetch may bring.
 
 What is not a JWT, and what says that it is of another issuer, is left to the next method. All else
 that does not hold is refused here, in the words of RFC 6750 section 3.
@@ -26,7 +26,14 @@ from headgate.security.tokens.remote import RemoteKeys
 from headgate.security.tokens.revocations import TOPIC, Revocations
 from headgate.security.tokens.rules import HMAC_ALGORITHMS, JwtRules
 from headgate.security.tokens.shown import Places
-from headgate.security.tokens.source import Clock, FileKeys, FixedKeys, KeySource, wall_clock
+from headgate.security.tokens.source import (
+    Clock,
+    FileKeys,
+    FixedKeys,
+    KeySource,
+    log,
+    wall_clock,
+)
 from headgate.security.tokens.verify import (
     BAD_SIGNATURE,
     UNKNOWN_KEY,
@@ -55,9 +62,18 @@ class RevokedFeed:
         self._listeners: list[Callable[[], None]] = []
 
     def hear(self, message: Mapping[str, Any]) -> None:
+        lost = self.revocations.lost
         if self.revocations.take(message, self._clock()):
             for listener in tuple(self._listeners):
                 listener()
+        now_lost = self.revocations.lost
+        if now_lost != lost and now_lost & (now_lost - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
+            log.warning(
+                "more than %d tokens are revoked at once; %d revocations were given up before "
+                "their time: give tokens shorter lives",
+                len(self.revocations),
+                now_lost,
+            )
 
     def listen(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
@@ -164,7 +180,13 @@ class JwtMethod(Method):
                 return self._later(waiting, text, token)
         if isinstance(found, Flaw):
             return self._refusal(found)
-        return self._settle(text, token, keys, wall)
+        finding = self._settle(text, token, keys, wall)
+        if finding is self._refusals.get(BAD_SIGNATURE) and not (token.kid and found[0].kid):
+            # Where no name says which key is meant, a new one shows like this.
+            waiting = self._source.wait_for("", wall, self._wait_s)
+            if waiting is not None:
+                return self._later(waiting, text, token)
+        return finding
 
     def _look_again(self, text: bytes, entry: Entry[Verified], wall: float) -> Finding:
         """Somebody has been revoked since: this one?"""

@@ -10,7 +10,14 @@ get and nothing else: connections keep the context they were given, and need not
 What OpenSSL takes from where decides what a swap can change. Certificate, key, ciphers and ALPN
 come from the chosen context, so all contexts of a store are made by one profile; the protocol
 versions are copied from the base when the connection is made; session tickets belong to the
-base, which is why the base is kept as long as the profile stays the same.
+base, and so does the key they are sealed with.
+
+Whoever has that key can open every session that was resumed by its tickets, so a base lives half
+a day: the first connection after that gets a new one, and with it a new key. Tickets of the old
+base are then not accepted, which costs their holders one whole handshake. Servers are started
+with a context in front (`CertificateStore.context`) that stays the same for as long as the store
+lives and hands each connection to the base of the time. Each process has keys of its own: Python
+cannot set them, so with several workers a ticket is good at the one that gave it.
 
 The name chooses: exact before wildcard, a wildcard stands for one label (RFC 9525 6.3), the first
 certificate in the file serves everyone else. Two certificates for the same names with different
@@ -20,19 +27,26 @@ A client may ask a connection for another host than it opened it for, which HTTP
 that host has a certificate of its own here and the connection's does not cover it, the request is
 answered 421 (RFC 9110 15.5.20): `misdirected` tells. A host that no certificate covers is served
 by the first one whoever asks, and is therefore not misdirected.
+
+While an authority is to see a challenge (RFC 8737, see `acme_alpn`), the base shows us the first
+message of each new connection, and a client that offers `acme-tls/1` and nothing else gets the
+challenge's certificate for the name it asks. Everybody else is served as ever; and when nothing is
+pending the message is not looked at, so that this costs nothing.
 """
 
 from __future__ import annotations
 
 import ssl
+import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from headgate.errors import ConfigInvalid, Fault
+from headgate.wire.acme_alpn import ACME_TLS, is_acme_hello
 from headgate.wire.certificates import (
     CertificatePair,
     file_fault,
@@ -52,6 +66,10 @@ CIPHERS_TLS12: Final = (
 HTTP1: Final = ("http/1.1",)
 HTTP2_AND_1: Final = ("h2", "http/1.1")
 
+TICKET_KEY_S: Final = 12 * 3600.0
+"""How long one key seals session tickets."""
+
+_CLIENT_HELLO: Final = 1  # RFC 8446 4
 _CACHED_CONTEXTS: Final = 256
 
 _C = TypeVar("_C", bound=ssl.SSLContext)
@@ -115,25 +133,59 @@ class CertificateState:
     cert_file: str
 
 
-class CertificateStore:
-    """The certificates of a listener. `context` is what the listener is started with."""
+class _Front(ssl.SSLContext):
+    """What servers are started with: every connection is made by the base of the time."""
 
-    def __init__(self, certificates: Sequence[Certificate], profile: TlsProfile) -> None:
+    base: Callable[[], ssl.SSLContext]
+
+    # The parameters are those of the standard library, and their own business.
+    def wrap_bio(self, *how: Any, **more: Any) -> ssl.SSLObject:
+        return self.base().wrap_bio(*how, **more)
+
+    def wrap_socket(self, *how: Any, **more: Any) -> ssl.SSLSocket:
+        return self.base().wrap_socket(*how, **more)
+
+
+class CertificateStore:
+    """The certificates of a listener. `context` is what the listener is started with, once."""
+
+    def __init__(
+        self,
+        certificates: Sequence[Certificate],
+        profile: TlsProfile,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`certificates` must not be empty, and all be loaded with `profile`."""
         self._profile = profile
+        self._clock = clock
+        self._challenges: dict[str, ssl.SSLContext] = {}
+        self._hello = b""
         self._take(certificates)
-        self.context = self._make_base()
+        self._renew_base()
+        self.context = _Front(ssl.PROTOCOL_TLS_SERVER)
+        self.context.base = self._base_now
 
     def replace(self, certificates: Sequence[Certificate], profile: TlsProfile) -> None:
-        """Serve other certificates from the next handshake on.
-
-        A changed profile also makes a new `context`; a server that was started with the old one
-        goes on with its protocol versions.
-        """
+        """Serve other certificates, by another profile, from the next handshake on."""
         self._take(certificates)
         if profile != self._profile:
             self._profile = profile
-            self.context = self._make_base()
+            self._renew_base()
+
+    def show_challenges(self, files: Mapping[str, str]) -> None:
+        """Show these to authorities from the next handshake on: for a name the PEM file with the
+        certificate of RFC 8737 and its key. They take the place of those before.
+        """
+        challenges = {}
+        for name, path in files.items():
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.load_cert_chain(path, password=no_password)
+            context.set_alpn_protocols([ACME_TLS])
+            challenges[name] = context
+        self._challenges = challenges
+        self._hello = b""
+        self._show_hellos()
 
     def choose(self, name: str | None) -> Certificate:
         """Choose the certificate for a server name: lower-case, or None when none was sent."""
@@ -185,17 +237,50 @@ class CertificateStore:
         self._all = tuple(certificates)
         self._exact, self._wildcard = exact, wildcard
 
-    def _make_base(self) -> ssl.SSLContext:
-        context = _server_context(ssl.SSLContext, self._profile)
+    def _base_now(self) -> ssl.SSLContext:
+        if self._clock() >= self._renew_at:
+            self._renew_base()
+        return self._base
+
+    def _renew_base(self) -> None:
+        base = _server_context(ssl.SSLContext, self._profile)
         # The stub of the standard library has the callback return None alone; an alert's number
         # is legal too, but None (go on) is all we answer.
-        context.sni_callback = self._on_server_name
-        return context
+        base.sni_callback = self._on_server_name
+        self._base = base
+        self._renew_at = self._clock() + TICKET_KEY_S
+        self._show_hellos()
+
+    def _show_hellos(self) -> None:
+        # There is no public way to the protocols that a client offers before one is chosen. This
+        # one is there in every Python from 3.8 on; where it is not, challenges are not shown.
+        shown = self._on_message if self._challenges else None
+        if hasattr(self._base, "_msg_callback"):
+            self._base._msg_callback = shown  # noqa: SLF001
+
+    def _on_message(
+        self,
+        _connection: object,
+        direction: str,
+        _version: object,
+        _content: object,
+        kind: object,
+        data: bytes,
+    ) -> None:
+        if direction == "read" and kind == _CLIENT_HELLO:
+            self._hello = data
 
     def _on_server_name(
         self, connection: ssl.SSLObject, name: str | None, _base: ssl.SSLContext
     ) -> None:
         normal = name.lower().removesuffix(".") if name is not None else None
+        if self._challenges:
+            # OpenSSL has just shown it, in this very call of the handshake.
+            hello, self._hello = self._hello, b""
+            challenge = self._challenges.get(normal or "")
+            if challenge is not None and is_acme_hello(hello):
+                connection.context = challenge
+                return
         connection.context = self.choose(normal).context
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from headgate import __version__
 from headgate.control.admin import models
+from headgate.control.admin.bans import add_bans
 from headgate.control.admin.identities import add_identities
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
@@ -44,6 +45,7 @@ def make_router(control: Control) -> APIRouter:
     add_explain(router, control)
     add_traffic(router, control)
     add_identities(router, control)
+    add_bans(router, control)
     return router
 
 

@@ -191,6 +191,7 @@ class Request:
     client_ip: str
     """The client's address; behind trusted proxies, the one they vouch for."""
     is_tls: bool
+    """Whether the client's own connection is encrypted, as far as trusted proxies tell."""
     request_id: str
     route: str
     service: str | None
@@ -203,6 +204,8 @@ class Request:
     """Body bytes announced: 0 for no body, -1 when unknown. Set to -1 when changing the body."""
     host: str = ""
     """The host the client asked for, without its port."""
+    authority: str = ""
+    """The same as it was sent, with its port where one was."""
     identity: Identity | None = None
     """Who asks. A filter that authenticates sets it; limits by user and tier go by it."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import weakref
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from headgate.gateway.filters.base import Filter, Reply
 from headgate.security.validation import (
@@ -29,7 +29,7 @@ from headgate.security.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from headgate.config.validating import ValidationSpec
     from headgate.gateway.filters.base import FilterContext, Request, Response
@@ -46,13 +46,6 @@ _PROBLEM: Final = "application/problem+json"
 
 # By rules; a description lives as long as a filter has it.
 _shared: Final[weakref.WeakValueDictionary[str, Description]] = weakref.WeakValueDictionary()
-
-
-class _Tells(Protocol):
-    """What of a worker's parts this filter uses besides; see `gateway.parts`."""
-
-    def note(self, kind: str, fields: Mapping[str, Any]) -> None: ...
-    def count(self, policy: str, outcome: str) -> None: ...
 
 
 class _Kept:
@@ -75,7 +68,8 @@ class Validation(Filter):
         self._description = _description(rules)
         self._refuses = rules.mode == "enforce"
         self._max_response = rules.max_response
-        self._tells: _Tells | None = None
+        self._tells: Parts | None = None
+        self._counts: Callable[[str, str], None] | None = None
         self._notes_left = _NOTES_A_MINUTE
         self._notes_from = 0.0
         self._unsaid = 0
@@ -93,7 +87,8 @@ class Validation(Filter):
         return self._description.warnings
 
     def start(self, parts: Parts) -> None:
-        self._tells = cast("_Tells", parts)
+        self._tells = parts
+        self._counts = getattr(parts, "count", None)  # not everybody who lends parts counts
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -191,8 +186,8 @@ class Validation(Filter):
     # -- telling -------------------------------------------------------------------------------
 
     def _count(self, outcome: str) -> None:
-        if self._tells is not None:
-            self._tells.count("validation", outcome)
+        if self._counts is not None:
+            self._counts("validation", outcome)
 
     def _note(
         self, kind: str, request: Request, faults: tuple[Fault, ...], more: Mapping[str, Any]

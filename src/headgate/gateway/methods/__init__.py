@@ -7,7 +7,8 @@ the reason in plain words. It starts nothing: configurations are also built only
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
 from headgate.config.authenticating import auth_methods
 from headgate.errors import ConfigInvalid, Fault
@@ -31,11 +32,13 @@ _BUILDERS: Final = {
 
 def build_methods(config: Config) -> dict[str, Method]:
     """Every method that the file describes, by name. Raises ConfigInvalid with all faults."""
+    state_dir = Path(config.state_dir or ".headgate")
     made: dict[str, Method] = {}
     faults: list[Fault] = []
     for name, (kind, spec) in auth_methods(config.auth).items():
         try:
-            made[name] = _builder(kind)(spec)
+            more = {"state_dir": state_dir} if kind == "login" else {}
+            made[name] = _builder(kind)(spec, **more)
             made[name].name = name
         except (ValueError, ImportError) as error:
             at = getattr(config.auth, kind).index(spec)
@@ -45,7 +48,7 @@ def build_methods(config: Config) -> dict[str, Method]:
     return made
 
 
-def _builder(kind: str) -> Callable[[Any], Method]:
+def _builder(kind: str) -> Callable[..., Method]:
     module, function = _BUILDERS[kind]
     found = getattr(import_module(f"headgate.gateway.methods.{module}"), function)
-    return cast("Callable[[Any], Method]", found)
+    return cast("Callable[..., Method]", found)

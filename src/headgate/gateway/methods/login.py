@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headgate.errors import ExtraMissing
 from headgate.security.login.assertion import ClientKey
 from headgate.security.login.method import LoginMethod
 from headgate.security.login.sealing import kept_key
@@ -22,7 +23,7 @@ def build(spec: LoginSpec, state_dir: Path | None = None) -> Method:
     it; without that either, each process makes one of its own that ends with it.
     """
     if find_spec("httpx") is None:
-        raise ValueError('log-ins need httpx: pip install "headgate[login]"')
+        raise ValueError(str(ExtraMissing("auth", "log-ins")))
     client_key = None
     if spec.client_key_file is not None:
         try:

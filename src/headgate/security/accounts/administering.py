@@ -15,6 +15,7 @@ from headgate.security.accounts.changing import Changing
 from headgate.security.accounts.emails import account_key
 from headgate.security.accounts.errors import UserNotFound
 from headgate.security.accounts.sessions import ERASED, NEVER, user_of
+from headgate.security.accounts.texts import known_id, storable
 from headgate.security.accounts.throttle import network_of
 from headgate.security.accounts.user import Page, User
 
@@ -48,17 +49,17 @@ class Administering(Changing):
         limit = max(1, min(limit, PAGE_MAX))
         query = sa.select(users).order_by(users.c.email_key).limit(limit + 1)
         if search:
-            part = search.casefold().replace("\0", "").encode("utf-8", "replace").decode()
+            part = storable(search.casefold())
             query = query.where(users.c.email_key.contains(part, autoescape=True))
         if role:
             has_role = sa.select(grants.c.user_id).where(
-                grants.c.kind == "role", grants.c.name == role
+                grants.c.kind == "role", grants.c.name == storable(role)
             )
             query = query.where(users.c.id.in_(has_role))
         if is_active is not None:
             query = query.where(users.c.is_active == is_active)
         if after:
-            query = query.where(users.c.email_key > after.replace("\0", ""))
+            query = query.where(users.c.email_key > storable(after))
         async with self._reading() as db:
             rows = (await db.execute(query)).all()
             ids = [row.id for row in rows[:limit]]
@@ -102,16 +103,16 @@ class Administering(Changing):
             raise ValueError(f"a {kind} is one word of up to 100 characters, not {name[:100]!r}")
         insert = self._insert(self.tables.grants).values(user_id=user_id, kind=kind, name=name)
         async with self._writing() as db:
-            await self._user_row(db, user_id)
+            await self._user_row(db, user_id, is_locking=True)
             await db.execute(insert.on_conflict_do_nothing())
 
     async def _revoke(self, user_id: str, kind: str, name: str) -> None:
         grants = self.tables.grants
         gone = sa.delete(grants).where(
-            grants.c.user_id == user_id, grants.c.kind == kind, grants.c.name == name
+            grants.c.user_id == user_id, grants.c.kind == kind, grants.c.name == storable(name)
         )
         async with self._writing() as db:
-            await self._user_row(db, user_id)
+            await self._user_row(db, user_id, is_locking=True)
             await db.execute(gone)
             version = await self._raise(db, user_id)
         self._verifier.raise_version(user_id, version, self._wall())
@@ -121,7 +122,7 @@ class Administering(Changing):
         users = self.tables.users
         change = (
             sa.update(users)
-            .where(users.c.id == user_id)
+            .where(users.c.id == known_id(user_id))
             .values(version=users.c.version + 1, version_at=self._wall(), **also)
             .returning(users.c.version)
         )

@@ -21,6 +21,7 @@ from headgate.security.accounts.errors import (
     PasswordTooWeak,
 )
 from headgate.security.accounts.joining import Joining
+from headgate.security.accounts.texts import known_id
 from headgate.security.accounts.tickets import binding
 from headgate.security.accounts.user import User
 
@@ -95,7 +96,7 @@ class Changing(Joining):
             .where(users.c.id == user.id, users.c.password_hash == user.password_hash)
             .values(**values)
         )
-        others = sa.and_(sessions.c.user_id == user.id, sessions.c.id != keep_session)
+        others = sa.and_(sessions.c.user_id == user.id, sessions.c.id != known_id(keep_session))
         async with self._writing() as db:
             if (await db.execute(change)).rowcount != 1:
                 return False

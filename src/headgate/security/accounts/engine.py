@@ -67,8 +67,9 @@ def open_engine(database: str) -> AsyncEngine:
 
 
 def _engine(url: sa.URL, kind: str) -> AsyncEngine:
+    # Parameters are hashes and addresses; the texts of errors end up in logs.
     if kind == "postgresql":
-        return create_async_engine(url, pool_pre_ping=True)
+        return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
     if url.database in {None, "", ":memory:"}:
         # One connection is one database; two would be two.
         engine = create_async_engine(
@@ -76,10 +77,13 @@ def _engine(url: sa.URL, kind: str) -> AsyncEngine:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=1,
             max_overflow=0,
+            hide_parameters=True,
             connect_args={"factory": Tidy},
         )
     else:
-        engine = create_async_engine(url, connect_args={"timeout": 30, "factory": Tidy})
+        engine = create_async_engine(
+            url, connect_args={"timeout": 30, "factory": Tidy}, hide_parameters=True
+        )
     _prepare(engine)
     return engine
 

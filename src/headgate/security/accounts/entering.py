@@ -35,7 +35,8 @@ from headgate.security.accounts.errors import (
 )
 from headgate.security.accounts.gate import Attempt
 from headgate.security.accounts.passwords import normal
-from headgate.security.accounts.sessions import Sessions, known_id
+from headgate.security.accounts.sessions import Sessions
+from headgate.security.accounts.texts import known_id
 from headgate.security.accounts.throttle import network_of
 from headgate.security.accounts.totp import canonical_recovery, is_totp, matching_step
 from headgate.security.accounts.user import Tokens
@@ -150,8 +151,9 @@ class Entering(Sessions):
     ) -> Tokens:
         """Prove again that it is the user, before something that matters.
 
-        With a code of the app the token says `otp` in `amr`; with the password, `pwd`; and its
-        `auth_time` is now. The refresh token stays as it is; `refresh_token` is empty.
+        By a code of the app, or a recovery code; by the password where no app is set up. The token
+        says so in `amr`, and its `auth_time` is now. The refresh token stays as it is;
+        `refresh_token` is empty.
         """
         identity = await self.verify_now(access_token)
         session_id, wall = str(identity.claims["sid"]), self._wall()
@@ -162,6 +164,8 @@ class Entering(Sessions):
                 raise MfaInvalid("no authenticator app is set up for this account")
             factor, mfa = await self._second_factor(user, totp, ip, "")
             proof = factor.amr
+        elif user.totp_since is not None:
+            raise MfaRequired  # a password alone must not renew what a second factor stood for
         else:
             await self._confirm(user.id, password, ip)
             factor, mfa, proof = None, None, "pwd"

@@ -59,6 +59,9 @@ class RefreshIn(BaseModel):
     refresh_token: Token = ""
 
 
+NOTHING = RefreshIn()  # with cookies, a body need not be sent
+
+
 class TokenIn(BaseModel):
     token: Token
 
@@ -281,12 +284,12 @@ def routes(
         return given(request, response, tokens)
 
     @router.post("/refresh")
-    async def refresh(request: Request, response: Response, body: RefreshIn) -> TokensOut:
+    async def refresh(request: Request, response: Response, body: RefreshIn = NOTHING) -> TokensOut:
         tokens = await accounts.refresh(shown(request, body), ip=client_ip(request))
         return given(request, response, tokens)
 
     @router.post("/logout")
-    async def logout(request: Request, response: Response, body: RefreshIn) -> Done:
+    async def logout(request: Request, response: Response, body: RefreshIn = NOTHING) -> Done:
         await accounts.logout(shown(request, body))
         if cookies:
             path = request.url.path.rpartition("/")[0] or "/"

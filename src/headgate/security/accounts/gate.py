@@ -46,7 +46,9 @@ class Attempt:
 
 class Gate(Core):
     def _lane_key(self, lane: Lane, *about: str) -> str:
-        return self._sealer.mac("lane", "\0".join((lane, *about)).encode("utf-8", "replace")).hex()[:48]
+        return self._sealer.mac("lane", "\0".join((lane, *about)).encode("utf-8", "replace")).hex()[
+            :48
+        ]
 
     # ---- devices
 
@@ -64,7 +66,9 @@ class Gate(Core):
         except (binascii.Error, ValueError):
             return ""
         body, mac = raw[:24], raw[24:]
-        if len(raw) != 56 or not self._sealer.is_mac("device", body + account.encode(), mac):
+        if len(raw) != 56 or base64.urlsafe_b64encode(raw).decode() != token[len(DEVICE) :]:
+            return ""
+        if not self._sealer.is_mac("device", body + account.encode(), mac):
             return ""
         age_s = wall - int.from_bytes(body[16:], "big")
         is_fresh = -86400 < age_s < self.rules.throttle.device_s
@@ -106,7 +110,8 @@ class Gate(Core):
         answer = admit(chosen(stored), wall, rules)
         if not isinstance(answer, Slowed):
             async with self._writing() as db:
-                wanted = [keys[lane] for lane in answer.counts]
+                # All that may come to be chosen: another attempt may have changed the choice.
+                wanted = [keys[lane] for lane in keys if (lane == "device") == bool(device_id)]
                 await self._reserve(db, wanted)
                 stored.update(await self._counts(db, wanted, is_locking=True))
                 answer = admit(chosen(stored), wall, rules)

@@ -84,7 +84,8 @@ class Mfa(Entering):
         """Recovery codes in place of all earlier ones."""
         user = await self._both(user_id, password, totp, ip)
         async with self._writing() as db:
-            return await self._new_codes(db, str(user.id))
+            await self._user_row(db, user.id, is_locking=True)
+            return await self._new_codes(db, user.id)
 
     async def disable_totp(self, user_id: str, password: str, totp: str, *, ip: str = "") -> None:
         """Take the second factor off. `totp` may be a recovery code: the phone may be lost."""
@@ -117,7 +118,7 @@ class Mfa(Entering):
             .values(totp_sealed=None, totp_since=None, totp_step=None)
         )
         async with self._writing() as db:
-            await self._user_row(db, user_id)
+            await self._user_row(db, user_id, is_locking=True)
             await db.execute(change)
             await db.execute(sa.delete(recovery).where(recovery.c.user_id == user_id))
 

@@ -67,7 +67,7 @@ class ThrottleRules:
     quickly, and is not asked for whoever has logged in from it before."""
     account: LaneRules = LaneRules(free=10, base_s=1, cap_s=1, drain_s=60)
     """One account from everywhere; counted apart for networks that have not failed at it. Its cap
-    is the time between two guesses, so keep it small: whoever logs in from a new place waits too."""
+    is the time between two guesses; keep it small: whoever logs in from a new place waits too."""
     mfa: LaneRules = LaneRules(free=5, base_s=2, cap_s=3600, drain_s=3600)
     """Wrong codes after a right password. Only who knows the password gets here."""
     mail: LaneRules = LaneRules(free=3, base_s=60, cap_s=3600, drain_s=600)

@@ -28,11 +28,12 @@ from headgate.security.accounts.rotation import (
     written,
 )
 from headgate.security.accounts.signing import Unverified, issue
+from headgate.security.accounts.texts import known_id, plain
 from headgate.security.accounts.user import Session, Tokens, User
 from headgate.security.accounts.verifying import Verifier
 from headgate.security.identity import Identity
 
-__all__ = ["ERASED", "NEVER", "Sessions", "known_id", "user_of"]
+__all__ = ["ERASED", "NEVER", "Sessions", "user_of"]
 
 TRIES: Final = 3
 ERASED: Final = "erased"
@@ -123,8 +124,8 @@ class Sessions(Keyring):
             "used_at": wall,
             "expires_at": min(ends_by, wall + self.rules.refresh_life_s),
             "ends_by": ends_by,
-            "ip": _plain(ip)[:64],
-            "agent": _plain(agent)[:200],
+            "ip": plain(ip, 64),
+            "agent": plain(agent, 200),
             "amr": " ".join(amr),
             "auth_at": wall,
             "number": 0,
@@ -240,7 +241,9 @@ class Sessions(Keyring):
         """End every session of a user, but for one; answers how many there were."""
         await self._ready()
         sessions = self.tables.sessions
-        condition = sa.and_(sessions.c.user_id == user_id, sessions.c.id != keep_session)
+        condition = sa.and_(
+            sessions.c.user_id == known_id(user_id), sessions.c.id != known_id(keep_session)
+        )
         return await self._end_where(condition, "logout_all")
 
     async def sessions(self, user_id: str) -> list[Session]:
@@ -249,7 +252,7 @@ class Sessions(Keyring):
         query = (
             sa.select(sessions)
             .where(
-                sessions.c.user_id == user_id,
+                sessions.c.user_id == known_id(user_id),
                 sessions.c.ended_at.is_(None),
                 sessions.c.expires_at > self._wall(),
             )
@@ -364,16 +367,6 @@ def user_of(
         roles=roles,
         scopes=scopes,
     )
-
-
-def known_id(text: str) -> str:
-    """An id as it may be asked for; text that can be none is the id of nobody."""
-    return text if len(text) <= 32 and text.isascii() and text.isalnum() else ""
-
-
-def _plain(text: str) -> str:
-    """A user agent, without what could do harm where it is shown or stored."""
-    return "".join(char if char.isprintable() else " " for char in text[:400])
 
 
 def _pasts(text: str) -> tuple[Past, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from headgate.security.injection.findings import KINDS, THRESHOLD, Findings, Hit, Kind
 from headgate.security.injection.inspector import Found, Inspector
+from headgate.security.injection.plain import is_plain
 from headgate.security.injection.rules import InjectionRules
-from headgate.security.injection.scorer import is_plain, score
+from headgate.security.injection.scorer import score
 
 __all__ = [
     "KINDS",

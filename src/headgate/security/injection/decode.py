@@ -43,6 +43,7 @@ _DOUBLED: Final = re.compile(
 _NESTED: Final = re.compile(r"(?i)(?<=[a-z])(?:union|select|script|from|where|or|and)(?=[a-z])")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{16,8192}={0,2}").fullmatch
 _DATA_BASE64: Final = re.compile(r"(?i);base64,([A-Za-z0-9+/_-]{12,8192}={0,2})").search
+_MAY_CHANGE: Final = re.compile(r"[%&\\+\0]|/\*|<!|\A\"|[^\0-\x7f]|[uU][nN][iI][oO][nN]|[sS][eE][lL][eE][cC]|[sS][cC][rR][iI]").search
 _READABLE: Final = re.compile(rb"[\t\r\n\x20-\x7e]+").fullmatch
 
 
@@ -109,6 +110,8 @@ def undo(text: str) -> str:
 def forms(text: str) -> Iterator[str]:
     """Yield the text, then each further form that differs."""
     yield text
+    if _MAY_CHANGE(text) is None:
+        return
     before = text
     for _ in range(ROUNDS):
         after = undo(before)
@@ -141,6 +144,8 @@ def forms(text: str) -> Iterator[str]:
 
 def unwrapped(text: str) -> str | None:
     """Return what a base64 text holds, where that is readable."""
+    if text.islower() or text.isupper():
+        return None  # digits in hex, identifiers; base64 of text has both cases
     if _BASE64(text) is None:
         inside = _DATA_BASE64(text)
         if inside is None:

@@ -20,6 +20,7 @@ from headgate.security.injection.decode import forms, unwrapped
 from headgate.security.injection.findings import KINDS, NONE, Findings, Hit
 from headgate.security.injection.heads import find_header
 from headgate.security.injection.paths import find_path
+from headgate.security.injection.plain import WRAPPED_MIN, is_plain
 from headgate.security.injection.sql import find_sql
 from headgate.security.injection.templates import MARKS, find_ldap, find_nosql, find_template, find_xml
 from headgate.security.injection.urls import find_url
@@ -27,46 +28,22 @@ from headgate.security.injection.xss import find_xss
 
 ALL: Final = frozenset(KINDS)
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9 _.,@:+/!?\-]*").fullmatch
-_IN_PROSE: Final = ("select", " like ", "+like+", "between", "regexp", "null", "outfile", "delay", "order by", "order+by")
-_IN_PATHS: Final = ("../", "//", "/etc", "/proc", "/root", "/web-inf", ".ini", ".ssh", ".git", ".env", ".ht")
 _TAG_LIKE: Final = re.compile(r"[<=(`:]").search
 _SHELL_LIKE: Final = re.compile(r"[;|&`$\n{<(]").search
-_WRAPPED_MIN: Final = 20
-"""Shorter base64 holds no attack worth the name."""
-
-
-def is_plain(text: str) -> bool:
-    """Whether a value has nothing that an attack needs. Decides most values."""
-    return _PLAIN(text) is not None and _is_harmless(text)
-
-
-def _is_harmless(text: str) -> bool:
-    """Whether a text of plain characters says nothing that an attack could say in them."""
-    if "--" in text or "@@" in text:
-        return False
-    if " " in text or "+" in text:
-        low = text.lower()
-        for word in _IN_PROSE:
-            if word in low:
-                return False
-    if "." in text or "/" in text:
-        low = text.lower()
-        for word in _IN_PATHS:
-            if word in low:
-                return False
-    return True
 
 
 def score(text: str, kinds: Collection[str] = ALL) -> Findings:
     """Return all that is to be said of a value, the heaviest first."""
-    best: dict[str, Hit] = {}
-    if _PLAIN(text) is None or not _is_harmless(text):
+    is_one_word = len(text) >= WRAPPED_MIN and " " not in text
+    if is_plain(text):
+        if not is_one_word:
+            return NONE
+        best: dict[str, Hit] = {}
+    else:
+        best = {}
         for form in forms(text):
             _judge(form, text, kinds, best)
-    elif len(text) < _WRAPPED_MIN or " " in text:
-        return NONE
-    inner = unwrapped(text) if len(text) >= _WRAPPED_MIN else None
+    inner = unwrapped(text) if is_one_word else None
     if inner is not None and not is_plain(inner):
         within: dict[str, Hit] = {}
         for form in forms(inner):

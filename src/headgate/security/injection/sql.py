@@ -718,6 +718,11 @@ _QUOTED_START: Final = re.compile(
 ).match
 
 
+def goes_on(text: str, at: int) -> bool:
+    """Whether what stands behind a quote could go on in SQL at all."""
+    return _QUOTED_START(text, at) is not None
+
+
 def find_sql(text: str) -> Hit | None:
     """Return the heaviest finding of the three readings."""
     best = None

@@ -89,8 +89,9 @@ class _Opened:
         self.is_of_old_key = is_of_old_key
         self.tag = tag
         self.since = session.seen - CLOCK_S
-        self.until = 0.0 if is_of_old_key else verified.until
+        self.until = verified.until
         self.generation = -1
+        """Up to which end it was looked at. What an old key sealed never is, but sealed anew."""
 
 
 class Shared:
@@ -455,7 +456,15 @@ class Keeper:
         message["issuer"] = self.rules.issuer
         slot = zlib.crc32(session.id.encode()) % _RETAINED
         self._tell(message, retain=f"{self.rules.name}:ended:{slot}")
+        if session.refresh_token and self._parts is not None:
+            self._parts.spawn(self._revoke(session.refresh_token, wall))
         return clear_all(names, text)
+
+    async def _revoke(self, refresh_token: str, wall: float) -> None:
+        try:
+            await self.provider.revoke(refresh_token, wall)
+        except LoginFailed as failure:
+            self.note("login_revocation_failed", {"detail": failure.detail})
 
     def end_of_provider(self, kind: str, value: str, at: float, wall: float) -> None:
         """The provider says that this session of its own, or this user, is logged out."""
@@ -477,10 +486,9 @@ class Keeper:
     # -- the process -------------------------------------------------------------------------
 
     def note(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """A line for the operator, where the process takes some."""
-        say = getattr(self._parts, "note", None)
-        if say is not None:
-            say(kind, {"method": self.rules.name, **fields})
+        """A line in the log of security events."""
+        if self._parts is not None:
+            self._parts.note(kind, {"method": self.rules.name, **fields})
 
     def _tell(self, message: Mapping[str, Any], retain: str | None = None) -> None:
         if self._parts is not None:

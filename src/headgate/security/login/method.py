@@ -25,7 +25,7 @@ from headgate.security.login.rules import LoginRules
 from headgate.security.login.sealing import Sealer, keys_of
 from headgate.security.login.sessions import CookieNames, cookie_text
 from headgate.security.login.steps import MAX_LOGOUT_BODY, Steps, Visit
-from headgate.security.method import Finding, Instead, Method, Shown, Strips
+from headgate.security.method import ACCESS_TOKEN, Finding, Header, Instead, Method, Shown, Strips
 
 if TYPE_CHECKING:
     import ssl
@@ -99,8 +99,10 @@ class LoginMethod(Method):
 
     async def _close_later(self) -> None:
         # Log-ins that are under way belong to the plan that is going, and may finish.
-        await asyncio.sleep(self.rules.timeout_s)
-        await self._provider.close()
+        try:
+            await asyncio.sleep(self.rules.timeout_s)
+        finally:
+            await self._provider.close()
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -168,6 +170,10 @@ class LoginMethod(Method):
             return ""
         session = self._keeper.session(cookie_text(shown.headers), self._names(shown), wall)
         return "" if session is None else session.access_token
+
+    def told(self, shown: Shown, wall: float) -> tuple[Header, ...]:
+        token = self.access_token_of(shown, wall)
+        return ((ACCESS_TOKEN, token.encode("latin-1")),) if token.isascii() and token else ()
 
     def snapshot(self, wall: float) -> dict[str, Any]:
         return {

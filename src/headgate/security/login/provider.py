@@ -138,6 +138,7 @@ class Provider:
                     keys=texts.get("jwks_uri", ""),
                     userinfo=texts.get("userinfo_endpoint", ""),
                     end_session=texts.get("end_session_endpoint", ""),
+                    revoke=texts.get("revocation_endpoint", ""),
                 )
             ),
             says_issuer=said.get("authorization_response_iss_parameter_supported") is True,
@@ -155,7 +156,7 @@ class Provider:
         for name, address in needed.items():
             if not address:
                 raise LoginFailed("invalid", f"the identity provider names no {name} endpoint")
-        for address in (*needed.values(), found.end_session):
+        for address in (*needed.values(), found.end_session, found.revoke):
             if address:
                 self._must_be_safe(address)
         return found
@@ -272,6 +273,14 @@ class Provider:
         """RFC 6749 section 6."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         return await self._tokens(form, wall)
+
+    async def revoke(self, refresh_token: str, wall: float) -> None:
+        """RFC 7009: a refresh token may outlive the provider's own session."""
+        metadata = await self.metadata()
+        if metadata.endpoints.revoke:
+            form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+            headers = self._authenticate(form, metadata, wall)
+            await self._ask("POST", metadata.endpoints.revoke, headers=headers, form=form)
 
     async def _tokens(self, form: dict[str, str], wall: float) -> Tokens:
         metadata = await self.metadata()
@@ -391,9 +400,9 @@ class Provider:
             timeout=self._rules.timeout_s,
             follow_redirects=False,
             trust_env=False,
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS, max_keepalive_connections=4, keepalive_expiry=30.0
-            ),
+            # None is kept: a code or refresh token that is sent into a connection that is just
+            # being closed is lost, and log-ins are too rare for it to matter.
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
             headers={"user-agent": "headgate"},
         )
 

@@ -39,6 +39,7 @@ class Endpoints:
     keys: str = ""
     userinfo: str = ""
     end_session: str = ""
+    revoke: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,20 @@ _MOST_PENDING_READ: Final = 16
 class Visit:
     """What the steps need of a request."""
 
-    __slots__ = ("cookies", "fields", "method", "names", "origin", "query", "reference", "wall")
+    __slots__ = (
+        "client_ip",
+        "cookies",
+        "fields",
+        "method",
+        "names",
+        "origin",
+        "query",
+        "reference",
+        "wall",
+    )
 
     def __init__(self, shown: Shown, names: CookieNames, origin: str | None, wall: float) -> None:
+        self.client_ip = shown.client_ip
         self.method = shown.method
         self.query = shown.query
         self.fields: dict[bytes, bytes] = dict(reversed(list(shown.headers)))
@@ -190,6 +201,7 @@ class Steps:
         tried = names.tries + b"=" + keeper.sealer().seal(tries, b"tries")
         lasts = b"; Max-Age=%d" % int(flow.LOOP_WINDOW_S)
         self.counts["done"] += 1
+        self._tell(visit, "logged_in", subject=session.subject)
         # A path that was local when it was sealed may be one of our own after a reload.
         to = flow.local_path(pending.to, rules.own_paths) or rules.after_login
         made = keeper.cookies(sealed, names, visit.cookies)
@@ -248,6 +260,7 @@ class Steps:
         else:
             cookies = (*self._keeper.end(session, visit.cookies, names, wall), *cookies)
             self.counts["logged_out"] += 1
+            self._tell(visit, "logged_out", subject=session.subject)
         address = await self._end_session_address(visit, session.id_token if session else "")
         if session is not None and address:
             return redirect(address, cookies, 303)
@@ -298,6 +311,7 @@ class Steps:
             return plain(400, "the logout token is not taken")
         for kind, value in ends:
             self._keeper.end_of_provider(kind, value, at, wall)
+            self._keeper.note("ended_by_provider", {kind: value})
             self.counts["ended"] += 1
         return plain(200, "")
 
@@ -328,7 +342,11 @@ class Steps:
         return f"{self._rules.login_path}?again=1&to={quote(to, safe='/')}"
 
     def _note(self, visit: Visit, kind: str, detail: str) -> None:
-        self._keeper.note(kind, {"reference": visit.reference, "detail": detail})
+        self._tell(visit, kind, detail=detail)
+
+    def _tell(self, visit: Visit, kind: str, **more: str) -> None:
+        told = {"reference": visit.reference, "client_ip": visit.client_ip, **more}
+        self._keeper.note(kind, told)
 
 
 _NOT_UNDERSTOOD: Final = (

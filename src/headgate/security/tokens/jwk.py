@@ -35,7 +35,13 @@ from headgate.security.tokens.algorithms import (
     RsaKey,
     VerifyKey,
 )
-from headgate.security.tokens.keys import MAX_KEYS, KeySet, KeysUnusable, hmac_algorithms
+from headgate.security.tokens.keys import (
+    MAX_KEYS,
+    KeySet,
+    KeysUnusable,
+    PrivateKeyShown,
+    hmac_algorithms,
+)
 from headgate.security.tokens.rules import HMAC_ALGORITHMS
 from headgate.security.tokens.strict import Malformed, b64url, read_json
 
@@ -146,7 +152,7 @@ def read_keys(octets: bytes) -> KeySet:
 def _no_private_keys(listed: list[Any]) -> None:
     for index, each in enumerate(listed):
         if isinstance(each, dict) and each.get("kty") != "oct" and not _PRIVATE.isdisjoint(each):
-            raise KeysUnusable(
+            raise PrivateKeyShown(
                 f"{_name(each, index)} is a PRIVATE key: whoever has read this set can sign; "
                 "its issuer must publish public members only, and replace the key"
             )

@@ -30,6 +30,10 @@ class KeysUnusable(ValueError):
     """Keys that must not be used. The reason holds nothing of them."""
 
 
+class PrivateKeyShown(KeysUnusable):
+    """Somebody's signing key is where everybody can read it."""
+
+
 class KeySet:
     """Keys by their names."""
 

@@ -37,7 +37,6 @@ from headgate.security.tokens.fetch import (
     shown_url,
 )
 from headgate.security.tokens.jwk import read_jwks
-from headgate.security.tokens.keys import KeysUnusable
 from headgate.security.tokens.rules import RemoteRules
 from headgate.security.tokens.source import Clock, KeySource, log, wall_clock
 
@@ -159,15 +158,13 @@ class RemoteKeys(KeySource):
                     if client is None:
                         client = await open_client(self.rules.ca_file, self.rules.timeout_s)
                     wait_s = await self._refresh(client)
-                except (FetchFailed, KeysUnusable) as error:
-                    self._missed(str(error))
+                except (FetchFailed, ValueError) as error:  # ValueError: bad keys, a bad ca_file
+                    self._missed(error)
                 except ImportError:
-                    self._missed("httpx is not installed; pip install httpx")
-                except ValueError as error:
-                    self._missed(str(error))
-                except Exception as error:  # noqa: BLE001 - a fault of ours must not end all refreshing
+                    self._missed(FetchFailed("httpx is not installed; pip install httpx"))
+                except Exception as error:  # noqa: BLE001 - a fault of ours must not end refreshing
                     log.exception("keys from %s", self.where)
-                    self._missed(f"unexpected: {type(error).__name__}")
+                    self._missed(FetchFailed(f"unexpected: {type(error).__name__}"))
                 flight, self._under_way = self._under_way, None
                 self._land(flight)
                 if self.last_error and client is not None:
@@ -216,9 +213,9 @@ class RemoteKeys(KeySource):
         self._put(keys)
         return self._fresh_s(got)
 
-    def _missed(self, reason: str) -> None:
+    def _missed(self, error: Exception) -> None:
         self._failures += 1
-        self._fail(reason)
+        self._fail(error)
 
     def _fresh_s(self, got: Fetched) -> float:
         rules = self.rules

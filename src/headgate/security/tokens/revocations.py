@@ -152,8 +152,10 @@ class Revocations:
         return True
 
 
-def _read(message: Mapping[str, Any]) -> tuple[tuple[str, str, str], float, float] | None:
+def _read(message: object) -> tuple[tuple[str, str, str], float, float] | None:
     """A message of another process, which may be of another version."""
+    if not isinstance(message, Mapping):
+        return None
     kind, value = message.get("kind"), message.get("value")
     issuer = message.get("issuer", "")
     if kind not in _ORDER or not isinstance(value, str) or not isinstance(issuer, str):

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from headgate.security.method import Parts
 from headgate.security.tokens.jwk import read_keys
-from headgate.security.tokens.keys import KeySet, KeysUnusable
+from headgate.security.tokens.keys import KeySet, KeysUnusable, PrivateKeyShown
 
 log: Final = logging.getLogger("headgate.security")
 
@@ -102,11 +102,13 @@ class KeySource:
             for hear in tuple(self._listeners):
                 hear()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, error: Exception) -> None:
         """Said once for each reason, not each time."""
+        reason = str(error)
         if reason != self.last_error:
             kept = "none are known" if self.keys is None else "the last good ones stay"
-            log.warning("keys from %s: %s; %s", self.where, reason, kept)
+            level = logging.ERROR if isinstance(error, PrivateKeyShown) else logging.WARNING
+            log.log(level, "keys from %s: %s; %s", self.where, reason, kept)
         self.last_error = reason
 
 
@@ -148,7 +150,7 @@ class FileKeys(KeySource):
         try:
             keys = await asyncio.to_thread(_read, self._path)
         except KeysUnusable as error:
-            self._fail(str(error))
+            self._fail(error)
         else:
             self._put(keys)
         self._seen = seen

@@ -3,7 +3,7 @@
 Theory of operation. The question asked of almost every request is only whether it is valid; that
 stops at the first fault and costs little. Only for what is not valid the faults are gathered, and
 because the library gathers all of them, which a body made of nothing but faults turns into
-seconds, a big value is told its first fault alone.
+seconds, a big value is told its first fault alone, and nothing of the alternatives it did not fit.
 
 What an editor must not break: no value of a request stands in a message, only names of
 properties, cut short. So nothing secret can.
@@ -74,8 +74,10 @@ class Compiled:
     weight: int = 1
     """Definitions in it."""
     telling: Callable[[], Any] | None = None
-    """Makes the validator that faults are gathered with, or None for no such; without it, the
-    same."""
+    """Makes the validator that gathers faults without looking into alternatives, or None where
+    there is no such. Without it there are no alternatives."""
+    repeats: bool = False
+    """Whether alternatives may be nested without end, so that they must not be looked into."""
 
 
 class Checker:
@@ -112,7 +114,7 @@ class Checker:
         try:
             if compiled.validator.is_valid(value):
                 return ()
-            if compiled.telling is None:
+            if compiled.telling is None or (size <= _SMALL and not compiled.repeats):
                 teller = compiled.validator
             else:
                 teller = self._teller = self._teller or compiled.telling()
@@ -175,13 +177,18 @@ def _of_alternatives(
         yield Fault(place, _pointer(path), detail, keyword)
         return
     yield Fault(place, _pointer(path), "fits none of the alternatives", keyword)
-    branches = [branch for branch in context if branch]
-    if not branches:
-        return
-    # An alternative of which all that is wrong lies deeper is the one that was meant.
-    best = min(branches, key=lambda b: (min(len(e.instance_path) for e in b) <= len(path), len(b)))
-    if min(len(e.instance_path) for e in best) > len(path) or len(branches) == 1:
-        for error in best[:_BEST]:
+    level = len(path)
+    # Alternatives of another type were not meant. Of several that are left, the one was meant of
+    # which all that is wrong lies deeper.
+    meant = [
+        branch
+        for branch in context
+        if not any(len(e.instance_path) == level and e.kind.name == "type" for e in branch)
+    ]
+    if len(meant) > 1:
+        meant = [b for b in meant if all(len(e.instance_path) > level for e in b)]
+    if meant:
+        for error in min(meant, key=len)[:_BEST]:
             yield from _faults_of(error, place)
 
 

@@ -54,14 +54,19 @@ class Compiler:
         """Compile a converted schema, which refers to these definitions."""
         bundle = definitions.bundle_of(root, names)
         telling = None
-        if definitions.repeats_in_alternatives(names):
+        if definitions.has_alternatives(names):
             is_dynamic = definitions.is_dynamic
 
             def telling() -> Any:
                 # With anchors of its own a definition cannot stand there twice.
                 return None if is_dynamic else self._validator(telling_of(bundle))
 
-        return Compiled(self._validator(bundle), len(bundle["$defs"]), telling)
+        return Compiled(
+            self._validator(bundle),
+            len(bundle["$defs"]),
+            telling,
+            definitions.repeats_in_alternatives(names),
+        )
 
     def _validator(self, bundle: dict[str, Any]) -> Any:
         try:
@@ -93,16 +98,16 @@ class Compiler:
             raise here.fault(f"is no schema that holds: {_first_line(error.message)}") from None
         except ValueError as error:
             raise at.fault(_first_line(str(error))) from None
-        repeats = _may_repeat(schema, at, References(files))
-        return Compiled(made, telling=(lambda: None) if repeats else None)
+        has_choices, has_circle = _choices_and_circles(schema, at, References(files))
+        return Compiled(made, telling=(lambda: None) if has_choices else None, repeats=has_circle)
 
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0][:300]
 
 
-def _may_repeat(schema: Any, at: At, references: References) -> bool:
-    """Whether a schema has alternatives and refers to itself; see `telling`."""
+def _choices_and_circles(schema: Any, at: At, references: References) -> tuple[bool, bool]:
+    """Whether a schema has alternatives, and whether it refers to itself; see `telling`."""
     has_choices = has_circle = False
     open_nodes: set[int] = set()
     done: set[int] = set()
@@ -134,4 +139,4 @@ def _may_repeat(schema: Any, at: At, references: References) -> bool:
             else:
                 todo.append((target, where, False))
         todo.extend((each, here / key, False) for key, each in node.items())
-    return has_choices and has_circle
+    return has_choices, has_circle

@@ -138,6 +138,7 @@ class _Definition:
     refs: set[str] = field(default_factory=set)
     choices: set[str] = field(default_factory=set)
     """Those of them that stand in alternatives."""
+    has_alternatives: bool = False
 
 
 class Definitions:
@@ -204,6 +205,10 @@ class Definitions:
             reached |= new
             todo.extend(new)
         return reached
+
+    def has_alternatives(self, names: Iterable[str]) -> bool:
+        """Whether one of all these definitions has `oneOf` or `anyOf`."""
+        return any(self._made[name].has_alternatives for name in self._reached(names))
 
     def repeats_in_alternatives(self, names: Iterable[str]) -> bool:
         """Whether alternatives may be nested in each other without end; see `telling`."""
@@ -275,6 +280,7 @@ class Definitions:
             elif key in _ONE and not (key == "items" and isinstance(value, list)):
                 out[key] = self._convert(value, at / key, frozenset())
             elif key in _CHOICES:
+                self._current.has_alternatives = True
                 self._alternatives += 1
                 out[key] = self._list(value, at / key, frozenset())
                 self._alternatives -= 1

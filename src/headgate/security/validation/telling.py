@@ -4,8 +4,8 @@ Theory of operation. Whether a value is valid is found out in linear time, since
 one part of it under one definition is remembered. Gathering faults goes through every alternative
 of every `oneOf` and `anyOf` instead; where alternatives hold alternatives of the same kind, as in
 a tree of `and` and `or`, that doubles with each level, and a body of a few hundred bytes would
-take for ever. So for such schemas faults are gathered with a copy in which alternatives are only
-asked whether they hold: in `{"not": {"not": ...}}` nothing is gathered.
+take for ever. So for such schemas, and for any big value, faults are gathered with a copy in which
+alternatives are only asked whether they hold: in `{"not": {"not": ...}}` nothing is gathered.
 
 The copies of definitions refer to each other outside of alternatives, and inside to the originals.
 `unevaluated...` is left out of the copies, because nothing is evaluated within `not`; a value that
@@ -45,7 +45,7 @@ def _copy(schema: Any) -> Any:
     for key, value in schema.items():
         if key == "$ref":
             out[key] = _START + _COPY + value[len(_START) :]
-        elif False:
+        elif key in _CHOICES:
             asked.append({"not": {"$comment": key, "not": {key: value}}})
         elif key in _MAPS:
             out[key] = {name: _copy(each) for name, each in value.items()}
