@@ -548,6 +548,25 @@ def test_a_reset_link_dies_with_its_use_its_time_and_any_other_change(open_desk)
     run(work, open_desk)
 
 
+def test_a_link_dies_with_the_hash_it_was_made_under_however_that_changed(open_desk):
+    async def work(desk):
+        accounts = desk.accounts
+        user_id = await desk.member()
+        await accounts.request_reset(EMAIL)
+        reset = await desk.last_token("reset_password")
+        await accounts.request_email_change(user_id, "new@shop.example", PASSWORD)
+        await accounts.settled()
+        change = next(token for kind, _, token in desk.mails if kind == "confirm_email_change")
+        async with open_desk(rules={"hash": HashRules(memory_kib=128, passes=2)}) as other:
+            await other.login()  # hashes again
+        with pytest.raises(InvalidToken, match="changed meanwhile"):
+            await accounts.reset_password(reset, OTHER)
+        with pytest.raises(InvalidToken, match="changed meanwhile"):
+            await accounts.confirm_email_change(change)
+
+    run(work, open_desk)
+
+
 def test_a_reset_does_not_take_the_second_factor_off(open_desk):
     async def work(desk):
         await desk.with_app(await desk.member())
@@ -772,7 +791,7 @@ def test_codes_are_guessed_slowly_and_a_known_device_is_not_kept_out(open_desk):
             for number in range(20):
                 desk.now += 4
                 try:
-                    await desk.login(totp="000000", ip=f"203.0.113.{number}")
+                    await desk.login(totp=f"{number:06}", ip=f"203.0.113.{number}")
                 except MfaInvalid:
                     pass
         assert caught.value.retry_after_s > 3
@@ -880,6 +899,8 @@ def test_a_closed_account_is_closed_everywhere_and_says_so_to_its_owner_only(ope
         with pytest.raises(InvalidToken):
             await accounts.reset_password(token, OTHER)
         await accounts.enable_user(user_id)
+        with pytest.raises(InvalidToken):
+            await accounts.refresh(tokens.refresh_token)
         accounts.verify((await desk.login()).access_token)
 
     run(work, open_desk)

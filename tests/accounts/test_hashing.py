@@ -67,7 +67,9 @@ def test_peppers_are_exchanged_in_front_and_needed_to_verify():
 def test_a_broken_hash_is_wrong_rather_than_an_error(stored):
     async def main():
         hasher = Hasher(QUICK, {})
+        before = hasher.snapshot().done
         assert not (await hasher.verify(stored, "words")).is_right
+        assert hasher.snapshot().done == before + 1  # and takes as long as a wrong password
         hasher.close()
 
     asyncio.run(main())

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,16 @@ def test_a_database_in_memory_serves_a_test():
             accounts.verify(tokens.access_token)
             with pytest.raises(InvalidToken):
                 accounts.verify(tokens.access_token + "x")
+            with pytest.raises(TypeError):
+                changed: Any = accounts.verify(tokens.access_token).claims
+                changed["sub"] = "root"
+            seen = accounts.snapshot()
+            assert (seen.hashes_done, seen.hashes_taken, seen.keys) == (3, 0, 1)
+            assert (seen.tokens_known, seen.sessions_remembered) == (1, 0)
+            await accounts.logout(tokens.refresh_token)
+            assert accounts.snapshot().sessions_remembered == 1
+        with pytest.raises(RuntimeError, match="closed"):
+            await accounts.login(EMAIL, PASSWORD)
 
     asyncio.run(main())
 

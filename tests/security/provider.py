@@ -357,6 +357,8 @@ class Worker:
     def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
         raise AssertionError("a log-in suspects nobody")
 
+    def count(self, policy: str, outcome: str) -> None: ...
+
     def note(self, kind: str, fields: Mapping[str, Any]) -> None:
         self.notes.append((kind, dict(fields)))
 

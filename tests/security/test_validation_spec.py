@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from headgate.config.validating import Validation, ValidationSpec, problems
@@ -79,3 +82,14 @@ def test_what_means_nothing_is_refused(spec):
 def test_fields_that_contradict_each_other_are_told_of(spec, found):
     got = [(loc, is_warning) for loc, _, _, is_warning in problems(READ(spec))]
     assert got == found
+
+
+def test_the_examples_of_the_page_are_good():
+    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "validation.md"
+    text = page.read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert len(blocks) >= 4
+    for block in blocks:
+        found = block.get("routes", [block]) if isinstance(block, dict) else block
+        for route in found:
+            assert list(problems(READ(route["validation"]))) == []

@@ -72,7 +72,7 @@ def _on_trial(loaded: Loaded, file: Path) -> tuple[Fault, ...]:
     wall = time.time()  # noqa: TID251 - certificates live in wall time
     notes = [fault for fault in certificate_faults(loaded, wall) if fault.level == "warning"]
     try:
-        trial(loaded, file.absolute())
+        notes += trial(loaded, file.absolute()).warnings
     except ConfigInvalid as error:
         notes += error.faults
     return (*loaded.warnings, *notes)

@@ -118,14 +118,15 @@ class CertificateSpec(Spec):
 
 
 class ListenerTlsSpec(Spec):
-    """TLS on a listener: one certificate, several chosen by server name, or a local one.
+    """TLS on a listener: one certificate, several chosen by server name, or made by itself.
 
     Exactly one of `certificate`, `certificates`, or the pair `cert_file` and `key_file`.
     """
 
-    certificate: Annotated[Literal["local"], BeforeValidator(text_of)] | None = None
+    certificate: Annotated[Literal["local", "acme"], BeforeValidator(text_of)] | None = None
     """`local`: made on the spot by Headgate's own authority in the state directory, for
-    development."""
+    development. `acme`: ordered and renewed by itself, as the top-level `acme` says; until the
+    first one is there, the local one is served."""
 
     certificates: tuple[CertificateSpec, ...] = ()
     """Several certificates; the client's server name (SNI) chooses, the first is for clients
@@ -230,8 +231,10 @@ def _mode(value: object) -> int:
 
 
 def _tls(value: object) -> object:
-    if value is True or (isinstance(value, str) and value.strip() == "local"):
+    if value is True:
         return {"certificate": "local"}
+    if isinstance(value, str) and value.strip() in ("local", "acme"):
+        return {"certificate": value.strip()}
     return value
 
 
@@ -249,8 +252,8 @@ class ListenerSpec(Spec):
             ListenerTlsSpec,
             Shorthand(
                 _tls,
-                {"enum": ["local", True]},
-                "or `local`, which is `certificate: local`",
+                {"enum": ["local", "acme", True]},
+                "or `local` or `acme`, which is `certificate: local` or `acme`",
             ),
         ]
         | None

@@ -229,6 +229,7 @@ LOG_FIELDS: Final = (
     "user_agent",
     "referer",
     "error",
+    "user",
     "tls_version",
     "worker",
 )

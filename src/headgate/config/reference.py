@@ -306,6 +306,90 @@ plugins:
   - use: shop.filters:Stamp
     options: {text: hello}
 """,
+    "AuthSpec": """\
+auth:
+  default: jwt
+  jwt:
+    - {issuer: https://login.example, audience: shop, keys: discover}
+    - {name: partners, issuer: https://partners.example, audience: shop, keys: discover}
+services: {orders: http://127.0.0.1:3001}
+routes:
+  - {match: {path: /orders/}, to: orders, auth: [jwt, partners], allow: {roles: customer}}
+  - {match: {path: /catalogue/}, to: orders, auth: {methods: jwt, anonymous: true}}
+  - {match: {path: /health}, to: orders, auth: false}
+""",
+    "JwtSpec": """\
+auth:
+  jwt:
+    issuer: https://login.example/
+    audience: shop
+    keys: discover
+    require: {email_verified: "true"}
+    claims: {roles: resource_access.shop.roles}
+""",
+    "LoginSpec": """\
+auth:
+  login:
+    issuer: https://id.example/realms/shop
+    client_id: shop
+    client_secret: ${env:LOGIN_SECRET:-change-me}
+    secret: ${env:COOKIE_SECRET:-a text of at least 32 characters, from outside}
+    scopes: [openid, email, offline_access]
+    claims_from: {roles: realm_access.roles}
+""",
+    "SignatureSpec": """\
+auth:
+  signature:
+    keys:
+      partner-a: {secrets: "${env:PARTNER_A:-a secret of at least 32 bytes}", roles: partner}
+""",
+    "CertificateAuthSpec": """\
+auth:
+  certificate:
+    subject: ["{uri}", "{cn}"]
+    match: [{uri: "spiffe://prod/*", roles: internal}]
+""",
+    "IntrospectionSpec": """\
+auth:
+  introspection:
+    url: https://issuer.example/introspect
+    client_id: gateway
+    client_secret: ${env:INTROSPECTION_SECRET:-change-me}
+""",
+    "AllowSpec": """\
+auth: {default: jwt, jwt: {issuer: https://login.example, audience: shop, keys: discover}}
+services: {users: http://127.0.0.1:3001}
+routes:
+  - match: {path: "/users/{id}"}
+    to: users
+    allow: [{params: {id: subject}}, admin]
+  - match: {path: /reports/}
+    to: users
+    allow: {scopes: reports:read, times: mon-fri 08:00-18:00 Europe/Berlin, none: suspended}
+""",
+    "CorsSpec": """\
+cors:
+  origins: ["https://app.example.org", "https://*.preview.example.org"]
+  methods: [GET, PUT]
+  credentials: true
+""",
+    "CsrfSpec": """\
+csrf: {trusted: "https://app.example.org"}
+""",
+    "SecureHeadersSpec": """\
+secure_headers: {csp: "default-src 'self'", frame: deny, permissions: {camera: none}}
+""",
+    "AddressesSpec": """\
+addresses: {allow: [10.0.0.0/8, 192.0.2.0/24], deny: 192.0.2.66}
+""",
+    "BansSpec": """\
+bans:
+  when: [{kind: status_4xx, more_than: 100, within: 1min, ban: 10min}]
+  exempt: [198.51.100.0/24]
+""",
+    "BotsSpec": """\
+bots: {deny: [scraper, ai], tag: x-bot}
+""",
     "LimitsSpec": """\
 limits:
   body: 1MB

@@ -275,7 +275,9 @@ class Control:
         """Read, check and build, as a worker would. Runs on a thread."""
         path = Path(self.start.config_file)
         loaded = load(path)
-        plan = trial(loaded, path)
+        plan, warnings = trial(loaded, path)
+        for found in warnings:
+            log.warning("%s", found)
         # Of the run, not of the file: --state-dir outlives reloads, and so does the lock.
         loaded.document["state_dir"] = self.start.state_dir
         return loaded, plan

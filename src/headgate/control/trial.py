@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from headgate.config import CertificateSpec, Loaded
 from headgate.errors import ConfigInvalid, Fault
@@ -27,20 +28,28 @@ __all__ = ["certificate_faults", "folder_of", "import_from", "located", "trial"]
 _STEP = re.compile(r"\[(\d+)\]|\[\"([^\"]*)\"\]|([^.\[\]]+)")
 
 
-def trial(loaded: Loaded, config_file: Path) -> Plan:
+class Tried(NamedTuple):
+    plan: Plan
+    warnings: tuple[Fault, ...]
+    """What building found that works and should be looked at."""
+
+
+def trial(loaded: Loaded, config_file: Path) -> Tried:
     """The plan, after its filters and certificates have been loaded once. Raises ConfigInvalid
     with all that is wrong with any of them.
     """
     plan = build(loaded.config)
     wall = time.time()  # noqa: TID251 - certificates live in wall time
+    warnings: tuple[Fault, ...] = ()
     faults = [fault for fault in certificate_faults(loaded, wall) if fault.level == "error"]
     try:
-        compile_plan(plan, folder_of(config_file))
+        compiled = compile_plan(plan, folder_of(config_file))
+        warnings = tuple(located(loaded, compiled.warnings))
     except ConfigInvalid as error:
         faults = [*located(loaded, error.faults), *faults]
     if faults:
         raise ConfigInvalid(tuple(sorted(faults, key=lambda one: (one.file, one.line, one.column))))
-    return plan
+    return Tried(plan, warnings)
 
 
 def certificate_faults(loaded: Loaded, wall: float) -> tuple[Fault, ...]:

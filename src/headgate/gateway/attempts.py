@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from headgate.gateway.traffic import RouteTraffic
     from headgate.policy.balancer import Member
     from headgate.policy.breaker import Breaker, Permit
-    from headgate.security.identity import Identity
     from headgate.wire.message import Header
 
 _FALLBACK_FOR: Final = {"timeout": "timeout", "queue_full": "full", "queue_timeout": "full"}
@@ -61,8 +60,6 @@ class AttemptedExchange(Exchange):
     member: Member | None = None
     tried: tuple[Member, ...] = ()
     """Instances that have failed this request; others are preferred."""
-    identity: Identity | None = None
-    """Who asks, where it has been found out."""
     key = 0
     """What the balancer hashes, once known."""
     stamped: bytes = b""

@@ -54,6 +54,7 @@ class RouteParts:
     early: tuple[Filter, ...] = ()
     """Filters whose `on_request` is called before anybody is asked who they are."""
     filters: tuple[Filter, ...] = ()
+    warnings: tuple[Fault, ...] = ()
     addresses: Addresses | None = None
     bots: Bots | None = None
     access: Access | None = None
@@ -66,6 +67,11 @@ class Compiled:
     methods: Mapping[str, Method] = field(default_factory=dict)
     identity_key: IdentityKey | None = None
     """Given by file; one that the gateway keeps itself is found when the plan is taken up."""
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """What works and should be looked at; of one place that many routes share, once."""
+        return tuple(dict.fromkeys(found for route in self.routes for found in route.warnings))
 
 
 def compile_plan(plan: Plan, folder: Path | None = None) -> Compiled:
@@ -111,10 +117,13 @@ def _route(
     context = FilterContext(route.name, route.service)
     parts: dict[str, Any] = {}
     guarding: list[Filter] = []
+    warnings: list[tuple[str, str]] = []
     for guard in route.guards:
         try:
             if guard.policy in _FILTERS:
-                guarding.extend(_built(guard.policy, guard.spec, context))
+                made = _built(guard.policy, guard.spec, context)
+                guarding.extend(made)
+                warnings += [(guard.where, text) for each in made for text in each.warnings]
             else:
                 # The same place in the file makes one for all its routes.
                 known = built.get((guard.policy, guard.where))
@@ -134,6 +143,7 @@ def _route(
         build_chain(filters),
         tuple(each for each in filters if each.is_early),
         tuple(filters),
+        tuple(Fault("", 0, 0, where, text, level="warning") for where, text in warnings),
         **parts,
     )
 

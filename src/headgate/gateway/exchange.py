@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from headgate.gateway.pool import Line
     from headgate.gateway.site import Prepared, RouteRuntime, Site
+    from headgate.security.identity import Identity
     from headgate.wire.message import Forward, Header
 
 PENDING_MAX: Final = 64 * 1024
@@ -135,6 +136,8 @@ _batch: Final = _ids.batch
 class Exchange:
     goes_at_once: ClassVar[bool] = True
     """Whether nothing can lie between `started` and the first `_dispatch`."""
+    identity: Identity | None = None
+    """Who asks, where it has been found out."""
 
     __slots__ = (
         "_pending",

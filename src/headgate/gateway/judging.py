@@ -176,6 +176,9 @@ class LoneParts:
     def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
         """Asking is no offence."""
 
+    def count(self, policy: str, outcome: str) -> None:
+        """Nothing is decided."""
+
     def note(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Nor worth a line."""
 

@@ -29,7 +29,8 @@ Record = tuple[
     str,  # INSTANCE: empty when none was tried
     bytes,  # REQUEST_ID
     bytes,  # TRACE_ID: empty when there is none
-    str,  # ERROR: a fixed word, empty when all went well
+    str,  # ERROR: one of few texts, empty when all went well
+    str,  # USER: empty when nobody was asked
     str,  # TLS_VERSION: empty without TLS
 ]
 (
@@ -50,8 +51,9 @@ Record = tuple[
     REQUEST_ID,
     TRACE_ID,
     ERROR,
+    USER,
     TLS_VERSION,
-) = range(18)
+) = range(19)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ FIELDS: Final[dict[str, LogField]] = {
         LogField("user_agent", "", '"curl/8.5.0"'),
         LogField("referer", "Its query is redacted too.", "null"),
         LogField("error", "Why the gateway answered in place of the service.", "null"),
+        LogField("user", "Who asked, where the route asks who it is.", '"ann"'),
         LogField("tls_version", "", '"TLSv1.3"'),
         LogField("worker", "The worker that served it.", "0"),
     )

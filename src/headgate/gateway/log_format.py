@@ -122,6 +122,7 @@ _LATE: Final = {
             "request_id",
             "trace_id",
             "error",
+            "user",
             "tls_version",
         )
     )
@@ -249,6 +250,7 @@ class _Formatter:
             request_id,
             trace_id,
             error,
+            user,
             tls_version,
         ) in records:
             millisecond = int(wall * 1e3)
@@ -279,6 +281,7 @@ class _Formatter:
                 made,
                 trace,
                 texts[error],
+                texts[user],
                 texts[tls_version],
             )
             if self._late_headers:

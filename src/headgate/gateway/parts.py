@@ -157,6 +157,9 @@ class Loan:
     def note(self, kind: str, fields: Mapping[str, Any]) -> None:
         self._parts.note(kind, fields)
 
+    def count(self, policy: str, outcome: str) -> None:
+        self._parts.count(policy, outcome)
+
     def renew(self) -> None:
         self._parts.renew(self._keys)
 

@@ -342,6 +342,7 @@ class Prepared:
                 ex.request_id,
                 self.trace_id or made,
                 ex.error or "",
+                identity.subject if (identity := ex.identity) is not None else "",
                 ex.down.tls_version,
             )
         )

@@ -11,10 +11,12 @@ Theory of operation. The limiters are those of `headgate.policy.limiter`; of sev
 is taken from all or from none. Idle keys are swept while others are hit: a share of the hits each
 look at more keys than have been added since, so memory follows the keys that count.
 
-Waiting is a line for each key, one for each event loop and one for plain threads: the first in it
-sleeps until its hit is allowed, the others behind it. If all slept, all would wake for one place.
-Whoever waits longer than `wait`, than the deadline allows, or finds `MOST_WAITING` before it, gets
-RateLimited at once.
+Waiting is a line for each key (`line.py`), one for each event loop and one for plain threads.
+Whoever would wait longer than `wait`, than the deadline allows, or finds `MOST_WAITING` before it,
+gets RateLimited at once.
+
+With `home` the limit is shared with other processes, and the answer is another class: `Shared` and
+`SharedLimit` have the theory of that.
 """
 
 from __future__ import annotations
@@ -51,21 +53,8 @@ R = TypeVar("R")
 
 Cost: TypeAlias = int | Callable[..., int]
 
-MOST_WAITING: Final = 1000
-"""In one line."""
-
 _SWEEP_EVERY: Final = 1024
 _SWEEP_KEYS: Final = 2048  # twice of what may have been added
-
-
-class _Line:
-    """Those who wait for one key; they hold the turn one after the other."""
-
-    __slots__ = ("length", "turn")
-
-    def __init__(self, turn: Any) -> None:
-        self.turn = turn
-        self.length = 0
 
 
 class Limit:
@@ -107,7 +96,7 @@ class Limit:
         self._sleep_async = sleep_async
         self._lock = threading.Lock()
         self._until_sweep = _SWEEP_EVERY
-        self._lines: dict[Hashable, _Line] = {}
+        self._lines = Lines(self._too_many)
         self._refused_total = 0
 
     # ---- one hit
@@ -176,12 +165,12 @@ class Limit:
     def wait(self, key: Hashable = "", cost: int = 1, most: Duration | None = None) -> Verdict:
         """Take it, if need be later. Blocks the thread."""
         place = (None, key)
-        line = self._join(place, None)
+        line = self._lines.find(place)
         if line is None:
             verdict = self.try_hit(key, cost)
             if verdict.allowed:
                 return verdict
-            line = self._join(place, threading.Lock)
+            line = self._lines.join(place, threading.Lock)
         over_at = self._over_at(most)
         try:
             if not line.turn.acquire(timeout=max(0.0, over_at - self._clock())):
@@ -193,19 +182,19 @@ class Limit:
             finally:
                 line.turn.release()
         finally:
-            self._leave(place, line)
+            self._lines.leave(place, line)
 
     async def wait_async(
         self, key: Hashable = "", cost: int = 1, most: Duration | None = None
     ) -> Verdict:
         """Take it, if need be later."""
         place = (asyncio.get_running_loop(), key)
-        line = self._join(place, None)
+        line = self._lines.find(place)
         if line is None:
             verdict = self.try_hit(key, cost)
             if verdict.allowed:
                 return verdict
-            line = self._join(place, asyncio.Lock)
+            line = self._lines.join(place, asyncio.Lock)
         over_at = self._over_at(most)
         try:
             timer = asyncio.timeout(over_at - self._clock())
@@ -221,7 +210,7 @@ class Limit:
             finally:
                 line.turn.release()
         finally:
-            self._leave(place, line)
+            self._lines.leave(place, line)
 
     # ---- decorating
 
@@ -229,7 +218,7 @@ class Limit:
         """Decorate a function, plain or async."""
         refuse_generators(function, "a limit")
         make_key = key_of(self._key, function)
-        make_cost = _cost_of(self._cost)
+        make_cost = cost_of(self._cost)
         seats = self._seats
         if is_async(function):
             awaited = cast("Callable[P, Awaitable[R]]", function)
@@ -326,31 +315,12 @@ class Limit:
             raise self._refused(verdict)
         return verdict.retry_after_s
 
-    def _join(self, place: Hashable, turn: Callable[[], Any] | None) -> Any:
-        """Stand in the line of this place; None: there is none, and `turn` to make it is not given.
-
-        Who comes while there is a line goes into it, so that nobody is overtaken.
-        """
-        with self._lock:
-            line = self._lines.get(place)
-            if line is None:
-                if turn is None:
-                    return None
-                line = self._lines[place] = _Line(turn())
-            elif line.length >= MOST_WAITING:
-                self._refused_total += 1
-                raise RateLimited(self.name, "too many wait", 0.0)
-            line.length += 1
-            return line
-
-    def _leave(self, place: Hashable, line: _Line) -> None:
-        with self._lock:
-            line.length -= 1
-            if not line.length:
-                del self._lines[place]
+    def _too_many(self) -> RateLimited:
+        self._refused_total += 1
+        return RateLimited(self.name, "too many wait", 0.0)
 
 
-def _cost_of(cost: Cost) -> Callable[[tuple[Any, ...], Mapping[str, Any]], int]:
+def cost_of(cost: Cost) -> Callable[[tuple[Any, ...], Mapping[str, Any]], int]:
     def make(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         return cost if isinstance(cost, int) else cost(*args, **kwargs)
 

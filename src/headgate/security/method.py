@@ -168,6 +168,10 @@ class Parts(Protocol):
         """
         ...
 
+    def count(self, policy: str, outcome: str) -> None:
+        """A decision, for `headgate_guard_decisions_total`; outcomes are few and fixed."""
+        ...
+
     def note(self, kind: str, fields: Mapping[str, Any]) -> None:
         """A line in the log of security events. No secrets, no credentials."""
         ...

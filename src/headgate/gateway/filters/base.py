@@ -265,6 +265,9 @@ class Filter:
     response_body_max: int | None = None
     """The same for `on_response_body`; a longer body ends in 502."""
 
+    warnings: Sequence[str] = ()
+    """What `headgate check` tells of this filter: it works, and should be looked at."""
+
     is_early: bool = False
     """`on_request` is called before anybody is asked who they are."""
 

@@ -66,6 +66,7 @@ class Validation(Filter):
         super().__init__(spec, context)
         rules = spec.rules()
         self._description = _description(rules)
+        self.warnings = self._description.warnings
         self._refuses = rules.mode == "enforce"
         self._max_response = rules.max_response
         self._tells: Parts | None = None
@@ -81,14 +82,9 @@ class Validation(Filter):
             self.on_response = super().on_response  # type: ignore[method-assign,assignment]
             self.on_response_body = super().on_response_body  # type: ignore[method-assign,assignment]
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is odd about the document, though it can be used."""
-        return self._description.warnings
-
     def start(self, parts: Parts) -> None:
         self._tells = parts
-        self._counts = getattr(parts, "count", None)  # not everybody who lends parts counts
+        self._counts = parts.count
 
     # -- requests ------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ Needs the extra `accounts`. `headgate.security.accounts.fastapi` has the routes 
 from __future__ import annotations
 
 from headgate.security.accounts import extra as _extra  # noqa: F401 - says what is missing
-from headgate.security.accounts.accounts import Accounts
+from headgate.security.accounts.accounts import Accounts, AccountsSnapshot
 from headgate.security.accounts.errors import (
     AccountDisabled,
     AccountsError,
@@ -42,6 +42,7 @@ __all__ = [
     "AccountDisabled",
     "Accounts",
     "AccountsError",
+    "AccountsSnapshot",
     "Busy",
     "EmailInvalid",
     "EmailTaken",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -15,7 +16,23 @@ from headgate.security.accounts.sealing import Secret
 from headgate.security.accounts.signing import ALGORITHMS, Algorithm
 from headgate.security.accounts.verifying import Verifier
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "AccountsSnapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsSnapshot:
+    hashes_done: int
+    """Passwords hashed or verified."""
+    hashes_taken: int
+    """In a thread or in line; bounded by `HashRules`."""
+    hashes_refused: int
+    """Answered `Busy`."""
+    mails_waiting: int
+    keys: int
+    tokens_known: int
+    """Access tokens whose signature need not be looked at again."""
+    sessions_remembered: int
+    """Ended sessions and raised versions that tokens may still be out for."""
 
 
 class Accounts(Mfa, Administering):
@@ -70,3 +87,16 @@ class Accounts(Mfa, Administering):
         self.audience = audience or issuer
         self._keys = {}
         self._verifier = Verifier(self.issuer, self.audience, self.rules)
+
+    def snapshot(self) -> AccountsSnapshot:
+        """What is going on in this process, for metrics."""
+        hashing = self._hasher.snapshot()
+        return AccountsSnapshot(
+            hashes_done=hashing.done,
+            hashes_taken=hashing.taken,
+            hashes_refused=hashing.refused,
+            mails_waiting=0 if self._outbox is None else self._outbox.waiting,
+            keys=len(self._keys),
+            tokens_known=self._verifier.known,
+            sessions_remembered=self._verifier.remembered,
+        )

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher, Type
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from headgate.security.accounts.errors import Busy
 from headgate.security.accounts.rules import HashRules
@@ -109,25 +109,40 @@ class Hasher:
 
     def _hash(self, password: str) -> str:
         made = self._argon2.hash(self._given(self._newest, password))
-        with self._lock:
-            self._done += 1
+        self._count()
         return f"{MARK}{self._newest}{made}" if self._newest else made
 
     def _verify(self, stored: str, password: str) -> Verdict:
-        with self._lock:
-            self._done += 1
-        pepper, made = "", stored
-        if stored.startswith(MARK):
-            pepper, dollar, rest = stored[len(MARK) :].partition("$")
-            made = dollar + rest
-            if pepper not in self._peppers:
-                pepper, made = "", self.nobody.removeprefix(MARK + self._newest)
+        pepper, made = self._parted(stored)
         try:
             self._argon2.verify(made, self._given(pepper, password))
-        except (VerificationError, InvalidHashError):
+        except VerifyMismatchError:
+            self._count()
             return Verdict(is_right=False)
+        except (VerificationError, InvalidHashError):
+            # Nothing was computed: what is stored is no hash of ours. The work is done all the
+            # same, and cannot end well.
+            pepper, made = self._parted(self.nobody)
+            try:
+                self._argon2.verify(made, self._given(pepper, password))
+            except VerifyMismatchError:
+                self._count()
+            return Verdict(is_right=False)
+        self._count()
         is_stale = pepper != self._newest or self._argon2.check_needs_rehash(made)
         return Verdict(is_right=True, is_stale=is_stale)
+
+    def _parted(self, stored: str) -> tuple[str, str]:
+        """The pepper's name and what argon2 knows; with a pepper that is gone, no hash at all."""
+        if not stored.startswith(MARK):
+            return "", stored
+        pepper, dollar, rest = stored[len(MARK) :].partition("$")
+        return (pepper, dollar + rest) if pepper in self._peppers else ("", "")
+
+    def _count(self) -> None:
+        """One more was really computed."""
+        with self._lock:
+            self._done += 1
 
     def snapshot(self) -> HasherSnapshot:
         with self._lock:

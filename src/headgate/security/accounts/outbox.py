@@ -30,6 +30,10 @@ class Outbox:
         self._failed = failed
         self._workers: list[asyncio.Task[None]] = []
 
+    @property
+    def waiting(self) -> int:
+        return self._jobs.qsize()
+
     def put(self, job: Job) -> None:
         try:
             self._jobs.put_nowait(job)

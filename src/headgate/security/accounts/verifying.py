@@ -16,6 +16,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from headgate.security.accounts.rules import Rules
@@ -43,6 +44,16 @@ class Verifier:
         self._ended: dict[str, float] = {}
         self._versions: dict[str, tuple[int, float]] = {}
         self._issued_after = 0.0
+
+    @property
+    def known(self) -> int:
+        """Tokens that need no look at their signature."""
+        return len(self._good)
+
+    @property
+    def remembered(self) -> int:
+        """Ended sessions, and users whose rights have changed."""
+        return len(self._ended) + len(self._versions)
 
     def forget(self) -> None:
         """The keys have changed."""
@@ -117,7 +128,7 @@ class Verifier:
         identity = Identity(
             subject=subject,
             consumer=subject,
-            claims=claims,
+            claims=MappingProxyType(claims),  # kept and handed out again
             method="accounts",
             roles=frozenset(claims.get("roles", ())),
             scopes=frozenset(str(claims.get("scope", "")).split()),

@@ -28,19 +28,17 @@ from cryptography.hazmat.primitives.serialization import (
 
 from headgate.errors import HeadgateError
 from headgate.security.certificates.jose import AccountKey, b64
+from headgate.security.certificates.rules import CHALLENGE_PREFIX, ChallengeKind
 
 __all__ = [
-    "LETS_ENCRYPT",
-    "LETS_ENCRYPT_STAGING",
     "AcmeFailed",
-    "AcmeRules",
     "Authorization",
     "Challenge",
     "Directory",
     "Order",
+    "alpn_digest",
     "ari_id",
     "challenge_path",
-    "domain_fault",
     "key_authorization",
     "make_csr",
     "make_key",
@@ -52,38 +50,11 @@ __all__ = [
     "retry_after_s",
 ]
 
-LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
-LETS_ENCRYPT_STAGING: Final = "https://acme-staging-v02.api.letsencrypt.org/directory"
-
-CHALLENGE_PREFIX: Final = "/.well-known/acme-challenge/"
-ChallengeKind = Literal["http-01", "tls-alpn-01"]
-
 _PROBLEM: Final = "urn:ietf:params:acme:error:"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _MAX_SAID: Final = 300
 _MAX_RETRY_AFTER_S: Final = 7 * 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class AcmeRules:
-    """What is ordered, where, and on whose behalf."""
-
-    directory: str = LETS_ENCRYPT
-    email: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    challenge: ChallengeKind = "http-01"
-    key: Literal["ecdsa", "rsa"] = "ecdsa"
-    renew_before_s: float | None = None
-    """None is a third of the certificate's life."""
-    ca_file: str | None = None
-    binding_id: str | None = None
-    binding_key: str | None = None
-    """The secret of the binding, base64url; never to be shown."""
-
-    def __repr__(self) -> str:
-        return f"<AcmeRules {self.directory} {self.domains}>"
 
 
 class AcmeFailed(HeadgateError):
@@ -328,18 +299,6 @@ def make_csr(key_pem: bytes, domain: str) -> bytes:
         .sign(key, hashes.SHA256())
     )
     return request.public_bytes(Encoding.DER)
-
-
-def domain_fault(name: str) -> str:
-    """Why no certificate for this name can be had this way; empty when it can."""
-    if name.startswith("*."):
-        return "is a wildcard, which takes a challenge in DNS that is not spoken here"
-    labels = name.split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        return "is not a host name in lower case; write it as DNS has it (xn-- for other letters)"
-    if labels[-1].isdigit():
-        return "is an address; authorities sign names"
-    return ""
 
 
 # -- reading --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from headgate.security.certificates.acme import CHALLENGE_PREFIX, domain_fault
+from headgate.security.certificates.rules import CHALLENGE_PREFIX, domain_fault
 from headgate.wire.acme_alpn import challenge_pem
 
 __all__ = ["CERTIFICATES_TOPIC", "TOPIC", "ChallengeBook", "challenge_news"]

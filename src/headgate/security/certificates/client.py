@@ -30,7 +30,6 @@ from urllib.parse import urlsplit
 
 from headgate.security.certificates.acme import (
     AcmeFailed,
-    AcmeRules,
     Authorization,
     Challenge,
     Directory,
@@ -46,6 +45,7 @@ from headgate.security.certificates.acme import (
     retry_after_s,
 )
 from headgate.security.certificates.jose import AccountKey, b64, bind_account, unb64
+from headgate.security.certificates.rules import AcmeRules
 
 if TYPE_CHECKING:
     import httpx
@@ -213,7 +213,7 @@ class AcmeClient:
                         raise AcmeFailed("the authority's order is valid and has no certificate")
                     answer = await self._post(order.certificate, None)
                     return read_chain(answer.body, key_pem, domain)
-                case "pending" | "ready" | "processing":
+                case "ready" | "processing":
                     pass
                 case _:
                     raise order.failure or AcmeFailed(f"the order for {domain} is {order.status}")
@@ -227,7 +227,7 @@ class AcmeClient:
         try:
             order = read_order((await self._post(url, None)).body)
         except AcmeFailed as error:
-            if error.status is None or error.status >= 500:
+            if error.status not in (403, 404) or error.kind == "rateLimited":
                 raise
             return None  # forgotten, or not ours
         return order if order.status != "invalid" else None

@@ -14,7 +14,9 @@ name, synced, and moved into place, so readers see the old one or the new one; c
 are one file and cannot be mismatched.
 
 An order's key is on disk before its order is made, and its URL before anything else happens: after
-a crash the same order goes on. Files of that kind that cannot be read are as if they were not there.
+a crash the same order goes on. With the URL stands which certificate it is to replace, so that a
+crash after the last step does not fetch that certificate again at its renewal. Files of that kind
+that cannot be read are as if they were not there.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ class Kept:
 
     path: Path
     leaf: x509.Certificate
+
+    @property
+    def identity(self) -> str:
+        return self.leaf.fingerprint(hashes.SHA256()).hex()
 
     @property
     def share(self) -> float:
@@ -141,16 +147,23 @@ class AcmeStore:
         _write(self._folder / f"{domain}.next.key", pem)
 
     def order(self, domain: str) -> str | None:
-        url = self._read_json(f"{domain}.json").get("order")
-        return url if isinstance(url, str) else None
+        """The URL of an order under way whose key is kept."""
+        said = self._read_json(f"{domain}.json")
+        url, replaces = said.get("order"), said.get("replaces")
+        kept = self.certificate(domain)
+        if replaces != (kept.identity if kept is not None else None):
+            return None
+        return url if isinstance(url, str) and self.order_key(domain) is not None else None
 
     def keep_order(self, domain: str, url: str | None) -> None:
+        kept = self.certificate(domain)
         said = self._read_json(f"{domain}.json")
         said["order"] = url
+        said["replaces"] = kept.identity if kept is not None else None
         _write(self._folder / f"{domain}.json", json.dumps(said).encode())
 
     def end_order(self, domain: str) -> None:
-        if self.order(domain) is not None:
+        if self._read_json(f"{domain}.json").get("order") is not None:
             self.keep_order(domain, None)
         (self._folder / f"{domain}.next.key").unlink(missing_ok=True)
 

@@ -36,7 +36,7 @@ _ENGLISH: Final = frozenset(
     "strings ping export fetch id env node more ver sh".split()
 )
 _PLACE: Final = re.compile(
-    r"""(?P<op>\$\(|`|[;|\n&]+|(?<![\w$])\{|[<>]\(|%0a)\s*(?P<quote>["'\\]*)
+    r"""(?P<op>\$\(|`|(?<![;|\n&])[;|\n&]++|[<>]\(|%0a)\s{0,16}+(?P<quote>["'\\]{0,8}+)
     (?P<path>(?:/?(?:usr/|local/)?s?bin/|[a-z]:\\[\w\\]*\\|/\w{1,8}/|\$\w+/)?)(?P<name>[a-z][\w\-.\\'"$@*?\[\]{}]*)(?P<rest>[^\n]{0,200})""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -78,9 +78,9 @@ def find_command(text: str) -> Hit | None:
     begins = _PROMPT(text)
     is_shell = begins is not None and begins[1].lower() in PROGRAMS | _COMMON
     seen = 0
-    for found in _PLACE.finditer(text[:8192]):
+    for found in _PLACE.finditer(text):
         seen += 1
-        if seen > 64:
+        if seen > 512:
             break
         score = _judge(text, found, is_shell, seen)
         if score > best:
@@ -123,8 +123,6 @@ def _judge(text: str, found: re.Match[str], is_shell: bool, seen: int) -> int:
     flagged = _FLAG(rest) is not None
     bare = rest.strip(" \t;|&)`'\"#\r\x00") == ""
     is_close = len(head) <= 80 and _HEAD(head) is not None
-    if op == "{":
-        return 0
     if op in {"$(", "`"}:
         end = ")" if op == "$(" else "`"
         if end not in rest and op == "`":

@@ -36,7 +36,7 @@ _SPLIT_MARKUP: Final = _MARKUP.search
 _SPLIT_MARKUP_SUB: Final = _MARKUP.sub
 _SPLIT_WORD: Final = re.compile(r"[A-Za-z]/\*[^*]*\*/[A-Za-z]").search
 _COMMENT: Final = re.compile(r"/\*[^*]*\*/")
-_UTF7: Final = re.compile(r"\+A[A-Za-z0-9+/]{2,}-")
+_UTF7: Final = re.compile(r"\+A[A-Za-z0-9+/]{2,200}-")
 _DOUBLED: Final = re.compile(
     r"(?i)(?:u(?:n(?:io?)?)?union|s(?:e(?:l(?:ec?)?)?)?select|s(?:c(?:r(?:ip?)?)?)?(?:<s)?script)(?=[a-z>])"
 ).search

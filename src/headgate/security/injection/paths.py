@@ -27,7 +27,7 @@ _SECRET: Final = re.compile(
 ).search
 _WHOLE: Final = re.compile(
     r"""[\s"']*(?:
-    /+(?:\.?/)*(?:etc/+(?:passwd|shadow|group|hosts|sudoers|issue|fstab|crontab|my\.cnf)-?|proc/+(?:self|version|cmdline)[\w/]*|root/\.\w+[\w/.]*|WEB-INF/[\w./]*|\.(?:env|git/\w+|htaccess|htpasswd))
+    /{1,40}+(?:\./{1,4}+){0,8}+(?:etc/{1,4}(?:passwd|shadow|group|hosts|sudoers|issue|fstab|crontab|my\.cnf)-?|proc/{1,4}(?:self|version|cmdline)[\w/]*|root/\.\w+[\w/.]*|WEB-INF/[\w./]*|\.(?:env|git/\w+|htaccess|htpasswd))
     |(?:[a-z]:)?[/\\]+(?:windows|winnt)[/\\]+(?:win\.ini|system\.ini|system32[/\\][\w/\\.]*|repair[/\\]\w*)
     |[a-z]:[/\\]+(?:boot\.ini|autoexec\.bat|inetpub[\w/\\.]*)|/?boot\.ini
     )(?:\x00.*)?[\s"']*""",

@@ -1,0 +1,277 @@
+"""One quota ledger for services, and for the gateway: `Shared`.
+
+    home = Shared("redis://localhost")
+
+    @limit("100/min", by="user", key="{user_id}", home=home, rule="orders")
+    async def order(user_id): ...
+
+    async with home:                     # once, around all that the service does
+        await serve()
+
+Theory of operation. The ledger stands in Redis, where the gateways have theirs (`state:` of their
+file). A process leases some hits at a time (`headgate.policy.limiter.lease` has the theory and the
+bounds), so most are answered at once. One task (`shared_talk.py`) asks for all limits of a
+`Shared`, leases ahead, and gives back at the end what was not spent.
+
+Within a process a rule has one lease, however many limits name it; these must agree on what it is.
+
+`start` makes the running event loop the one that talks. Hits may come from other threads and loops
+too: they hand their question over and wait for the answer, bounded. `start_thread` gives the ledger
+a thread and a loop of its own, for programs that have none.
+
+States: new -> started -> closed, and started again if need be. Hits that must ask and find it not
+started raise RuntimeError: a service that forgets to start would otherwise never count together. A
+process that was forked starts its own: what was started before the fork belongs to the parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from headgate.resilience.settings import Clock, Duration, seconds
+
+if TYPE_CHECKING:
+    from headgate.policy.limiter.lease import LeaseRules
+    from headgate.policy.limiter.rules import LimitRules
+    from headgate.resilience.shared_talk import LeasedRule, Saying, Talk
+    from headgate.state.home import LimitHome, SharedSnapshot
+
+__all__ = ["Shared"]
+
+RULES_MAX: Final = 10_000
+_PREFIX: Final = "headgate"
+_DEADLINE_S: Final = 0.05
+_START_S: Final = 10.0
+
+
+class Shared:
+    """Where limits are kept that several processes share. Start it once in each process."""
+
+    def __init__(
+        self,
+        place: str | LimitHome,
+        *,
+        deadline: Duration = _DEADLINE_S,
+        prefix: str = _PREFIX,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`place` is a URL as in the gateway's `state:`, or a home that somebody else starts.
+
+        `deadline` is how long Redis may take to answer before it counts as away.
+        """
+        deadline_s = seconds("deadline", deadline)
+        if not deadline_s:
+            raise ValueError("deadline=0: nothing answers in no time; 50ms is the default")
+        self.deadline_s = deadline_s
+        self.lock = threading.Lock()
+        """Of all leases: one, because what is said of several must be in one order."""
+        self._clock = clock
+        self._rules: dict[str, LeasedRule] = {}
+        self._talk: Talk | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pid = 0
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if isinstance(place, str):
+            from headgate.state.redis_place import place_of
+
+            self.place = place_of(place, deadline_s).text  # what is wrong with it is said here
+            self._home: LimitHome | None = None
+        else:
+            self.place = type(place).__name__
+            self._home = place
+        self._open = self._opener(place, prefix)
+
+    @classmethod
+    def memory(cls, *, clock: Clock = time.monotonic) -> Shared:
+        """A ledger in this process alone, for tests and for a service that runs once."""
+        from headgate.state.memory import MemoryShared
+
+        return cls(MemoryShared(clock), clock=clock)
+
+    def __repr__(self) -> str:
+        return f"<Shared {self.place}, {'started' if self._is_here else 'not started'}>"
+
+    # ---- life, in the loop of the service
+
+    async def start(self) -> None:
+        """Connect. A Redis that is not there is no error: limits do what `when_away` says."""
+        from headgate.resilience.shared_talk import Talk
+
+        if self._is_here:
+            raise RuntimeError(f"{self!r} is started already; start it once in each process")
+        home, close = await self._open()
+        talk = Talk(home, lambda: tuple(self._rules.values()), self.lock, self._clock)
+        self._talk, self._home, self._pid = talk, home, os.getpid()
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(talk.live(close), name="shared limits")
+
+    async def close(self) -> None:
+        """Give back what is leased and not spent, and part. A second call does nothing."""
+        talk, task = self._talk, self._task
+        if talk is None or task is None or self._pid != os.getpid():
+            return
+        talk.finish()
+        # The task ends by itself, also when who closes is cancelled.
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.result()
+
+    async def __aenter__(self) -> Shared:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ---- life, in a thread of its own
+
+    def start_thread(self) -> None:
+        """For programs without an event loop: talk to the ledger in a thread."""
+        if self._is_here:
+            raise RuntimeError(f"{self!r} is started already; start it once in each process")
+        ready = threading.Event()
+        failed: list[BaseException] = []
+
+        async def live() -> None:
+            try:
+                await self.start()
+            except BaseException as error:
+                failed.append(error)
+                return
+            finally:
+                self._loop = asyncio.get_running_loop()
+                ready.set()
+            if self._task is not None:
+                await asyncio.wait((self._task,))
+
+        # A daemon, for a program that forgets to stop it must still end.
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(live()), name="headgate shared limits", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(_START_S + self.deadline_s):
+            raise TimeoutError(f"{self!r} did not start within {_START_S:g} s")
+        if failed:
+            self._thread.join()
+            self._thread = None
+            raise failed[0]
+
+    def stop_thread(self) -> None:
+        """Give back what is leased and not spent, and end the thread."""
+        thread, loop, talk = self._thread, self._loop, self._talk
+        self._thread = self._loop = None
+        if thread is None or loop is None or talk is None or self._pid != os.getpid():
+            return
+        if thread.is_alive() and not loop.is_closed():
+            loop.call_soon_threadsafe(talk.finish)
+        thread.join(_START_S + 8 * self.deadline_s)
+
+    def __enter__(self) -> Shared:
+        self.start_thread()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop_thread()
+
+    # ---- for those who ask
+
+    @property
+    def is_started(self) -> bool:
+        return self._is_here
+
+    @property
+    def is_away(self) -> bool:
+        """The ledger does not answer, or this is not started: each decides as it was told."""
+        return not self._is_here or self._home is None or self._home.is_away
+
+    @property
+    def holders(self) -> int:
+        """How many processes share the ledger, this one and the gateway's workers included."""
+        return 1 if self._home is None else max(1, self._home.holders)
+
+    def snapshot(self) -> SharedSnapshot | None:
+        """How the ledger is, seen from here; None before it was started."""
+        told = getattr(self._home, "snapshot", None)
+        return None if told is None else told(self._clock())
+
+    # ---- for the limits
+
+    def leased(self, rule: str, rules: LimitRules, lease: LeaseRules) -> LeasedRule:
+        """The lease of this rule, made when it is first named."""
+        from headgate.resilience.shared_talk import LeasedRule
+
+        with self.lock:
+            known = self._rules.get(rule)
+            if known is None:
+                if len(self._rules) >= RULES_MAX:
+                    raise ValueError(
+                        f"rule={rule}: {self.place} has {RULES_MAX} rules already; make a limit "
+                        "once and tell calls apart by key"
+                    )
+                known = LeasedRule(rule, rules, lease)
+                if self.is_away and self._is_here:
+                    known.leased.away(self._clock())
+                self._rules[rule] = known
+            elif known.rules != rules or known.lease != lease:
+                raise ValueError(
+                    f"rule={rule} is limited otherwise in this process already: {known.rules}, "
+                    f"{known.lease}; give the same settings, or another rule"
+                )
+            return known
+
+    def say(self, saying: Saying) -> bool:
+        """With the lock held: bring this to the ledger. False: decide without."""
+        talk = self._talk
+        if talk is None or talk.is_over or self._pid != os.getpid():
+            raise RuntimeError(
+                f"{self!r}: write `async with home:` (or `with home:`, without an event loop) "
+                "around what the service does, in each process"
+            )
+        return talk.say(saying)
+
+    @property
+    def _is_here(self) -> bool:
+        talk = self._talk
+        return talk is not None and not talk.is_over and self._pid == os.getpid()
+
+    def _opener(
+        self, place: str | LimitHome, prefix: str
+    ) -> Callable[[], Awaitable[tuple[LimitHome, Callable[[], Awaitable[None]]]]]:
+        async def open_redis() -> tuple[LimitHome, Callable[[], Awaitable[None]]]:
+            from headgate.state.redis import RedisShared
+
+            url = str(place)
+            home = RedisShared(url, deadline_s=self.deadline_s, prefix=prefix, clock=self._clock)
+            try:
+                await home.start()
+            except BaseException:
+                await home.close()
+                raise
+            return home, home.close
+
+        async def take_given() -> tuple[LimitHome, Callable[[], Awaitable[None]]]:
+            async def nothing() -> None:
+                pass
+
+            if isinstance(place, str):
+                raise TypeError
+            return place, nothing
+
+        return open_redis if isinstance(place, str) else take_given
