@@ -83,6 +83,7 @@ def make(
     log: str = "off",
     *,
     policies: bool = False,
+    plugin: bool = False,
     traffic: bool = False,
     jwks_file: Path | None = None,
 ) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
@@ -106,6 +107,7 @@ def make(
             "request": {"set": {"x-tier": "gold"}},
             "response": {"set": {"x-frame-options": "DENY"}, "remove": ["server"]},
         }
+    if plugin:
         document["plugins"] = [{"use": "benchmarks.hot_path:Look"}]
     config = from_document(document)
     plan = build(config)
@@ -148,6 +150,7 @@ def run(
     unique: bool = False,
     same_client: bool = False,
     policies: bool = False,
+    plugin: bool = False,
     traffic: bool = False,
     credentials: Credentials | None = None,
 ) -> float:
@@ -156,7 +159,9 @@ def run(
     `unique`: every head differs, by target and cookie, or with `same_client` by target alone.
     """
     jwks_file = credentials.jwks_file if credentials is not None else None
-    down, up, client, instance = make(log, policies=policies, traffic=traffic, jwks_file=jwks_file)
+    down, up, client, instance = make(
+        log, policies=policies, plugin=plugin, traffic=traffic, jwks_file=jwks_file
+    )
     shown = b""
     if credentials is not None:
         shown = b"Authorization: Bearer %b\r\n\r\n" % credentials.tokens[0].encode()
@@ -188,8 +193,9 @@ CASES: dict[str, dict[str, Any]] = {
     "bare": {},
     "JSON access log": {"log": "json"},
     "limit, breaker, retries": {"traffic": True},
-    "header policy and a plugin": {"policies": True},
-    "both": {"policies": True, "traffic": True},
+    "header policy": {"policies": True},
+    "header policy and a plugin": {"policies": True, "plugin": True},
+    "both, and a plugin": {"policies": True, "plugin": True, "traffic": True},
     "JWT (RS256), roles, limit by user": {"tokens": True},
     "all of it, JSON access log": {
         "tokens": True,

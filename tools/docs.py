@@ -68,6 +68,20 @@ def access_log_page() -> str:
     return NOTE + reference()
 
 
+def help_of(*words: str) -> list[str]:
+    """The help of a command, and of the commands below it."""
+    text = "\n".join(line.rstrip() for line in output_of("headgate", *words, "--help").split("\n"))
+    level = "#" * (len(words) + 1)
+    parts = [f"{level} headgate {' '.join(words)}\n\n```text\n{text.strip()}\n```\n"]
+    _, found, below = text.partition("\nCommands:\n")
+    if found:
+        for line in below.split("\n"):
+            # A name stands two columns in; what is further in goes on with its line.
+            if line.startswith("  ") and not line.startswith("   "):
+                parts += help_of(*words, line.split()[0])
+    return parts
+
+
 def commands_page() -> str:
     from headgate.cli.app import COMMANDS
 
@@ -76,10 +90,7 @@ def commands_page() -> str:
         "Every command explains itself with `--help`; this page is those answers.\n",
     ]
     for name in COMMANDS:
-        text = "\n".join(
-            line.rstrip() for line in output_of("headgate", name, "--help").split("\n")
-        )
-        parts.append(f"## headgate {name}\n\n```text\n{text.strip()}\n```\n")
+        parts += help_of(name)
     return "\n".join(parts)
 
 

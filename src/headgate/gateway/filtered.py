@@ -25,6 +25,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from headgate.gateway import problem
+from headgate.gateway.edited import VARIANTS, edited
 from headgate.gateway.filters.base import Headers, Outcome, Reply, Request, Response
 from headgate.gateway.policed import PolicedExchange
 from headgate.gateway.pump import Pump
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("headgate.filters")
 
-_VARIANTS: Final = 8
-"""How many different outcomes of filters are kept with a head; more means they vary with each
-request, and keeping them would only cost memory."""
 _CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
 
 
@@ -175,7 +173,7 @@ class FilteredExchange(PolicedExchange):
         if service is None or request is None:
             super()._admitted(body)
             return
-        before = self._plain_forward(service)
+        before = self.plain_forward(service)
         if before is None:
             self.refuse(500, "nothing to forward")
             return
@@ -224,7 +222,7 @@ class FilteredExchange(PolicedExchange):
         self._in.feed(gathered, last)
 
     def change_service(self, service: ServiceRuntime) -> None:
-        was_ready = self.service is not None and self.forward is not self._plain_forward(
+        was_ready = self.service is not None and self.forward is not self.plain_forward(
             self.service
         )
         super().change_service(service)
@@ -269,7 +267,7 @@ class FilteredExchange(PolicedExchange):
         )
         if is_usual:
             before.edited = forward
-        elif is_shared and len(variants) < _VARIANTS:
+        elif is_shared and len(variants) < VARIANTS:
             variants[key] = forward
         return forward
 
@@ -361,21 +359,8 @@ class FilteredExchange(PolicedExchange):
             super().answer((self._edited(head), body))
 
     def _edited(self, head: ResponseHead) -> ResponseHead:
-        """The head after the constant edits; made once for equal heads."""
         edits = self._chain.edits_response
-        if edits is None:
-            return head
-        variants = head.variants
-        if variants is None:
-            variants = head.variants = {}
-        known = variants.get(edits)
-        if known is None:
-            fields = tuple(edits.apply_constant(head.headers))
-            known = ResponseHead(head.status, fields, reason=head.reason, length=head.length)
-            if len(variants) >= _VARIANTS:
-                variants.clear()  # those of former plans, most likely
-            variants[edits] = known
-        return known
+        return head if edits is None else edited(head, edits)
 
     def _respond(self, head: ResponseHead, body: bytes, end: bool) -> None:
         request = self.request
@@ -570,7 +555,7 @@ def _response_of(head: ResponseHead, response: Response) -> ResponseHead:
         return known
     reason = head.reason if status == head.status else problem.title_of(status).encode()
     made = ResponseHead(status, fields, reason=reason, length=length)
-    if len(variants) < _VARIANTS:
+    if len(variants) < VARIANTS:
         variants[key] = made
     return made
 

@@ -302,7 +302,7 @@ class PolicedExchange(AttemptedExchange):
         """Only routes with filters have such hooks."""
         raise NotImplementedError
 
-    def _plain_forward(self, service: ServiceRuntime) -> Forward | None:
+    def plain_forward(self, service: ServiceRuntime) -> Forward | None:
         """The request as the service gets it, before filters."""
         passport = self.passport
         return self.prep.forward_to(service) if passport is None else passport.forward_to(service)
@@ -312,7 +312,7 @@ class PolicedExchange(AttemptedExchange):
         if service is self.service:
             return
         self.service = service
-        self.forward = self._plain_forward(service)
+        self.forward = self.plain_forward(service)
         if self.route is not None:
             self.stats = self.route.stats_to(service)
 

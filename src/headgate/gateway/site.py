@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from headgate.gateway import problem
+from headgate.gateway.edited import EditedExchange
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.identity_headers import told_of
@@ -92,6 +93,7 @@ class RouteRuntime:
         "chain",
         "first_byte_s",
         "has_cors",
+        "has_hooks",
         "idle_s",
         "name",
         "plan",
@@ -125,10 +127,29 @@ class RouteRuntime:
         self.idle_s = plan.timeouts.idle_s
         self.tunnel_s = plan.timeouts.tunnel_s
         self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
+        self.has_hooks = chain is not None and chain.has_hooks
+        """Whether filters have to be called; header edits with constant values need no call."""
         self.has_cors = any(guard.policy == "cors" for guard in plan.guards)
         self._fixed: tuple[ResponseHead, bytes] | None = None
         if plan.respond is not None:
             self._fixed = fixed_reply(plan.respond)
+
+    def edited(self, plain: Forward) -> Forward:
+        """The request after header edits, where those are all that filters do."""
+        chain = self.chain
+        if chain is None or chain.edits_request is None or self.has_hooks:
+            return plain
+        return Forward(
+            plain.method,
+            plain.target,
+            plain.authority,
+            tuple(chain.edits_request.apply_constant(plain.headers)),
+            length=plain.length,
+            scheme=plain.scheme,
+            expects_continue=plain.expects_continue,
+            upgrade=plain.upgrade,
+            te_trailers=plain.te_trailers,
+        )
 
     def stats_to(self, service: ServiceRuntime) -> RouteStats:
         """What counts this route's requests to a service other than its first."""
@@ -166,6 +187,7 @@ class Prepared:
     __slots__ = (
         "_fixed",
         "_forwards",
+        "_plains",
         "_refusal",
         "_site",
         "attempt_above",
@@ -200,6 +222,7 @@ class Prepared:
         self.service: ServiceRuntime | None = None
         self.forward: Forward | None = None
         self._forwards: dict[str, Forward] = {}
+        self._plains: dict[str, Forward] = {}
         self.memo: dict[object, str] = {}
         """What policies have read out of the head, under keys of their own."""
         self.deadline_s: float | None = None
@@ -234,11 +257,14 @@ class Prepared:
         self.service = service = route.service
         self.stats = route.stats
         if service is not None:
-            self.forward = self._forwards[service.name] = self._site.forward(self, route, service)
+            self.forward = self.forward_to(service)
             self._read_hops()
         traffic = route.traffic
-        if route.chain is not None:
+        if route.has_hooks and route.chain is not None:
             self.exchange = partial(FilteredExchange, chain=route.chain, traffic=traffic)
+        elif route.chain is not None and route.chain.edits_response is not None:
+            edits = route.chain.edits_response
+            self.exchange = partial(EditedExchange, edits=edits, traffic=traffic)
         elif (
             traffic.is_needed
             or (service is not None and not service.is_plain)
@@ -265,8 +291,15 @@ class Prepared:
         """The request as another service than the route's first gets it."""
         known = self._forwards.get(service.name)
         if known is None and self.route is not None:
-            known = self._forwards[service.name] = self._site.forward(self, self.route, service)
+            plain = self._plains[service.name] = self._site.forward(self, self.route, service)
+            known = self._forwards[service.name] = self.route.edited(plain)
         return known
+
+    def plain_to(self, service: ServiceRuntime) -> Forward | None:
+        """The same before the route's own edits: for whoever has something to take out first."""
+        if self.forward_to(service) is None:
+            return None
+        return self._plains[service.name]
 
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""

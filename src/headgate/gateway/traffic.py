@@ -109,7 +109,8 @@ class MirrorRuntime:
         if self._in_flight >= self._plan.queue:
             stats.mirrors_dropped += 1
             return
-        forward, own = ex.prep.forward_to(self._service), ex.forward
+        # By the exchange, which knows what must not travel on.
+        forward, own = ex.plain_forward(self._service), ex.forward
         if forward is None or own is None or own.upgrade is not None:
             return
         if own.headers != forward.headers or len(body) != forward.length:

@@ -294,7 +294,6 @@ class Worker:
         now = monotonic()
         self._wheel.turn(now)
         self._states.turn(now)
-        self._entrance.turn(now)
         home = self._limit_home()
         if home is not None and not self._leasing:
             leased = [state for state in self._states.limits.values() if state.home is home]

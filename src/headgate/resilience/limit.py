@@ -25,15 +25,25 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-from headgate.policy.limiter import Algorithm, LimiterSnapshot, LimitRules, Verdict, make
+from headgate.policy.limiter import (
+    Algorithm,
+    FailMode,
+    LeaseRules,
+    LimiterSnapshot,
+    LimitRules,
+    Verdict,
+    make,
+)
 from headgate.policy.limiter.ruleset import Decision, Rule, RuleSet
-from headgate.resilience.calls import is_async, refuse_generators
+from headgate.resilience.calls import Errors, is_async, refuse_generators
 from headgate.resilience.errors import RateLimited
 from headgate.resilience.hop import remaining
 from headgate.resilience.keys import Key, KeyOf, key_of
+from headgate.resilience.line import MOST_WAITING, Lines
 from headgate.resilience.settings import (
     Clock,
     Duration,
@@ -46,7 +56,12 @@ from headgate.resilience.settings import (
 )
 from headgate.units import MAX_DURATION_S
 
-__all__ = ["Limit", "limit"]
+if TYPE_CHECKING:
+    from headgate.resilience.shared import Shared
+    from headgate.resilience.shared_keys import By
+    from headgate.resilience.shared_limit import SharedLimit
+
+__all__ = ["MOST_WAITING", "Limit", "limit"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -327,6 +342,7 @@ def cost_of(cost: Cost) -> Callable[[tuple[Any, ...], Mapping[str, Any]], int]:
     return make
 
 
+@overload
 def limit(
     *rates: RateText,
     key: Key = None,
@@ -341,11 +357,59 @@ def limit(
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Limit:
+    home: None = None,
+) -> Limit: ...
+@overload
+def limit(
+    *rates: RateText,
+    key: Key = None,
+    cost: Cost = 1,
+    wait: bool | Duration = False,
+    algorithm: Algorithm | None = None,
+    burst: int | None = None,
+    max_keys: int | None = None,
+    name: str = "limit",
+    rules: LimitRules | None = None,
+    on_event: OnEvent | None = None,
+    home: Shared,
+    rule: str | Sequence[str] | None = None,
+    by: By | None = None,
+    when_away: FailMode = "local",
+    lease: LeaseRules | None = None,
+    shadow: bool = False,
+    refund_on: Errors = (),
+) -> SharedLimit: ...
+def limit(
+    *rates: RateText,
+    key: Key = None,
+    cost: Cost = 1,
+    wait: bool | Duration = False,
+    algorithm: Algorithm | None = None,
+    burst: int | None = None,
+    max_keys: int | None = None,
+    name: str = "limit",
+    rules: LimitRules | None = None,
+    on_event: OnEvent | None = None,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    home: Shared | None = None,
+    rule: str | Sequence[str] | None = None,
+    by: By | None = None,
+    when_away: FailMode | None = None,
+    lease: LeaseRules | None = None,
+    shadow: bool = False,
+    refund_on: Errors = (),
+) -> Limit | SharedLimit:
     """So many calls in so much time; all of the rates hold.
 
     `key` and `cost` are made from the arguments of a decorated function. `wait` is True, or the
     longest wait; without it a call over the limit raises RateLimited.
+
+    With `home` the count is shared under the name `rule` with all who use the same ledger. `by`
+    says what `key` is, in words of the gateway's file, for limits that the gateway has too.
+    `when_away` is what happens while the ledger does not answer. A `shadow` never refuses.
+    `refund_on` names exceptions of the call that give back what it cost.
     """
     settings = given(algorithm=algorithm, burst=burst, max_keys=max_keys)
     made = [_rules(one, settings) for one in rates]
@@ -358,6 +422,31 @@ def limit(
         wait_s = seconds("wait", wait)
     if wait_s is not None and any(one.algorithm == "concurrency" for one in made):
         raise ValueError(f"limit {name}: nobody knows when a seat comes free; wait in a bulkhead")
+    if home is not None:
+        from headgate.resilience.shared_limit import make_shared  # brings the leases: on use
+
+        return make_shared(
+            name,
+            made,
+            home,
+            rule,
+            lease=replace(lease or LeaseRules(), **given(fail=when_away)),
+            by=by,
+            key=key,
+            cost=cost,
+            wait_s=wait_s,
+            shadow=shadow,
+            refund_on=refund_on,
+            on_event=on_event,
+        )
+    shared = given(rule=rule, by=by, when_away=when_away, lease=lease)
+    shared |= {"shadow": True} if shadow else {}
+    shared |= {"refund_on": refund_on} if refund_on else {}
+    if shared:
+        raise TypeError(
+            f"limit {name}: {', '.join(sorted(shared))} only where the count is shared; "
+            "give home=Shared(...) too"
+        )
     return Limit(
         name,
         *made,

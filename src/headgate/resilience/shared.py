@@ -32,12 +32,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from headgate.resilience.settings import Clock, Duration, seconds
 
 if TYPE_CHECKING:
-    from headgate.policy.limiter.lease import LeaseRules
+    from headgate.policy.limiter.lease import Back, LeaseRules
     from headgate.policy.limiter.rules import LimitRules
     from headgate.resilience.shared_talk import LeasedRule, Saying, Talk
     from headgate.state.home import LimitHome, SharedSnapshot
@@ -71,22 +71,24 @@ class Shared:
         self.deadline_s = deadline_s
         self.lock = threading.Lock()
         """Of all leases: one, because what is said of several must be in one order."""
-        self._clock = clock
+        self.clock = clock
         self._rules: dict[str, LeasedRule] = {}
         self._talk: Talk | None = None
         self._task: asyncio.Task[None] | None = None
         self._pid = 0
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._prefix = prefix
+        self._home: LimitHome | None = None
+        self._url = ""
         if isinstance(place, str):
             from headgate.state.redis_place import place_of
 
             self.place = place_of(place, deadline_s).text  # what is wrong with it is said here
-            self._home: LimitHome | None = None
+            self._url = place
         else:
             self.place = type(place).__name__
             self._home = place
-        self._open = self._opener(place, prefix)
 
     @classmethod
     def memory(cls, *, clock: Clock = time.monotonic) -> Shared:
@@ -107,7 +109,7 @@ class Shared:
         if self._is_here:
             raise RuntimeError(f"{self!r} is started already; start it once in each process")
         home, close = await self._open()
-        talk = Talk(home, lambda: tuple(self._rules.values()), self.lock, self._clock)
+        talk = Talk(home, lambda: tuple(self._rules.values()), self.lock, self.clock)
         self._talk, self._home, self._pid = talk, home, os.getpid()
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(talk.live(close), name="shared limits")
@@ -117,13 +119,15 @@ class Shared:
         talk, task = self._talk, self._task
         if talk is None or task is None or self._pid != os.getpid():
             return
+        if task.get_loop() is not asyncio.get_running_loop():
+            raise RuntimeError(f"{self!r} runs in another event loop: close it there")
         talk.finish()
         # The task ends by itself, also when who closes is cancelled.
         await asyncio.wait((task,))
         if not task.cancelled():
             task.result()
 
-    async def __aenter__(self) -> Shared:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -141,44 +145,31 @@ class Shared:
         """For programs without an event loop: talk to the ledger in a thread."""
         if self._is_here:
             raise RuntimeError(f"{self!r} is started already; start it once in each process")
-        ready = threading.Event()
-        failed: list[BaseException] = []
-
-        async def live() -> None:
-            try:
-                await self.start()
-            except BaseException as error:
-                failed.append(error)
-                return
-            finally:
-                self._loop = asyncio.get_running_loop()
-                ready.set()
-            if self._task is not None:
-                await asyncio.wait((self._task,))
-
+        loop = asyncio.new_event_loop()
         # A daemon, for a program that forgets to stop it must still end.
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(live()), name="headgate shared limits", daemon=True
-        )
-        self._thread.start()
-        if not ready.wait(_START_S + self.deadline_s):
-            raise TimeoutError(f"{self!r} did not start within {_START_S:g} s")
-        if failed:
-            self._thread.join()
-            self._thread = None
-            raise failed[0]
+        thread = threading.Thread(target=loop.run_forever, name="shared limits", daemon=True)
+        thread.start()
+        self._thread, self._loop = thread, loop
+        try:
+            asyncio.run_coroutine_threadsafe(self.start(), loop).result(_START_S)
+        except BaseException:
+            self.stop_thread()
+            raise
 
     def stop_thread(self) -> None:
         """Give back what is leased and not spent, and end the thread."""
-        thread, loop, talk = self._thread, self._loop, self._talk
+        thread, loop = self._thread, self._loop
         self._thread = self._loop = None
-        if thread is None or loop is None or talk is None or self._pid != os.getpid():
+        if thread is None or loop is None or not thread.is_alive():  # as in a forked process
             return
-        if thread.is_alive() and not loop.is_closed():
-            loop.call_soon_threadsafe(talk.finish)
-        thread.join(_START_S + 8 * self.deadline_s)
+        try:
+            asyncio.run_coroutine_threadsafe(self.close(), loop).result(_START_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_START_S)
+            loop.close()
 
-    def __enter__(self) -> Shared:
+    def __enter__(self) -> Self:
         self.start_thread()
         return self
 
@@ -209,7 +200,7 @@ class Shared:
     def snapshot(self) -> SharedSnapshot | None:
         """How the ledger is, seen from here; None before it was started."""
         told = getattr(self._home, "snapshot", None)
-        return None if told is None else told(self._clock())
+        return None if told is None else told(self.clock())
 
     # ---- for the limits
 
@@ -226,8 +217,7 @@ class Shared:
                         "once and tell calls apart by key"
                     )
                 known = LeasedRule(rule, rules, lease)
-                if self.is_away and self._is_here:
-                    known.leased.away(self._clock())
+                known.leased.holders = self.holders
                 self._rules[rule] = known
             elif known.rules != rules or known.lease != lease:
                 raise ValueError(
@@ -246,32 +236,32 @@ class Shared:
             )
         return talk.say(saying)
 
+    def give_back(self, backs: list[tuple[str, Back]]) -> None:
+        """With the lock held, by the task that talks."""
+        if self._talk is not None and not self._talk.is_over:
+            self._talk.outbox.append(backs)
+
     @property
     def _is_here(self) -> bool:
         talk = self._talk
         return talk is not None and not talk.is_over and self._pid == os.getpid()
 
-    def _opener(
-        self, place: str | LimitHome, prefix: str
-    ) -> Callable[[], Awaitable[tuple[LimitHome, Callable[[], Awaitable[None]]]]]:
-        async def open_redis() -> tuple[LimitHome, Callable[[], Awaitable[None]]]:
-            from headgate.state.redis import RedisShared
+    async def _open(self) -> tuple[LimitHome, Callable[[], Awaitable[None]]]:
+        """The home, and how it is closed."""
+        if self._home is not None and not self._url:
+            return self._home, _leave_it
+        from headgate.state.redis import RedisShared
 
-            url = str(place)
-            home = RedisShared(url, deadline_s=self.deadline_s, prefix=prefix, clock=self._clock)
-            try:
-                await home.start()
-            except BaseException:
-                await home.close()
-                raise
-            return home, home.close
+        home = RedisShared(
+            self._url, deadline_s=self.deadline_s, prefix=self._prefix, clock=self.clock
+        )
+        try:
+            await home.start()
+        except BaseException:
+            await home.close()
+            raise
+        return home, home.close
 
-        async def take_given() -> tuple[LimitHome, Callable[[], Awaitable[None]]]:
-            async def nothing() -> None:
-                pass
 
-            if isinstance(place, str):
-                raise TypeError
-            return place, nothing
-
-        return open_redis if isinstance(place, str) else take_given
+async def _leave_it() -> None:
+    """A home that was given is closed by who gave it."""

@@ -7,8 +7,8 @@ come from. One task sends them: asks up to the next thing that is given back go 
 and while that is on its way the next ones gather.
 
 Every `TICK_S` the same task looks whether the home is away or back, leases ahead of need what runs
-low, and gives back what was not used. When told to `finish` it gives back everything, says what is
-owed, closes the home and ends; that is also how it ends when it is cancelled.
+low, and gives back what was not used. When told to `finish`, or cancelled, it gives back
+everything, says what is owed, closes the home and ends.
 
 Each `Saying` is told its grants exactly once, with the lock held; None where nobody answered.
 """
@@ -72,20 +72,35 @@ class Saying(Protocol):
 class _Wants:
     """What is asked ahead of need, or only told."""
 
-    __slots__ = ("asks", "_rules")
+    __slots__ = ("_wants", "asks")
 
     is_void = False
 
-    def __init__(self, wants: Sequence[tuple[LeasedRule, Ask]]) -> None:
-        self.asks = [rule.ask(ask) for rule, ask in wants]
-        self._rules = [rule for rule, _ in wants]
+    def __init__(self, wants: Sequence[tuple[LeasedRule, Ask]], *, is_last: bool = False) -> None:
+        self._wants = wants
+        # At the end only what is to be told counts.
+        self.asks = [rule.ask(ask._replace(want=0) if is_last else ask) for rule, ask in wants]
 
     def told(self, grants: Sequence[Grant] | None, now: float) -> None:
-        for at, (rule, asked) in enumerate(zip(self._rules, self.asks, strict=True)):
+        for at, (rule, ask) in enumerate(self._wants):
             if grants is None:
-                rule.leased.fail(asked.ask, now)
+                rule.leased.fail(ask, now)
             else:
-                rule.leased.take(asked.ask, grants[at], now)
+                rule.leased.take(ask, grants[at], now)
+
+
+class _Echo:
+    """Asks for nothing: its answer says that all that was said before has arrived."""
+
+    __slots__ = ("asks",)
+
+    is_void = False
+
+    def __init__(self, asks: Sequence[LimitAsk]) -> None:
+        self.asks = asks
+
+    def told(self, grants: Sequence[Grant] | None, now: float) -> None:
+        return
 
 
 class Talk:
@@ -104,7 +119,7 @@ class Talk:
         self._bell = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._is_due = True
+        self._is_due = False
         self._is_finishing = False
         self.is_over = False
 
@@ -129,20 +144,23 @@ class Talk:
 
     async def live(self, close: Callable[[], Awaitable[None]]) -> None:
         tick = self._loop.call_later(TICK_S, self._on_tick)
+        self._turn()
         try:
             while not self._is_finishing:
+                await self._say_all()
                 await self._bell.wait()
                 self._bell.clear()
                 if self._is_due:
                     self._is_due = False
                     tick = self._loop.call_later(TICK_S, self._on_tick)
                     self._turn()
-                await self._say_all()
-            await self._give_back_all()
         finally:
             tick.cancel()
-            self._end()
-            await close()
+            try:
+                await self._give_back_all()
+            finally:
+                self._end()
+                await close()
 
     def _on_tick(self) -> None:
         self._is_due = True
@@ -222,19 +240,20 @@ class Talk:
             now = self._clock()
             backs: list[tuple[str, Back]] = []
             wants: list[tuple[LeasedRule, Ask]] = []
+            echoes: list[LimitAsk] = []
             with self._lock:
                 for rule in self._rules():
+                    leased = rule.leased
                     # As of the end of time every lease has run out.
-                    unspent = rule.leased.expired(inf, 2 * len(rule.leased) + 1)
+                    unspent = leased.expired(inf, 2 * len(leased) + 1)
                     backs += [(rule.id, back) for back in unspent]
-                    if unspent:  # an answer to this says that what was given back has arrived
-                        wants.append((rule, Ask(unspent[0].key, 0, 0, at=now)))
-                    asked = rule.leased.wants(now, _KEYS_A_TURN)
-                    wants += [(rule, ask._replace(want=0)) for ask in asked]
+                    if unspent:
+                        echoes.append(rule.ask(Ask(unspent[0].key, 0, 0, at=now)))
+                    wants += [(rule, ask) for ask in leased.wants(now, _KEYS_A_TURN)]
                 if backs:
                     self.outbox.append(backs)
-                if wants:
-                    self.outbox.append(_Said(wants))
+                if wants or echoes:
+                    self.outbox += (_Wants(wants, is_last=True), _Echo(echoes))
             await self._say_all()
 
     def _end(self) -> None:
@@ -245,12 +264,3 @@ class Talk:
                 head = self.outbox.popleft()
                 if not isinstance(head, list):
                     head.told(None, now)
-
-
-class _Said(_Wants):
-    """A last word: the answer changes nothing here."""
-
-    __slots__ = ()
-
-    def told(self, grants: Sequence[Grant] | None, now: float) -> None:
-        return

@@ -55,11 +55,23 @@ class Chain:
     come to is kept with the head, and no hook is called for them."""
     edits_response: Edits | None = None
     """The same for responses, made before the response hooks."""
+    has_early: bool = False
     wants_request: bool = False
     wants_request_body: bool = False
     wants_response: bool = False
     wants_response_body: bool = False
     wants_end: bool = False
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anything has to be called; else it is edits alone."""
+        return self.has_early or bool(
+            self.wants_request
+            or self.wants_request_body
+            or self.wants_response
+            or self.wants_response_body
+            or self.wants_end
+        )
 
     def run_request(self, request: Request) -> HeadAnswer:
         """Call the `on_request` hooks; a Reply is the answer in place of the upstream's."""
@@ -143,6 +155,7 @@ def build_chain(filters: Iterable[Filter]) -> Chain | None:
         end=tuple(f.on_end for f in end),
         request_body_max=body_max,
         response_body_max=_smallest(f.response_body_max for f in response_body),
+        has_early=has_early,
         wants_request=bool(request),
         wants_request_body=bool(request_body),
         wants_response=bool(response),

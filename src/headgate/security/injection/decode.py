@@ -144,8 +144,6 @@ def forms(text: str) -> Iterator[str]:
 
 def unwrapped(text: str) -> str | None:
     """Return what a base64 text holds, where that is readable."""
-    if text.islower() or text.isupper():
-        return None  # digits in hex, identifiers; base64 of text has both cases
     if _BASE64(text) is None:
         inside = _DATA_BASE64(text)
         if inside is None:

@@ -21,6 +21,8 @@ from typing import Any, Final, NamedTuple
 from headgate.security.injection.decode import percent_decoded
 
 _JSON_STRING: Final = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL).findall
+# One match a string: empty for what is short and holds nothing but letters, digits and `_,:!?-`.
+_JSON_RISKY: Final = re.compile(r'"[A-Za-z0-9_,:!?\-]{0,19}"|"([^"]*)"?').findall
 _XML_TEXT: Final = re.compile(r">([^<>]+)<|=\s*(?:\"([^\"<>]*)\"|'([^'<>]*)')|<!\[CDATA\[([^\]]*)").finditer
 _PARAMETER: Final = re.compile(r';\s*([\w*\-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))').findall
 _NUMBER_KEY_DEPTH: Final = 200
@@ -66,17 +68,19 @@ def cookie_fields(value: str) -> Iterator[Field]:
 
 
 def json_texts(text: str) -> list[str]:
-    """Every string and key in a JSON text, without a thought for its structure.
+    """The strings and keys in a JSON text, without a thought for its structure.
+
+    Those that no attack fits into come as empty texts: most keys, numbers and words.
 
     Escaped quotes and backslashes step aside for control characters, so that every quote left is
     a bound; `json_text` brings them back.
     """
     if "\\" not in text:
-        return text.split('"')[1::2]
+        return _JSON_RISKY(text)
     if "\1" in text or "\2" in text:
         found: list[str] = _JSON_STRING(text)
         return found
-    return text.replace("\\\\", "\1").replace('\\"', "\2").split('"')[1::2]
+    return _JSON_RISKY(text.replace("\\\\", "\1").replace('\\"', "\2"))
 
 
 def json_text(raw: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import filterfalse
 from typing import Final
 
 from headgate.security.injection.findings import NONE, Findings, Hit
@@ -34,6 +33,7 @@ from headgate.security.injection.fields import (
     text_of,
     xml_fields,
 )
+from headgate.security.injection.plain import suspects
 from headgate.security.injection.rules import InjectionRules
 from headgate.security.injection.scorer import score
 from headgate.security.injection.templates import find_xml, is_query_operator
@@ -46,9 +46,6 @@ _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_\-]*+(?:\.[A-Za-z0-9_\-]++)*+)*
 _PLAIN_QUERY: Final = re.compile(r"(?:[A-Za-z0-9_]*+(?:[=&.,@:\-](?=[A-Za-z0-9_&=]|\Z))?+)*+").fullmatch
 _LONG_WORD: Final = re.compile(r"[A-Za-z0-9_]{20}").search
 _OPERATOR: Final = re.compile(r"\[(\$\w{1,20})\]").search
-# What needs not even be asked of `is_plain`: most keys, numbers and words.
-_SIMPLE: Final = re.compile(r"[A-Za-z0-9_,:!?\-]{0,19}").fullmatch
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -80,6 +77,7 @@ class Inspector:
         self._headers = _matcher(rules.headers)
         self._cookies = rules.cookies
         self._limit = rules.body_bytes
+        self._types: dict[str, str] = {}
         self._wanted: dict[bytes, bool] = {}
         self._known: dict[tuple[str, str], Found | None] = {}
 
@@ -152,7 +150,11 @@ class Inspector:
             if plain is None:
                 return None
             body = plain
-        kind = content_type.partition(";")[0].strip().lower()
+        kind = self._types.get(content_type)
+        if kind is None:
+            kind = content_type.partition(";")[0].strip().lower()
+            if len(self._types) < _KEEP and len(content_type) < _KEEP_CHARACTERS:
+                self._types[content_type] = kind
         if kind.endswith("json") or kind in {"application/graphql+json", "application/csp-report"}:
             return self._json(text_of(body, charset_of(content_type)))
         if kind == "application/x-www-form-urlencoded":
@@ -187,8 +189,7 @@ class Inspector:
     def _json(self, text: str) -> Found | None:
         threshold, kinds = self._threshold, self._kinds
         known: dict[str, Findings] = {}
-        for raw in filterfalse(_SIMPLE, dict.fromkeys(json_texts(text))):
-            each = json_text(raw)
+        for each in suspects(map(json_text, dict.fromkeys(json_texts(text)))):
             findings = score(each, kinds)
             if findings is not NONE and findings.score >= threshold:
                 known[each] = findings

@@ -15,6 +15,7 @@ full judgement too. `tests/security/test_injection_plain.py` holds it to that.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from headgate.security.injection.commands import PROGRAMS
@@ -25,8 +26,8 @@ from headgate.security.injection.sql_words import DANGEROUS, WORDS
 _LETTERS: Final = (
     "A-Za-z0-9\u00c0-\u02af\u0370-\u167f\u1681-\u180d\u180f-\u1ffe\u3041-\u5609\u560e-\u9fff\uac00-\ud7a3"
 )
-_PLAIN: Final = re.compile(rf"[{_LETTERS} _.,@:+/!?\-]*").fullmatch
-_PROSE: Final = re.compile(rf"[{_LETTERS} _.,@:+/!?\-'\"();&]*").fullmatch
+_ASCII: Final = re.compile(r"[A-Za-z0-9 _.,@:+/!?\-]*+([A-Za-z0-9 _.,@:+/!?\-'\"();&]+)?").fullmatch
+_ANY: Final = re.compile(rf"[{_LETTERS} _.,@:+/!?\-]*+([{_LETTERS} _.,@:+/!?\-'\"();&]+)?").fullmatch
 _URL: Final = re.compile(
     r"https?://(?:www\.)?(?:[a-z0-9\-]{1,63}\.){1,8}([a-z]{2,24})(?::\d{1,5})?(?:/[A-Za-z0-9_./~@+,\-]*)?"
     r"(?:\?[A-Za-z0-9_.,=&:+/\[\]\-]*)?(?:\#[A-Za-z0-9_/=\-]*)?"
@@ -41,55 +42,73 @@ _CALLED: Final = DANGEROUS | frozenset(
     "alert confirm prompt eval if iif case select exists fetch print system exec open char concat "
     "cast convert import write function in and or not xor values row div mod union limit having".split()
 )
-_IN_PROSE: Final = (
-    "select", " like ", "+like+", "between", "regexp", "null", "outfile", "delay", "order by", "order+by",
+_WORDS: Final = (
+    "select", " like ", "between", "regexp", "null", "outfile", "delay", "exec", "order by", "--", "@@",
 )  # fmt: skip
-_IN_PATHS: Final = ("..", "//", "/etc", "/proc", "/root", "/web-inf", ".ini", ".ssh", ".git", ".env", ".ht")
-_WITH_QUOTES: Final = ("exec", "union", "declare", "script", "having")
+_in_paths: Final = re.compile(r"\.\./|/(?:etc|proc|root|web-inf)").search
+_in_files: Final = re.compile(r"\.(?:\.|ini|ssh|git|env|ht)").search
 WRAPPED_MIN: Final = 20
 """Shorter base64 holds no attack worth the name."""
 
 
 def is_plain(text: str) -> bool:
     """Whether a value has nothing that an attack needs."""
-    if _PLAIN(text) is not None:
-        return _has_no_words(text, text.lower())
-    if _PROSE(text) is not None:
-        low = text.lower()
-        return _has_no_words(text, low) and _is_prose(text, low)
-    if text[:4] == "http":
-        found = _URL(text)
-        return (
-            found is not None
-            and found[1] not in _ODD_ENDS
-            and ".." not in text
-            and "--" not in text
-            and "+" not in text
-        )
-    return False
+    return _has_shape(text) and (text[:4] == "http" or not has_words(text.lower()))
 
 
-def _has_no_words(text: str, low: str) -> bool:
-    """Whether a text of plain characters says nothing that an attack could say in them."""
-    if "--" in text or "@@" in text:
-        return False
-    if " " in text or "+" in text:
-        for word in _IN_PROSE:
-            if word in low:
-                return False
-    if "." in text or "/" in text:
-        for word in _IN_PATHS:
-            if word in low:
-                return False
-    return True
+def suspects(texts: Iterable[str]) -> list[str]:
+    """Return those of many values that are to be judged: the same, asked of all of them at once."""
+    given = [text for text in texts if text]
+    if has_words(" ".join(given).lower()):
+        return given
+    return [text for text in given if not _has_shape(text) or may_be_wrapped(text)]
+
+
+def may_be_wrapped(text: str) -> bool:
+    """Whether a value could be base64 of something."""
+    return (
+        len(text) >= WRAPPED_MIN
+        and " " not in text
+        and ":" not in text[5:]
+        and not text.islower()
+        and not text.isupper()
+    )
+
+
+def has_words(low: str) -> bool:
+    """Whether a text has one of the words that do harm among plain characters."""
+    for word in _WORDS:
+        if word in low:
+            return True
+    if "/" in low and _in_paths(low) is not None:
+        return True
+    return "." in low and _in_files(low) is not None
+
+
+def _has_shape(text: str) -> bool:
+    """Whether a text is plain, if it has none of those words."""
+    found = _ASCII(text) if text.isascii() else _ANY(text)
+    if found is not None:
+        if "+" in text and "+" in text.lstrip("+"):
+            return False  # a space in disguise, maybe
+        if "//" in text:
+            return text[:4] == "http" and _is_url(text)
+        return found.end(1) < 0 or _is_prose(text, text.lower())
+    return text[:4] == "http" and _is_url(text)
+
+
+def _is_url(text: str) -> bool:
+    found = _URL(text)
+    return (
+        found is not None
+        and found[1] not in _ODD_ENDS
+        and ".." not in text
+        and "--" not in text
+        and "+" not in text
+    )
 
 
 def _is_prose(text: str, low: str) -> bool:
-    if "+" in text:
-        return False  # a space in disguise, maybe
-    for word in _WITH_QUOTES:
-        if word in low:
-            return False
     if "(" in text or ";" in text or "&" in text:
         for found in _JOINT(low):
             if found[2] in _BEGINS:
@@ -98,18 +117,20 @@ def _is_prose(text: str, low: str) -> bool:
             mark = found[1]
             if mark == "(":
                 # `f(x)` is a call and `f (x)` may be one.
-                before = low[max(0, at - 24) : at]
-                if before and (before[-1].isalnum() or before.split()[-1:] and before.split()[-1] in _CALLED):
+                if at and low[at - 1] != " ":
+                    return False
+                before = low[max(0, at - 24) : at].rstrip(" ").rpartition(" ")[2]
+                if before in _CALLED:
                     return False
             elif mark == "&" and low[at + 1 : at + 2] not in {" ", ""}:
                 return False  # `&lt;`, `&&`
         if ")(" in text or text[-1] in ";&(":
             return False
         at = text.find(")")
-        if at >= 0 and goes_on(text, at + 1):
+        if at >= 0 and goes_on(low, at + 1):
             return False
     at = text.find("'")
-    if at >= 0 and goes_on(text, at + 1):
+    if at >= 0 and goes_on(low, at + 1):
         return False
     at = text.find('"')
-    return at < 0 or not goes_on(text, at + 1)
+    return at < 0 or not goes_on(low, at + 1)

@@ -20,7 +20,7 @@ from headgate.security.injection.decode import forms, unwrapped
 from headgate.security.injection.findings import KINDS, NONE, Findings, Hit
 from headgate.security.injection.heads import find_header
 from headgate.security.injection.paths import find_path
-from headgate.security.injection.plain import WRAPPED_MIN, is_plain
+from headgate.security.injection.plain import is_plain, may_be_wrapped
 from headgate.security.injection.sql import find_sql
 from headgate.security.injection.templates import MARKS, find_ldap, find_nosql, find_template, find_xml
 from headgate.security.injection.urls import find_url
@@ -34,7 +34,7 @@ _SHELL_LIKE: Final = re.compile(r"[;|&`$\n{<(]").search
 
 def score(text: str, kinds: Collection[str] = ALL) -> Findings:
     """Return all that is to be said of a value, the heaviest first."""
-    is_one_word = len(text) >= WRAPPED_MIN and " " not in text
+    is_one_word = may_be_wrapped(text)
     if is_plain(text):
         if not is_one_word:
             return NONE

@@ -30,6 +30,8 @@ from headgate.security.injection.sql_lexer import Token, lex
 from headgate.security.injection.sql_words import OBJECTS, PROCEDURES, SECRETS, SELF, STOPS, WORDS
 
 _AHEAD: Final = 48
+_TOKENS_MAX: Final = 4_000
+"""An expression of so many tokens is no value; reading on would only cost time."""
 _END: Final = Token("$", "")
 _CONSTANT: Final = frozenset("nsv0")
 _CALL: Final = frozenset("DFf")
@@ -62,6 +64,8 @@ class Walk:
 
     def _at(self, i: int) -> Token:
         tokens = self._tokens
+        if i >= _TOKENS_MAX:
+            return _END
         while len(tokens) <= i:
             token = next(self._source, None)
             if token is None:
@@ -91,6 +95,10 @@ class Walk:
         last = _END  # the last operand
         i = 0
         while True:
+            if i >= _TOKENS_MAX:
+                if operators > _TOKENS_MAX // 8:
+                    self._found(i, 5, "endless")
+                return self.hit
             token = self._at(i)
             kind = token.kind
             if wants_operand:
@@ -257,7 +265,9 @@ class Walk:
         if kind == "s" and not _PLAIN_STRING(token.text):
             self._is_prose = True
         ends = after.kind in _AFTER_TEST or (after.kind == "s" and after.is_open)
-        is_cut = after.kind == "-" and bool(_CUT(after.text) or _CUT_BEFORE_QUOTE(after.text))
+        is_cut = after.kind == "-" and bool(
+            after.text[:2] == "/*" or _CUT(after.text) or _CUT_BEFORE_QUOTE(after.text)
+        )
         if after.kind == "-" and not is_cut and not mark:
             ends = False
         if is_compared and ends:
@@ -718,9 +728,19 @@ _QUOTED_START: Final = re.compile(
 ).match
 
 
-def goes_on(text: str, at: int) -> bool:
-    """Whether what stands behind a quote could go on in SQL at all."""
-    return _QUOTED_START(text, at) is not None
+_WORD: Final = re.compile(r"[a-z_]*").match
+_GOES_ON_WORDS: Final = frozenset(_GOES_ON.split("|"))
+
+
+def goes_on(low: str, at: int) -> bool:
+    """Whether what stands behind a quote could go on in SQL at all; of text in lower case."""
+    if low[at : at + 1] == " ":
+        at += 1
+    word = _WORD(low, at)
+    if word is not None and word.end() > at:
+        end = word.end()
+        return word.group() in _GOES_ON_WORDS or low[end : end + 1] in {"'", '"'}
+    return _QUOTED_START(low, at) is not None
 
 
 def find_sql(text: str) -> Hit | None:

@@ -30,7 +30,7 @@ _LAST_TWO: Final = frozenset(
             "consumer license hmac".split()
         )),
         *(f"{word} code" for word in "auth authorization recovery backup device security".split()),
-        "card number", "session id", "client assertion", "pass word", "key material",
+        "card number", "pass word",
     ]
 )  # fmt: skip
 _SQUEEZE: Final = re.compile(r"[-_. ]")

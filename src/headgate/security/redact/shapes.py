@@ -13,7 +13,7 @@ import binascii
 import re
 from typing import Final
 
-__all__ = ["HEADER_LINE", "KEYS", "PAIR", "PEM", "SCHEME", "USER_INFO", "is_basic", "is_opaque"]
+__all__ = ["AUTHORITY", "HEADER_LINE", "KEYS", "PAIR", "PEM", "SCHEME", "is_basic", "is_opaque"]
 
 KEYS: Final = re.compile(
     r"(?<![0-9A-Za-z])(?:"
@@ -32,21 +32,17 @@ KEYS: Final = re.compile(
     r")"
 )
 SCHEME: Final = re.compile(
-    r"(?<![0-9A-Za-z])(bearer|basic|digest|token)((?:[ \t]|%20|\+){1,8}+)([^\s,;\"'<>&]{4,}+)",
+    r"(?<![0-9A-Za-z])(bearer|basic)((?:[ \t]|%20|\+){1,8}+)([^\s,;\"'<>&]{4,}+)",
     re.IGNORECASE,
 )
 PEM: Final = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,4}PRIVATE KEY(?: BLOCK)?-----"
     r"[\s\S]*?(?:-----END [A-Z0-9 ]{1,60}-----|\Z)"
 )
-USER_INFO: Final = re.compile(
-    r"(?<![0-9A-Za-z+.-])([A-Za-z][0-9A-Za-z+.-]{0,20}://)([^\s/?#\"'<>@]*+(?:@[^\s/?#\"'<>@]*+)*?)@"
-    r"(?=[^\s/?#\"'<>@]*+(?:[\s/?#\"'<>]|\Z))"
-)
-"""Scheme, and all before the last `@` of the authority: clients differ in which one counts."""
+AUTHORITY: Final = re.compile(r"([A-Za-z][0-9A-Za-z+.-]{0,20}://)([^\s/?#\"'<>]++)")
 PAIR: Final = re.compile(
-    r"(?<![\w.%-])([\w.%-]{1,200}+)(\\?[\"']?\s{0,4}+(?:=>|[:=])\s{0,4}+)"
-    r"(\\?\"(?:[^\"\\]|\\[^\"])*+\\?\"?|'(?:[^'\\]|\\.)*+'?|[^\s,;&)}\"'<>]++)"
+    r"(?<![\w.%-])([\w.%-]++)(\\?[\"']?\s{0,4}+(?:=>|[:=])\s{0,4}+)"
+    r"(\\\"(?:[^\"\\]|\\[^\"])*+(?:\\?\")?|\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?|[^\s,;&)}\"'<>]++)"
 )
 """`name=value`, `name: value`, `"name": "value"`, also inside a JSON text within another."""
 HEADER_LINE: Final = re.compile(

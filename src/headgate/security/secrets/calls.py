@@ -57,6 +57,7 @@ class Calls:
         self._pool = ThreadPoolExecutor(rules.threads, thread_name_prefix="headgate-vault")
         self._free = asyncio.Semaphore(rules.threads)
         self._waiting = 0
+        self._last: type[VaultUnavailable] = VaultAway
         self.breaker = Breaker("vault", rules.breaker, time.monotonic(), rng)
 
     async def ask(
@@ -111,13 +112,14 @@ class Calls:
         began = time.monotonic()
         permit = self.breaker.admit(began)
         if isinstance(permit, Rejected):
-            raise VaultAway(
+            raise self._last(
                 f"{what}: {self._rules.url} failed often and is left alone for another "
                 f"{permit.retry_after_s:.1f} s"
             )
         try:
             answer = await self._on_thread(work, what, deadline, orphan)
-        except VaultUnavailable:
+        except VaultUnavailable as error:
+            self._last = type(error)
             now = time.monotonic()
             self.breaker.fail(permit, now, now - began)
             raise

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from headgate.security.secrets.calls import Calls
 from headgate.security.secrets.database import Credentials, DatabaseRole
@@ -115,7 +115,7 @@ class Vault:
     def __repr__(self) -> str:
         return f"Vault({self.rules.url!r})"
 
-    async def __aenter__(self) -> Vault:
+    async def __aenter__(self) -> Self:
         self._calls = Calls(self._session, self._rng)
         loop = asyncio.get_running_loop()
         self._keeper = loop.create_task(self._keep_token(), name="vault-token")
@@ -229,9 +229,7 @@ class Vault:
         """The versions of a path, oldest first."""
         mount, inner = split_path(path, self.rules.mount)
         answer = await self._ask(
-            lambda client: client.secrets.kv.v2.read_secret_metadata(
-                path=inner, mount_point=mount
-            ),
+            lambda client: client.secrets.kv.v2.read_secret_metadata(path=inner, mount_point=mount),
             path,
         )
         rows = sorted(answer["data"]["versions"].items(), key=lambda row: int(row[0]))

@@ -13,6 +13,9 @@ from headgate.security.secrets.errors import VaultRefused
 
 __all__ = ["AppRole", "Token", "VaultRules", "check_path", "split_path"]
 
+BREAKER: Final = BreakerRules(
+    window_calls=10, minimum_calls=5, reset_s=2.0, reset_max_s=30.0, trial_calls=1
+)
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_.@=+~$!,:\- ]+")
 _MAX_PATH: Final = 1024
 
@@ -57,9 +60,7 @@ class VaultRules:
     """How old a value may get while Vault is away or sealed. A refusal is never bridged."""
     cache_size: int = 1000
     threads: int = 4
-    breaker: BreakerRules = BreakerRules(
-        window_calls=10, minimum_calls=5, reset_s=2.0, reset_max_s=30.0, trial_calls=1
-    )
+    breaker: BreakerRules = BREAKER
 
     def problems(self) -> tuple[str, ...]:
         """Why these rules cannot be followed; empty when they can."""

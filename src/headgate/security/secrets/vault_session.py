@@ -95,7 +95,7 @@ class VaultSession:
             return call(client)
         except VaultError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the library raises what it likes
             raise self._translated(error, what) from None
 
     def _is_refreshed(self, client: Any, before: LoggedIn) -> bool:
@@ -161,7 +161,7 @@ class VaultSession:
             ) from None
         except (KeyError, TypeError, ValueError):
             raise VaultAway(f"{self.rules.url}: answered a log-in with something else") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - likewise
             raise self._translated(error, "the log-in by AppRole") from None
 
     def _by_token(self, token: str, now: float) -> LoggedIn:
@@ -175,7 +175,7 @@ class VaultSession:
             ) from None
         except (KeyError, TypeError, ValueError):
             raise VaultAway(f"{self.rules.url}: answered with something else") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - likewise
             raise self._translated(error, "the token") from None
         return LoggedIn(token, self._generation, now, ttl_s, renewable, is_ours=False)
 
@@ -272,9 +272,7 @@ class VaultSession:
                 "authority is"
             )
         if isinstance(error, requests.exceptions.Timeout):
-            return VaultAway(
-                f"{what}: {place} did not answer within {self.rules.timeout_s:g} s"
-            )
+            return VaultAway(f"{what}: {place} did not answer within {self.rules.timeout_s:g} s")
         if isinstance(error, requests.exceptions.ConnectionError):
             return VaultAway(f"{what}: {place} cannot be reached")
         if isinstance(error, requests.exceptions.RequestException | OSError):
@@ -303,8 +301,8 @@ def _session(requests: Any, adapter_class: Any, rules: VaultRules) -> Any:
                     response.close()
                     raise requests.exceptions.ReadTimeout("too slow")
                 chunks.append(chunk)
-            response._content = b"".join(chunks)  # where requests keeps it
-            response._content_consumed = True
+            response._content = b"".join(chunks)  # noqa: SLF001 - where requests keeps it
+            response._content_consumed = True  # noqa: SLF001
             return response
 
     session = requests.Session()
