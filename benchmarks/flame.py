@@ -31,7 +31,8 @@ _SCENARIOS: dict[str, tuple[ProxySpec, str | None, str]] = {
     "tls": (ProxySpec(tls=True), None, "/"),
     "log": (ProxySpec(access_log=True), "varied", "/"),
     "routes": (ProxySpec(routes=10_000), "routes", "/"),
-    "policies": (ProxySpec(policies=True), "tokens_varied", "/"),
+    "policies": (ProxySpec(policies=True), "tokens", "/"),
+    "policies-varied": (ProxySpec(policies=True), "tokens_varied", "/"),
 }
 
 

@@ -48,7 +48,12 @@ def order(at: int) -> dict[str, object]:
 def orders(size: int) -> bytes:
     """A body of about this size, of orders that all differ."""
     if size <= 1_024:
-        body = order(1) | {"history": [{"at": f"2026-01-15T10:3{n}:00Z", "event": "status changed", "by": "system"} for n in range(4)]}
+        body = order(1) | {
+            "history": [
+                {"at": f"2026-01-15T10:3{n}:00Z", "event": "status changed", "by": "system"}
+                for n in range(4)
+            ]
+        }
         return json.dumps(body).encode()
     found = [order(0)]
     while len(json.dumps(found)) < size * 0.97:
@@ -62,7 +67,7 @@ def hostile(size: int) -> bytes:
 
 
 def prose(size: int) -> bytes:
-    text = "It's a <b>bold</b> claim; she said \"no\" & left (at 5) -- for good. "
+    text = 'It\'s a <b>bold</b> claim; she said "no" & left (at 5) -- for good. '
     return json.dumps({"text": text * (size // len(text))}).encode()
 
 
@@ -95,7 +100,11 @@ def main() -> None:
         series[name] = []
         for size in SIZES:
             data = make(size)
-            series[name].append(best_us(lambda d=data: inspector.body(d, "application/json"), max(1, 65_536 // size)))
+            series[name].append(
+                best_us(
+                    lambda d=data: inspector.body(d, "application/json"), max(1, 65_536 // size)
+                )
+            )
     print(f"\n{'bytes':>12}" + "".join(f"{name:>22}" for name in series) + "   (us, and ns a byte)")
     for at, size in enumerate(SIZES):
         cells = "".join(f"{row[at]:14,.0f}{1e3 * row[at] / size:8.1f}" for row in series.values())
@@ -114,7 +123,13 @@ def draw(series: dict[str, list[float]], file: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7.5, 3.6))
     for (name, row), colour in zip(series.items(), ("#d1495b", "#2e6f9e", "#3f7d4e"), strict=False):
-        axes.plot([size / 1024 for size in SIZES], [us / 1e3 for us in row], "o-", color=colour, label=name)
+        axes.plot(
+            [size / 1024 for size in SIZES],
+            [us / 1e3 for us in row],
+            "o-",
+            color=colour,
+            label=name,
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("KB of JSON (logarithmic)")

@@ -31,6 +31,7 @@ class Program:
     """One program: the names it goes by, and the package that brings it, per package manager."""
 
     names: tuple[str, ...]
+    """On the PATH; one with slashes is a pattern of where else it may be."""
     apt: str
     dnf: str
     brew: str
@@ -47,9 +48,18 @@ REDIS = Program(("redis-server", "valkey-server"), "redis-server", "redis", "red
 CHROMIUM = Program(
     ("chromium", "chromium-browser", "google-chrome"), "chromium", "chromium", "chromium"
 )
+# Debian keeps the servers of PostgreSQL off the PATH.
+POSTGRES = Program(
+    ("postgres", "/usr/lib/postgresql/*/bin/postgres"),
+    "postgresql",
+    "postgresql-server",
+    "postgresql",
+)
+# A small ACME server for tests.
+PEBBLE = Program(("pebble",), "pebble", "golang-github-letsencrypt-pebble", "letsencrypt-pebble")
 
 SETS: dict[str, tuple[Program, ...]] = {
-    "test": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, CURL, PROMTOOL, CHROMIUM, REDIS),
+    "test": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, CURL, PROMTOOL, CHROMIUM, REDIS, POSTGRES, PEBBLE),
     "bench": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, REDIS),
 }
 
@@ -106,7 +116,13 @@ def make_venv(folder: Path) -> None:
 
 
 def missing(programs: tuple[Program, ...]) -> list[Program]:
-    return [one for one in programs if not any(shutil.which(name) for name in one.names)]
+    return [one for one in programs if not any(is_here(name) for name in one.names)]
+
+
+def is_here(name: str) -> bool:
+    if "/" in name:
+        return any(Path("/").glob(name.removeprefix("/")))
+    return shutil.which(name) is not None
 
 
 def install(wanted: list[Program]) -> None:

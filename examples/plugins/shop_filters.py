@@ -1,4 +1,4 @@
-"""Five plugins, from the simplest to one that waits: see docs/howto/plugins.md."""
+"""Six plugins, from the simplest to one that waits: see docs/howto/plugins.md."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from headgate.gateway.filters import (
     Request,
     Response,
 )
+from headgate.security.method import Parts
 
 log = logging.getLogger("shop_filters")
 
@@ -117,6 +118,37 @@ class SignedWebhook(Filter):
         if not hmac.compare_digest(request.headers.get(self.header) or "", expected):
             return Reply(401, b"the signature does not match\n")
         return chunk
+
+
+class Trap(Filter):
+    """Answers 404 on paths that only scanners ask for, and tells the rules of `bans` who did."""
+
+    class Options(Filter.Options):
+        paths: tuple[str, ...] = ("/.env", "/wp-login.php", "/.git/config")
+        weight: float = Field(10.0, gt=0)
+        """As how many broken requests one of these counts."""
+
+    # Before anybody is asked who they are: a scanner has no token.
+    is_early = True
+
+    def __init__(self, options: Options, context: FilterContext) -> None:
+        super().__init__(options, context)
+        self.paths = frozenset(options.paths)
+        self.weight = options.weight
+        self.parts: Parts | None = None
+
+    def start(self, parts: Parts) -> None:
+        # Not called where a configuration is only checked.
+        self.parts = parts
+
+    def on_request(self, request: Request) -> Reply | None:
+        if request.path not in self.paths:
+            return None
+        if self.parts is not None:
+            self.parts.suspect(request.client_ip, "malformed", self.weight)
+            self.parts.count("trap", "sprung")
+            self.parts.note("trap", {"client_ip": request.client_ip, "path": request.path})
+        return Reply(404, b"not found\n")
 
 
 class Redirects(Filter):

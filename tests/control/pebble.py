@@ -65,7 +65,7 @@ class Pebble:
     def ask(self, path: str) -> bytes:
         """The management interface."""
         url = f"https://127.0.0.1:{self.management_port}{path}"
-        with urllib.request.urlopen(url, context=self._trust(), timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, context=self._trust(), timeout=10) as answer:
             content: bytes = answer.read()
             return content
 
@@ -80,11 +80,11 @@ class Pebble:
         return ssl.create_default_context(cafile=self.ca_file)
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(  # noqa: S310
-                self.directory, context=self._trust(), timeout=5
-            ):
-                return True
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(self.directory, context=self._trust(), timeout=5),
+        ):
+            return True
         return False
 
 
@@ -97,8 +97,14 @@ def _program(name: str) -> str:
 
 @contextlib.contextmanager
 def pebble(
-    folder: Path, http_port: int, tls_port: int, *, binding: dict[str, str] | None = None,
-    validity_s: int = 90 * 86400, start: bool = True, **environment: str,
+    folder: Path,
+    http_port: int,
+    tls_port: int,
+    *,
+    binding: dict[str, str] | None = None,
+    validity_s: int = 90 * 86400,
+    start: bool = True,
+    **environment: str,
 ) -> Iterator[Pebble]:
     """Pebble that validates on these ports of this machine. All names below are 127.0.0.1."""
     folder.mkdir(exist_ok=True)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
 import ssl
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from headgate.control.state_dir import StateDir
 from headgate.security.certificates.store import AcmeStore
 from tests.control.pebble import Pebble, pebble
 from tests.control.running import Gateway, free_port, wait_until
@@ -107,3 +112,192 @@ def test_a_certificate_is_ordered_and_taken_up_without_a_restart(gateway, peb):
     assert "is served the local one" in gateway.said
 
 
+def test_a_certificate_is_ordered_by_a_challenge_within_tls(tmp_path, gateway):
+    # Where it would come to by HTTP there is nobody.
+    with pebble(tmp_path / "pebble", free_port(), gateway.tls_port) as peb:
+        gateway.write_acme(peb, acme={"challenge": "tls-alpn-01"})
+        gateway.start()
+        gateway.wait_issued()
+        gateway.connect(NAME, trust=peb.root())
+    # An authority's question is answered for as long as it is asked, and no longer.
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["acme-tls/1"])
+    with (
+        socket.create_connection(("127.0.0.1", gateway.tls_port), timeout=10) as sock,
+        context.wrap_socket(sock, server_hostname=NAME) as tls,
+    ):
+        assert tls.selected_alpn_protocol() is None
+
+
+def test_a_renewal_closes_no_connection_and_a_revocation_brings_another(gateway, peb):
+    peb.start()
+    gateway.write_acme(peb, NAME, "api.test")
+    gateway.start()
+    first = gateway.wait_issued()
+    other = gateway.wait_issued("api.test")
+    connection = http.client.HTTPSConnection(
+        NAME, gateway.tls_port, context=ssl.create_default_context(cadata=peb.root()), timeout=20
+    )
+    connection._create_connection = lambda *_how: socket.create_connection(  # type: ignore[attr-defined]  # no name of a test is in DNS
+        ("127.0.0.1", gateway.tls_port), 20
+    )
+    connection.request("GET", "/")
+    assert connection.getresponse().read() == b"served"
+    wait_until(lambda: gateway.health()["status"] == "ok")
+
+    done = gateway.command("certs", "renew", NAME, "--file", str(gateway.file))
+    assert done.stdout == f"{NAME} is being ordered\n", done.stderr
+    wait_until(lambda: gateway.shown().serial_number != first.serial_number, 40.0)
+    assert gateway.shown("api.test") == other
+    # The connection of before is served as before.
+    connection.request("GET", "/")
+    assert connection.getresponse().read() == b"served"
+    connection.close()
+
+    second = gateway.shown()
+    done = gateway.command(
+        "certs", "revoke", NAME, "--file", str(gateway.file), "--reason", "key-compromise"
+    )
+    assert done.stdout.startswith(f"the certificate of {NAME} is void\n"), done.stderr
+    assert peb.status(second.serial_number) == "Revoked"
+    wait_until(lambda: gateway.shown().serial_number != second.serial_number, 40.0)
+    assert gateway.shown().public_key() != second.public_key()
+    wait_until(lambda: gateway.health()["status"] == "ok")
+
+
+def test_an_authority_that_cannot_come_in_is_told_in_words_and_waited_for(tmp_path, gateway):
+    with pebble(tmp_path / "pebble", free_port(), free_port()) as peb:
+        gateway.write_acme(peb)
+        gateway.start()
+        wait_until(lambda: "no certificate for shop.test" in gateway.said, 30.0)
+        (row,) = gateway.admin.ask("GET", "/api/certificates").content
+        assert row["failures"] == 1
+        assert "shop.test is invalid" in row["why"]
+        assert 60 < row["next_try"] - time.time() <= 121
+        assert row["served"] == "local"
+        assert any("is served the local one" in why for why in gateway.health()["reasons"])
+        # The local one it is, meanwhile.
+        assert "Headgate local authority" in gateway.issuer()
+        # Wishing for it more often does not go beyond what authorities bear.
+        for expected in range(2, 6):
+            gateway.command("certs", "renew", "--file", str(gateway.file))
+            wait_until(
+                lambda n=expected: (
+                    gateway.admin.ask("GET", "/api/certificates").content[0]["failures"] == n
+                ),
+                30.0,
+            )
+        done = gateway.command("certs", "renew", "--file", str(gateway.file))
+        assert "as the authority limits failures" in done.stdout
+
+
+def test_an_authority_that_is_away_is_asked_again(gateway, peb):
+    gateway.write_acme(peb)
+    gateway.start()
+    wait_until(lambda: "cannot be asked" in gateway.said, 30.0)
+    peb.start()
+    gateway.command("certs", "renew", "--file", str(gateway.file))
+    gateway.wait_issued()
+
+
+def test_an_account_that_the_authority_has_lost_is_made_again(gateway, peb):
+    peb.start()
+    gateway.write_acme(peb)
+    gateway.start()
+    first = gateway.wait_issued()
+    # It keeps nothing over a restart, and has another root afterwards.
+    peb.stop()
+    peb.start()
+    gateway.command("certs", "renew", "--file", str(gateway.file))
+    wait_until(lambda: gateway.shown().issuer != first.issuer, 40.0)
+    assert gateway.said.count("an account was made") == 2
+
+
+def test_an_account_is_bound_to_one_that_the_authority_knows(tmp_path, gateway):
+    secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    folder = tmp_path / "pebble"
+    with pebble(folder, gateway.port, gateway.tls_port, binding={"kid-1": secret}) as peb:
+        gateway.write_acme(peb)
+        gateway.start()
+        wait_until(lambda: "write what it gave you in acme.external_account" in gateway.said, 30.0)
+        gateway.write_acme(
+            peb, acme={"external_account": {"id": "kid-1", "key": secret}}, body="again"
+        )
+        assert gateway.command("reload").returncode == 0
+        gateway.command("certs", "renew", "--file", str(gateway.file))
+        gateway.wait_issued()
+        assert secret not in gateway.said
+
+
+def test_control_that_is_killed_within_an_order_goes_on_with_it(gateway, peb):
+    # It sleeps before it looks, so that there is a middle.
+    peb.start(PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="3")
+    gateway.write_acme(peb)
+    gateway.start()
+    store = gateway.store(peb)
+    url = wait_until(lambda: store.folder.exists() and store.order(NAME), 30.0)
+    key = store.order_key(NAME)
+    os.kill(gateway.control_pid(), signal.SIGKILL)
+    gateway.wait_issued(patience_s=60.0)
+    kept = store.certificate(NAME)
+    assert kept is not None
+    # The same order, and the key that was kept for it.
+    assert peb.log().count("POST /order-plz") == 1, url
+    assert key is not None
+    ours = load_pem_private_key(key, None).public_key()
+    assert kept.leaf.public_key() == ours
+    wait_until(lambda: store.order(NAME) is None)
+
+
+def test_a_full_disk_ends_nothing_and_the_order_is_fetched_later(gateway, peb, tmp_path):
+    peb.start()
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(small)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        gateway.state = StateDir(small / "state")
+        gateway.write_acme(peb)
+        gateway.start()
+        first = gateway.wait_issued()
+        wait_until(lambda: gateway.health()["status"] == "ok")
+        fill = small / "fill"
+        with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        gateway.command("certs", "renew", "--file", str(gateway.file))
+        wait_until(lambda: "No space left on device" in gateway.said, 30.0)
+        assert gateway.shown() == first
+        fill.unlink()
+        gateway.command("certs", "renew", "--file", str(gateway.file))
+        wait_until(lambda: gateway.shown() != first, 40.0)
+    finally:
+        gateway.stop()
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_two_gateways_on_one_directory_of_certificates_order_once(gateway, peb, tmp_path):
+    peb.start()
+    shared = tmp_path / "acme"
+    shared.mkdir(mode=0o700)
+    second = Serving(tmp_path / "second")
+    second.folder.mkdir()
+    try:
+        for each in (gateway, second):
+            each.state.path.mkdir(mode=0o700)
+            (each.state.path / "acme").symlink_to(shared)
+        gateway.write_acme(peb)
+        second.write_acme(peb)
+        gateway.start()
+        second.start()
+        leaf = gateway.wait_issued()
+        wait_until(lambda: second.issuer() and second.shown() == leaf, 40.0)
+        assert peb.log().count("POST /order-plz") == 1
+    finally:
+        second.stop()

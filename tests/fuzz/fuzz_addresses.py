@@ -9,8 +9,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from headgate.security.addresses import (
-    AddressRules,
     Addresses,
+    AddressRules,
     Networks,
     address_of,
     network_of,

@@ -13,16 +13,14 @@ import json
 
 from headgate.security.identity import Identity
 from headgate.security.tokens.identify import identity_of
+from headgate.security.tokens.jwk import read_jwks
 from headgate.security.tokens.rules import ClaimNames, TokenRules
 from headgate.security.tokens.strict import MAX_DEPTH, Malformed, b64url, read_json
 from headgate.security.tokens.verify import Flaw, Token, verify
-from headgate.security.tokens.jwk import read_jwks
 from tests.fuzz.fuzz_jwks import ED25519, SECRET, SHARED, SIGNER
 from tests.security.jwt_tokens import AUDIENCE, ISSUER, NOW, claims, token
 
-KEYS = read_jwks(
-    json.dumps({"keys": [SHARED, ED25519]}).encode(), is_public=False, is_strict=True
-)
+KEYS = read_jwks(json.dumps({"keys": [SHARED, ED25519]}).encode(), is_public=False, is_strict=True)
 RULES = TokenRules(
     algorithms=frozenset({"HS256", "EdDSA"}),
     issuers=frozenset({ISSUER}),

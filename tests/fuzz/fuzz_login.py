@@ -111,7 +111,8 @@ def _as_path(text: str) -> None:
         parts = urlsplit(urljoin("https://shop.example/a/b", said))
         assert (parts.scheme, parts.netloc) == ("https", "shop.example"), text
         assert not said.startswith("//"), text
-        assert parts.path not in OWN, text
+        # `urljoin` drops a semicolon with nothing behind it, browsers and the gateway do not.
+        assert parts.path not in OWN or ";" in to, text
     assert to.isascii(), text
     assert to.isprintable(), text
     assert local_path(to, OWN) == to, text
@@ -144,11 +145,13 @@ def _as_sealed(text: bytes) -> None:
 
 
 def _as_fields(data: bytes) -> None:
-    lines = (line.partition(b":") for line in data.split(b"\n")[:16])
+    lines = (line.partition(b":") for line in data.replace(b"\r", b"").split(b"\n")[:16])
     fields = {name.strip().lower(): value.strip() for name, _, value in lines}
     said = is_own_site("https://shop.example", fields)
     assert said in (True, False, None)
     if said and b"sec-fetch-site" not in fields:
-        assert b"shop.example" in (fields.get(b"origin", b"") + fields.get(b"referer", b"")).lower()
+        # As URLs are read, tabs in them go; no browser sends any.
+        named = fields.get(b"origin", fields.get(b"referer", b"")).replace(b"\t", b"").lower()
+        assert named.strip(bytes(range(33))).startswith(b"https://shop.example"), data
     assert is_navigation("POST", fields) is False
     is_navigation("GET", fields)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.security.validation import Fault, Found, ValidationRules, describe
+from headgate.security.validation.rules import FAULTS_MAX
 
 FOLDER = Path(tempfile.mkdtemp(prefix="headgate-fuzz-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -104,7 +105,7 @@ def one(data: bytes) -> None:
             segment = text[1:].replace("/", "").replace("?", "")
             found = API.find("GET", prefix + (segment or "x"))
             if isinstance(found, Found):
-                _told(found.faults)
+                _told(found.path_faults)
         case 2:
             lines = (line.partition(b":") for line in rest.split(b"\n")[:32])
             fields = [(name.strip().lower(), value.strip()) for name, _, value in lines]
@@ -124,11 +125,12 @@ def _operation(method: str, path: str) -> Found:
 def _refused(path: str, content_type: str, body: bytes) -> None:
     refusal = _operation("POST", path).operation.body_refusal(content_type, body)
     if refusal is not None:
+        assert len(refusal.faults) <= FAULTS_MAX
         _told(refusal.faults)
 
 
 def _told(faults: tuple[Fault, ...]) -> None:
-    assert len(faults) <= 20
+    assert len(faults) <= 3 * FAULTS_MAX  # query, headers, cookies
     for fault in faults:
         json.dumps([fault.pointer, fault.detail, fault.keyword]).encode()
         assert len(fault.pointer) < 2000

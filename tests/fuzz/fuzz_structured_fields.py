@@ -12,7 +12,7 @@ from headgate.security.structured_fields import (
 
 SEEDS = (
     b'sig1=("@method" "@path" "content-digest");created=1700000000;nonce="a\\"b";keyid="k", a',
-    b"a=1, b=-2.50;x;y=?0, c=tok/en:*, d=:YWJj:, e=(), f=(1 2.0;q \"\\\\\" :: ?1);z=*",
+    b'a=1, b=-2.50;x;y=?0, c=tok/en:*, d=:YWJj:, e=(), f=(1 2.0;q "\\\\" :: ?1);z=*',
     b"sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:, sha-512=:AA==:",
 )
 

@@ -225,6 +225,21 @@ def test_a_connection_is_closed_after_so_many_requests(start, instance):
         assert client.is_closed()
 
 
+def test_a_reload_may_lower_the_number_of_requests(start, instance):
+    gateway = start(limited(instance, requests_per_connection=30))
+    with gateway.client() as client:
+        for _ in range(3):
+            serve_one(client, instance)
+        gateway.apply(limited(instance, requests_per_connection=2))
+        client.send(get())
+        upstream = instance.accepted[0]
+        upstream.head()
+        upstream.send(response())
+        head, _ = client.answer()
+        assert head.get("connection") == "close"
+        assert client.is_closed()
+
+
 # -- connections
 
 

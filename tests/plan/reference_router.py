@@ -30,6 +30,8 @@ class Asked:
     query: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
     client_ip: str = ""
+    scheme: str = "http"
+    listener: str = "in"
 
 
 def template_pattern(path):
@@ -102,6 +104,10 @@ def conditions_fit(spec, asked):
     for name, want in spec.cookies.items():
         if not value_fits(want, [c[1] for c in crumbs if c[0] == name]):
             return False
+    if spec.scheme is not None and asked.scheme != spec.scheme:
+        return False
+    if spec.listener and asked.listener not in spec.listener:
+        return False
     if spec.client_ip:
         if not asked.client_ip:
             return False
@@ -132,6 +138,7 @@ def decide(specs: list[tuple[MatchSpec, int]], asked: Asked):
             methods |= takes
             continue
         said = [spec.methods, spec.client_ip, *spec.headers, *spec.query, *spec.cookies]
+        said += [spec.scheme, spec.listener]
         count = sum(1 for one in said if one)
         key = (-priority, min(hosts), path_order(spec, index), -count, index)
         takers.append((key, index, params))

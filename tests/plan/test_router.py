@@ -424,6 +424,51 @@ def test_a_decision_that_looked_at_the_address_says_so():
     assert ask(router, "GET h/c", client_ip="::2").allow == ()
 
 
+def arrived(router, scheme, listener, method="GET"):
+    return router.match(MatchInput(method, "h", "/a", "", (), "", scheme, listener))
+
+
+def test_scheme_and_listeners_count_as_one_condition_each():
+    router = Router(
+        rules(
+            {"path": "/a"},
+            {"path": "/a", "listener": ["in", "out"]},
+            {"path": "/a", "scheme": "https"},
+            {"path": "/a", "scheme": "https", "listener": "in"},
+            {"path": "/a", "methods": "GET", "headers": {"x": "1"}},
+        )
+    )
+    assert index_of(arrived(router, "http", "else")) == 0
+    assert index_of(arrived(router, "http", "in")) == 1
+    assert index_of(arrived(router, "https", "out")) == 1  # earlier in the file
+    assert index_of(arrived(router, "https", "else")) == 2
+    assert index_of(arrived(router, "https", "in")) == 3
+
+
+def test_an_answer_that_looked_at_scheme_and_listener_may_be_kept():
+    router = Router(rules({"path": "/a", "scheme": "https", "listener": "in"}))
+    assert not arrived(router, "https", "in").client_bound
+    assert not arrived(router, "http", "in").client_bound
+
+
+def test_methods_of_another_scheme_or_listener_are_not_offered():
+    router = Router(
+        rules(
+            {"path": "/a", "scheme": "https", "methods": "PUT"},
+            {"path": "/a", "listener": "in", "methods": "POST"},
+        )
+    )
+    assert arrived(router, "http", "in").allow == ("POST",)
+    assert arrived(router, "https", "out").allow == ("PUT",)
+    assert arrived(router, "http", "out").allow == ()
+
+
+def test_many_listeners_on_one_path_are_told_apart_by_name():
+    router = Router(rules(*({"path": "/a", "listener": f"l{i}"} for i in range(50))))
+    assert [index_of(arrived(router, "http", f"l{i}")) for i in (0, 7, 49)] == [0, 7, 49]
+    assert index_of(arrived(router, "http", "l50")) is None
+
+
 @pytest.mark.parametrize(
     ("client_ip", "fits"),
     [
@@ -512,10 +557,16 @@ def specs(draw):
             said[name] = draw(st.dictionaries(st.sampled_from(["p", "q"]), WANTED, min_size=1))
     if draw(st.integers(0, 6)) == 0:
         said["client_ip"] = draw(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16"]))
+    if draw(st.integers(0, 5)) == 0:
+        said["scheme"] = draw(SCHEMES)
+    if draw(st.integers(0, 5)) == 0:
+        said["listener"] = draw(st.lists(LISTENERS, min_size=1, max_size=2, unique=True))
     priority = draw(st.sampled_from([0, 0, 0, 0, 1, -1]))
     return MatchSpec(**said), priority
 
 
+SCHEMES = st.sampled_from(["http", "https"])
+LISTENERS = st.sampled_from(["in", "out", "127.0.0.1:80"])
 PAIRS = st.lists(st.tuples(st.sampled_from(["p", "q"]), VALUES), max_size=2)
 
 
@@ -529,12 +580,23 @@ def requests(draw):
         "&".join(f"{k}={v}" for k, v in draw(PAIRS)),
         headers,
         draw(st.sampled_from(["", "10.1.2.3", "10.2.2.3", "11.1.1.1"])),
+        draw(SCHEMES),
+        draw(LISTENERS),
     )
 
 
 def as_input(asked):
     headers = tuple((k.encode(), v.encode()) for k, v in asked.headers)
-    return MatchInput(asked.method, asked.host, asked.path, asked.query, headers, asked.client_ip)
+    return MatchInput(
+        asked.method,
+        asked.host,
+        asked.path,
+        asked.query,
+        headers,
+        asked.client_ip,
+        asked.scheme,
+        asked.listener,
+    )
 
 
 @settings(max_examples=600, deadline=None)

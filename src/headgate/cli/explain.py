@@ -55,6 +55,14 @@ def explain(
     client_ip: Annotated[
         str, typer.Option("--client-ip", help="Where it comes from.")
     ] = "127.0.0.1",
+    listener: Annotated[
+        str,
+        typer.Option(
+            "--listener",
+            help="Which listener it comes to. By default the first that speaks the URL's scheme.",
+            show_default=False,
+        ),
+    ] = "",
     live: Annotated[
         bool, typer.Option("--live", help="Ask the running gateway instead of the file.")
     ] = False,
@@ -71,14 +79,21 @@ def explain(
     headers = [_header(line) for line in header or []]
     if live or url is not None:
         client = find(file, state_dir, url)
-        asked = {"method": method, "url": target, "headers": headers, "client_ip": client_ip}
+        asked: dict[str, Any] = {
+            "method": method,
+            "url": target,
+            "headers": headers,
+            "client_ip": client_ip,
+        }
+        if listener:  # a gateway that runs may be older than this command
+            asked["listener"] = listener
         explained: dict[str, Any] = client.ask("POST", "/api/explain", asked).content
     else:
         path = (file or DEFAULT_FILE).absolute()
         try:
             loaded = load(path)
             plan = build(loaded.config)
-            explained = explain_request(plan, method, target, headers, client_ip)
+            explained = explain_request(plan, method, target, headers, client_ip, listener)
             shown = described(method, target, headers, client_ip)
             judgement = _judgement(plan, folder_of(path), explained, shown)
         except ConfigInvalid as error:

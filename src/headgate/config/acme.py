@@ -147,7 +147,9 @@ def acme_domains(config: Config) -> tuple[str, ...]:
 def acme_rules(config: Config) -> AcmeRules | None:
     """What is ordered; None when no listener wants any."""
     spec = config.acme
-    wanted = any(each.tls is not None and each.tls.certificate == "acme" for each in config.listeners)
+    wanted = any(
+        each.tls is not None and each.tls.certificate == "acme" for each in config.listeners
+    )
     if spec is None or not wanted or not spec.agree_terms:
         return None
     bound = spec.external_account
@@ -230,4 +232,3 @@ def _turns_away(tls: object) -> bool:
         getattr(tls, "client_ca_file", None) is not None
         and getattr(tls, "client_certificate", "") == "require"
     )
-

@@ -16,7 +16,7 @@ problem that was concluded from other places than its own says which they are: `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from headgate.config.faults import Loc, did_you_mean
@@ -187,6 +187,7 @@ def _check_routes(config: Config, services: set[str]) -> Iterator[Problem]:
     names: dict[str, int] = {}
     matches: dict[object, int] = {}
     suggestions = _MAX_SUGGESTIONS
+    spoken = {listener.label: _scheme_of(listener) for listener in config.listeners}
     for index, route in enumerate(config.routes):
         loc: Loc = ("routes", index)
         first = names.setdefault(route.name, index)
@@ -208,6 +209,9 @@ def _check_routes(config: Config, services: set[str]) -> Iterator[Problem]:
             yield Problem(at, "no service named {value}", hint, needs=needs, at_key=is_key)
         yield from _check_target(route, loc)
         yield from _check_match(route.match, (*loc, "match"))
+        if route.match.listener or route.match.scheme is not None:
+            may_be_told = bool(config.trusted_proxies)
+            yield from _check_arrival(route.match, (*loc, "match"), spoken, may_be_told)
         first = matches.setdefault(_match_key(route), index)
         if first != index:
             yield Problem(
@@ -326,6 +330,35 @@ def _check_match(match: MatchSpec, loc: Loc) -> Iterator[Problem]:
                 )
 
 
+def _scheme_of(listener: ListenerSpec) -> str:
+    return "https" if listener.tls is not None else "http"
+
+
+def _check_arrival(
+    match: MatchSpec, loc: Loc, spoken: Mapping[str, str], may_be_told: bool
+) -> Iterator[Problem]:
+    """Listeners by what they speak; a trusted proxy may tell of another scheme than they do."""
+    heard: set[str] = set()
+    for index, name in enumerate(match.listener or spoken):
+        if name in spoken:
+            heard.add(spoken[name])
+            continue
+        at = (*loc, "listener", index)
+        hint = did_you_mean(name, spoken) or _known(set(spoken))
+        yield Problem(at, "no listener named {value}", hint, needs=(at, ("listeners",)))
+    if match.scheme is not None and heard and match.scheme not in heard and not may_be_told:
+        which = "none of these listeners" if match.listener else "no listener"
+        yield Problem(
+            (*loc, "scheme"),
+            f"never holds: {which} speaks {{value}}, and no proxy is trusted to tell of it",
+            "add tls to a listener, or trusted_proxies"
+            if match.scheme == "https"
+            else "add a listener without tls, or trusted_proxies",
+            warning=True,
+            needs=((*loc, "scheme"), (*loc, "listener"), ("listeners",), ("trusted_proxies",)),
+        )
+
+
 def _params(match: MatchSpec) -> set[str]:
     if match.path is not None:
         return set(template_params(match.path))
@@ -367,6 +400,8 @@ def _match_key(route: RouteSpec) -> object:
         frozenset(match.methods) | ({"HEAD"} if "GET" in match.methods else set()),
         values,
         frozenset(match.client_ip),
+        match.scheme,
+        frozenset(match.listener),
     )
 
 

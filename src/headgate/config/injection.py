@@ -47,7 +47,9 @@ def _field(value: object) -> str:
     name = text_of(value).strip()
     place, dot, rest = name.partition(".")
     if place not in _PLACES and "*" not in place:
-        raise refuse(f"names no field; write one such as query.q, with {', '.join(_PLACES)}")
+        raise refuse(
+            f"names no field; write one as in query.q, and begin with {' or '.join(_PLACES)}"
+        )
     if place in {"query", "header", "cookie", "form", "file"} and not (dot and rest):
         raise refuse(f"names no field; write {place}.NAME, or {place}.* for all of them")
     return name

@@ -207,13 +207,16 @@ class LimitsSpec(Spec):
 
     min_rate: Size = 100
     """Slowest allowed request body, in bytes a second, once `min_rate_grace` has passed; 0 is no
-    limit."""
+    limit. Answered with 408. Over HTTP/2 each request's body is judged by itself, and those of gRPC
+    calls are not, as they may have a message to send only now and then."""
 
     min_rate_grace: Duration = 10.0
     """How long a body may be slower than `min_rate`."""
 
     requests_per_connection: Count = 0
-    """Requests on one connection before it is closed politely; 0 is no limit."""
+    """Requests on one connection before it is closed politely; 0 is no limit. Over HTTP/2 that is
+    GOAWAY, at the first moment without a request in flight or 2 seconds later; what the client sends
+    until it has read that is still answered."""
 
     pipeline: Positive = 16
     """HTTP/1.1 requests a client may send ahead on one connection before it is no longer read."""

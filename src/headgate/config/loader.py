@@ -15,8 +15,11 @@ first, then those of its files in the order named), mappings are merged key by k
 said twice is a fault that names both places. A service is one thing: two files may not each say
 a part of it.
 
+The sections ``vault`` and ``secrets`` are read before the rest, which may refer to what they name.
+
 The document is what workers are sent. It is plain data with every reference resolved and every
-file name absolute, so a worker needs neither the files nor the environment.
+file name absolute, so a worker needs neither the files nor the environment. The keys to Vault and
+to the encrypted file are taken out of it: whoever has the document needs them no more.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ from headgate.config.problems import Problem
 from headgate.config.references import References
 from headgate.config.refusals import problems_of
 from headgate.config.rest import rest_of
+from headgate.config.sources import Sources
+from headgate.config.vaulting import SecretsSpec, VaultSpec, problems
 from headgate.config.walk import ANY, marked_paths
 from headgate.errors import ConfigInvalid, Fault
 
@@ -51,10 +56,27 @@ __all__ = ["Loaded", "from_document", "load"]
 _USER_INFO: Final = re.compile(r"//[^/@\s]*@")
 _PASSWORD: Final = re.compile(r"//[^/@\s]*:[^/@\s]+@|[?&]password=")
 _QUERY_PASSWORD: Final = re.compile(r"([?&]password=)[^&\s]*")
+_REFERENCE_ONLY: Final = re.compile(r"\$\{[^{}]*\}")
 _FORGED: Final = "whoever reads the file can make cookies"
 # Fields that are called like a secret and hold none.
 _INNOCENT: Final = (("balance", "key"), ("affinity", "cookie"))
-_SECRET_WORDS: Final = ("authorization", "cookie", "credential", "key", "passw", "secret", "token")
+_SECRET_WORDS: Final = (
+    "authorization",
+    "cookie",
+    "credential",
+    "key",
+    "passphrase",
+    "passw",
+    "secret",
+    "token",
+)
+_OPENERS: Final[tuple[Loc, ...]] = (
+    ("vault", "token"),
+    ("vault", "approle", "secret_id"),
+    ("secrets", "key"),
+    ("secrets", "passphrase"),
+)
+"""What opens Vault or the encrypted file. Only loading needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +90,13 @@ class Loaded:
     """Every file that was read, for watching: included ones and those of ``${file:}`` too."""
     warnings: tuple[Fault, ...] = ()
     _root: Node | None = field(default=None, repr=False, compare=False)
+    hidden: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """What ``${vault:}`` and ``${secret:}`` brought in: value and reference, never to be shown."""
+    _unknown: frozenset[Place] = field(default=frozenset(), repr=False, compare=False)
+
+    def is_unknown(self, fault: Fault) -> bool:
+        """Whether it may be the echo of a value that was not asked for, offline."""
+        return Place(fault.file, fault.line, fault.column) in self._unknown
 
     def fault(self, loc: Loc, message: str, hint: str = "") -> Fault:
         """A fault at a path of the document, with its line, for those who find more later:
@@ -77,8 +106,13 @@ class Loaded:
         return Fault(*view.place(loc, at_key=False), path_text(view.where(loc)), message, hint)
 
 
-def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    path: str | os.PathLike[str], env: Mapping[str, str] | None = None, *, offline: bool = False
+) -> Loaded:
     """Read a file, or every ``*.yaml`` of a directory, and all that it includes.
+
+    ``offline`` asks no Vault and needs no key: what they would bring in is unknown text, and the
+    configuration is good for checking only.
 
     Raises ConfigInvalid with every fault at once, and nothing else.
     """
@@ -91,6 +125,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
     root: MappingNode | None = None
     try:
         root = files.read_all(name)
+        references.sources = _sources(root, builder, faults, offline=offline)
         document = builder.build(root)
     except TooMuchError:
         faults.add(
@@ -98,22 +133,35 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
             "holds far too much once its aliases are followed",
             "anchors within anchors multiply",
         )
+    finally:
+        if references.sources is not None:
+            references.sources.close()
     if root is None or not document:
         if not faults.errors:
             faults.add(Place(name, 1, 1), "is empty", "a gateway needs listeners, services, routes")
         raise ConfigInvalid(faults.sorted())
     view = _FileView(root, Place(name, 1, 1))
-    _place_files(document, root, view, faults)
+    _place_files(document, root, view, faults, offline=offline)
     base = name if os.path.isdir(name) else os.path.dirname(name)  # noqa: PTH112, PTH120
     if document.get("state_dir") is None:
         document["state_dir"] = os.path.abspath(os.path.join(base, ".headgate"))  # noqa: PTH100, PTH118
     _check_secrets(root, view, faults)
     config = _validate(document, view, faults, is_complete=files.is_complete)
+    _tell_unknown(references, faults)
+    if config is None and references.unknown and not faults.errors:
+        config = _what_is_known(document)
     if config is None or faults.errors:
         raise ConfigInvalid(faults.sorted("error") + faults.sorted("warning"))
     _check_extras(config, view, faults)
+    _without_openers(document, root)
     return Loaded(
-        config, document, (*files.read, *references.files), faults.sorted("warning"), root
+        config,
+        document,
+        (*files.read, *references.files, *_opened_files(config)),
+        faults.sorted("warning"),
+        root,
+        tuple(sorted(references.kept.items(), key=lambda item: -len(item[0]))),
+        frozenset(references.unknown),
     )
 
 
@@ -128,6 +176,81 @@ def from_document(document: Mapping[str, Any], *, show_values: bool = False) -> 
     if config is None or faults.errors:
         raise ConfigInvalid(faults.sorted("error"))
     return config
+
+
+# -- Vault and the encrypted file ----------------------------------------------------------
+
+
+def _sources(root: MappingNode, builder: Builder, faults: Faults, *, offline: bool) -> Sources:
+    """What the sections ``vault`` and ``secrets`` name. Their faults are told later, with those
+    of the whole document; a section with faults is not used.
+    """
+    specs: dict[str, Any] = {}
+    broken: set[str] = set()
+    for name, model in (("vault", VaultSpec), ("secrets", SecretsSpec)):
+        pair = (root.entries or {}).get(name)
+        if pair is None:
+            continue
+        alone = MappingNode(root.source, root.line, root.column)
+        alone.entries = {name: pair}
+        errors = faults.errors
+        part = builder.build(alone)
+        view = _FileView(root, Place(root.source.name))
+        _place_files(part, root, view, faults, offline=offline)
+        if part.get(name) is None:
+            continue
+        try:
+            spec = model.model_validate(part[name])
+        except ValidationError:
+            broken.add(name)
+            continue
+        is_wrong = any(not is_warning for _, _, _, is_warning in problems(spec))
+        if faults.errors > errors or is_wrong:
+            broken.add(name)
+        else:
+            specs[name] = spec
+    return Sources(
+        specs.get("vault"), specs.get("secrets"), broken=frozenset(broken), offline=offline
+    )
+
+
+def _tell_unknown(references: References, faults: Faults) -> None:
+    for scheme in ("vault", "secret"):
+        places = [place for place, kind in references.unknown.items() if kind == scheme]
+        if places:
+            many = f"{len(places)} references" if len(places) > 1 else "1 reference"
+            faults.add(
+                min(places),
+                f"{many} of the kind ${{{scheme}:...}} were not asked for: offline",
+                warning=True,
+            )
+
+
+def _what_is_known(document: Mapping[str, Any]) -> Config | None:
+    """The configuration without the values that are unknown and had to be more than text."""
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        rest = rest_of(document, list(problems_of(error, Config)))
+    return rest.config if rest is not None else None
+
+
+def _without_openers(document: dict[str, Any], root: MappingNode) -> None:
+    for loc in _OPENERS:
+        inner: Any = document
+        for part in loc[:-1]:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and inner.get(loc[-1]):
+            node, _, depth = find(root, loc)
+            text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
+            inner[loc[-1]] = text if _REFERENCE_ONLY.fullmatch(text) else "***"
+
+
+def _opened_files(config: Config) -> tuple[Path, ...]:
+    secrets = getattr(config, "secrets", None)
+    if secrets is None:
+        return ()
+    return tuple(Path(name) for name in (secrets.file, secrets.key_file) if name)
 
 
 # -- from paths to places -----------------------------------------------------------------
@@ -277,6 +400,7 @@ def _check_secrets(root: MappingNode, view: _FileView, faults: Faults) -> None:
         (("affinity", "secret"), _FORGED),
         *((("services", name, "affinity", "secret"), _FORGED) for name in names or ()),
         (("state",), "whoever reads the file can read and change what is shared"),
+        *((loc, "whoever reads the file can read what it opens") for loc in _OPENERS),
     ]
     for loc, why in places:
         node, _, depth = find(root, loc)
@@ -310,9 +434,17 @@ def _check_extras(config: Config, view: _FileView, faults: Faults) -> None:
 
 
 def _place_files(
-    document: dict[str, Any], root: MappingNode, view: _FileView, faults: Faults
+    document: dict[str, Any],
+    root: MappingNode,
+    view: _FileView,
+    faults: Faults,
+    *,
+    offline: bool = False,
 ) -> None:
-    """Make the names of files absolute, beside the file that names them, and look for them."""
+    """Make the names of files absolute, beside the file that names them, and look for them.
+
+    Offline, the keys to Vault and to the encrypted file need not be here.
+    """
 
     def visit(value: Any, loc: Loc, pattern: tuple[str, ...], mark: PathMark) -> None:
         step, rest = pattern[0], pattern[1:]
@@ -334,7 +466,10 @@ def _place_files(
         node, _, _ = find(root, loc)
         directory = node.source.directory if node is not None else Path()
         path = os.path.abspath(directory / name)  # noqa: PTH100 - keeps symbolic links
-        if mark.must_exist and (fault := _unreadable(path)):
+        is_wanted = mark.must_exist and not (
+            offline and loc[0] in ("vault", "secrets") and loc != ("secrets", "file")
+        )
+        if is_wanted and (fault := _unreadable(path)):
             shown = view.shown(loc, at_key=False)
             faults.add(
                 view.place(loc, at_key=False),

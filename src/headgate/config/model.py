@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from headgate.config.acme import AcmeSpec
+from headgate.config.auditing import Audit, AuditSpec
 from headgate.config.authenticating import AuthSpec
 from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
@@ -54,6 +56,7 @@ from headgate.config.policies import (
     TimeoutSpec,
 )
 from headgate.config.protecting import Shed
+from headgate.config.redacting import Redaction, RedactionSpec
 from headgate.config.routes import (
     MatchSpec,
     RedirectSpec,
@@ -71,6 +74,7 @@ from headgate.config.services import (
     UpstreamTlsSpec,
     parse_url,
 )
+from headgate.config.vaulting import SecretsSpec, VaultSpec
 
 __all__ = [
     "AccessLogSpec",
@@ -464,6 +468,22 @@ class Config(PolicyFields, ServicePolicyFields):
 
     bans: Bans | None = None
     """Shutting out addresses for a while because of what they did. Off unless said."""
+
+    acme: AcmeSpec | None = None
+    """Certificates from an authority such as Let's Encrypt, for listeners with
+    `certificate: acme`."""
+
+    vault: VaultSpec | None = None
+    """Where `${vault:PATH#KEY}` is read."""
+
+    secrets: SecretsSpec | None = None
+    """Where `${secret:NAME}` is read: an encrypted file."""
+
+    audit: Audit = AuditSpec()
+    """The book of who changed what."""
+
+    redaction: Redaction = RedactionSpec()
+    """What is taken out of logs."""
 
     zone: Text = ""
     """Where this gateway runs, as a name of your own. Instances of the same `zone` are

@@ -1,4 +1,4 @@
-"""``${env:NAME}`` and ``${file:PATH}`` inside values.
+"""``${env:NAME}``, ``${file:PATH}``, ``${vault:PATH#KEY}`` and ``${secret:NAME}`` inside values.
 
 Theory of operation
 -------------------
@@ -6,6 +6,10 @@ A value may hold references anywhere in its text; each is replaced by what it na
 is always text: fields that want a number or a boolean read one from text, so ``${env:PORT}`` can
 stand for a whole value as well. What a reference brings in is not searched for references again.
 ``$${`` writes a plain ``${``.
+
+The last two need to know where Vault and the encrypted file are, which the sections ``vault`` and
+``secrets`` of the same file say. Those are read first, and may themselves use the first two only;
+so may ``include``, which is followed before any section is known.
 
 What was brought in is a secret until proven otherwise: it is registered with the faults, which
 never print it.
@@ -20,15 +24,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from headgate.config.faults import Faults, clip
+from headgate.config.faults import Faults, Place, clip
 from headgate.config.nodes import Scalar
+from headgate.config.sources import NoValue, Sources
 from headgate.units import KB, format_size
 
 __all__ = ["References"]
 
-SCHEMES: Final = ("env", "file")
+SCHEMES: Final = ("env", "file", "vault", "secret")
 MAX_FILE: Final = 1024 * KB
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
+_TOP: Final = re.compile(r"[^.\[]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -39,6 +45,12 @@ class References:
         self._env = env
         self._faults = faults
         self._texts: dict[Path, str | None] = {}
+        self.sources: Sources | None = None
+        """Where Vault and the encrypted file are, once the file has been read that says it."""
+        self.kept: dict[str, str] = {}
+        """What Vault and the encrypted file brought in, and by which reference."""
+        self.unknown: dict[Place, str] = {}
+        """Where references stand that were not asked for, offline."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -58,7 +70,8 @@ class References:
             value = self._value(node, where, body)
             if value is None:
                 return ""
-            self._faults.hide(value, found[0])
+            if node.place not in self.unknown:
+                self._faults.hide(value, found[0])
             return value
 
         return _REFERENCE.sub(replace, node.text)
@@ -69,7 +82,9 @@ class References:
             return self._env_value(node, where, rest)
         if scheme == "file" and colon:
             return self._file_value(node, where, rest)
-        known = " and ".join(f"${{{scheme}:...}}" for scheme in SCHEMES)
+        if scheme in ("vault", "secret") and colon:
+            return self._kept_value(node, where, scheme, rest)
+        known = ", ".join(f"${{{scheme}:...}}" for scheme in SCHEMES)
         if not colon and _NAME.fullmatch(body):
             hint = f"write ${{env:{body}}} for the environment variable"
         else:
@@ -127,6 +142,31 @@ class References:
             self._fault(node, where, f'the file "{shown}" is not UTF-8 text')
             return None
         return text.removesuffix("\n").removesuffix("\r")
+
+    def _kept_value(self, node: Scalar, where: str, scheme: str, rest: str) -> str | None:
+        reference = f"${{{scheme}:{rest}}}"
+        top = _TOP.match(where)
+        section = top[0] if top is not None else ""
+        if section in ("include", "vault", "secrets"):
+            message = f"${{{scheme}:...}} cannot stand in {section}, which is read before it"
+            self._fault(node, where, message, "use ${env:NAME} or ${file:PATH}")
+            return None
+        if self.sources is None:
+            return None  # the file could not be read so far
+        try:
+            value = self.sources.value(scheme, rest)
+        except NoValue as error:
+            if error.message:
+                self._fault(node, where, error.message, error.hint)
+            self._faults.unresolved.add(node.place)
+            return None
+        if value is None:
+            self.unknown[node.place] = scheme
+            self._faults.unresolved.add(node.place)
+            return reference
+        if value:
+            self.kept[value] = reference
+        return value
 
     def _fault(self, node: Scalar, where: str, message: str, hint: str = "") -> None:
         self._faults.add(node.place, message, hint, where=where)

@@ -210,6 +210,14 @@ class MatchSpec(Spec):
     client_ip: Annotated[tuple[Network, ...], OneOrMore] = ()
     """Addresses or networks of clients, as seen after `trusted_proxies`."""
 
+    scheme: Annotated[Literal["http", "https"], BeforeValidator(text_of)] | None = None
+    """`http` or `https`, as the client itself spoke: on its connection, or what a proxy in
+    `trusted_proxies` says of it in `X-Forwarded-Proto` or `Forwarded`."""
+
+    listener: Annotated[tuple[Text, ...], OneOrMore] = ()
+    """The listener that took the connection: its `name`, or its `bind` where it has none. One or a
+    list."""
+
 
 # -- what a route does --------------------------------------------------------------------
 
@@ -309,8 +317,9 @@ class RouteSpec(PolicyFields):
     Of several routes that match, one wins by these rules, in this order: higher `priority`;
     exact host before longer wildcard before shorter wildcard before any host; `exact` path
     before template (more literal segments first) before regex (in file order) before the
-    longest prefix before any path; more further conditions (methods count as one, each header,
-    query parameter, cookie and address condition as one); file order.
+    longest prefix before any path; more further conditions (each header, query parameter and
+    cookie counts as one, and so do all methods, all addresses, the scheme and all listeners);
+    file order.
     """
 
     name: Text = ""
@@ -396,6 +405,8 @@ def default_name(route: RouteSpec) -> str:
         *(f"?{name}" for name in match.query),
         *(f"[cookie {name}]" for name in match.cookies),
         *(f"[from {network}]" for network in match.client_ip),
+        *([f"[{match.scheme}]"] if match.scheme is not None else []),
+        *(f"[on {name}]" for name in match.listener),
     ]
     if route.to is not None:
         target = "|".join(targets(route))

@@ -28,8 +28,9 @@ __all__ = ["default_text", "schema", "schema_text"]
 
 _REFERENCE: Final = {
     "type": "string",
-    "pattern": r"\$\{(env|file):[^{}]+\}",
-    "description": "A reference, as ${env:NAME}, ${env:NAME:-default} or ${file:PATH}.",
+    "pattern": r"\$\{(env|file|vault|secret):[^{}]+\}",
+    "description": "A reference, as ${env:NAME}, ${env:NAME:-default}, ${file:PATH}, "
+    "${vault:PATH#KEY} or ${secret:NAME}.",
 }
 _REFER: Final = {"$ref": "#/$defs/Reference"}
 _CONSTRAINTS: Final = ("enum", "const", "pattern", "format")

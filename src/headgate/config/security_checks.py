@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.config import (
     access,
+    acme,
+    auditing,
     auth_jwt,
     auth_keys,
     auth_login,
     browsers,
     guarding,
     injection,
+    redacting,
     validating,
+    vaulting,
 )
 from headgate.config.authenticating import AUTH_TYPES, AuthUseSpec, auth_methods
 from headgate.config.faults import Loc, did_you_mean
@@ -24,6 +28,7 @@ from headgate.security.access import needs_identity
 
 if TYPE_CHECKING:
     from headgate.config.model import Config
+    from headgate.config.routes import RouteSpec
 
 __all__ = ["check_security"]
 
@@ -58,7 +63,19 @@ def check_security(config: Config) -> Iterator[Problem]:
                 yield from _own(module, said, (*loc, policy))
     if config.bans:
         yield from _own(guarding, config.bans, ("bans",))
+    for name, module in (
+        ("vault", vaulting),
+        ("secrets", vaulting),
+        ("audit", auditing),
+        ("redaction", redacting),
+    ):
+        said = getattr(config, name)
+        if said:
+            yield from _own(module, said, (name,))
+    for parts, message, hint, is_warning in acme.acme_problems(config):
+        yield Problem(parts, message, hint, warning=is_warning)
     yield from _check_routes(config)
+    yield from _check_ways(config)
 
 
 def _known(known: Iterable[str]) -> str:
@@ -96,8 +113,7 @@ _CARRIED = ("subject", "consumer", "api_key", "tier", "roles", "scopes", "groups
 
 def _own(module: Any, spec: Any, loc: Loc) -> Iterator[Problem]:
     """What the policy's own file finds."""
-    problems = getattr(module, "problems", None)
-    for parts, message, hint, is_warning in problems(spec) if problems else ():
+    for parts, message, hint, is_warning in module.problems(spec):
         yield Problem((*loc, *parts), message, hint, warning=is_warning)
 
 
@@ -148,3 +164,45 @@ def _check_routes(config: Config) -> Iterator[Problem]:
                 "say auth: with a method, or auth: false where anybody may come in",
                 warning=True,
             )
+
+
+def _check_ways(config: Config) -> Iterator[Problem]:
+    """Of several services of a route it is the first whose policies hold. What another one says of
+    whom it lets in must not be forgotten because of that.
+    """
+    for at, route in enumerate(config.routes):
+        first = next(iter(targets(route)), None)
+        if first is None:
+            continue
+        others = (*targets(route)[1:], *_side_ways(config, route))
+        service = config.services.get(first)
+        for policy, top in (("auth", config.auth.default), ("allow", config.allow)):
+            if getattr(route, policy) is not None:
+                continue
+            holds = getattr(service, policy, None)
+            holds = top if holds is None else holds
+            for name in dict.fromkeys(others):
+                said = getattr(config.services.get(name), policy, None)
+                if said is not None and said is not False and said != holds:
+                    yield Problem(
+                        ("routes", at),
+                        f"sends requests to {name} past what services.{name}.{policy} says: of "
+                        "several services it is the first one's policies that hold",
+                        f"say {policy}: on the route",
+                        see=("services", name, policy),
+                        needs=(("services", name, policy), ("routes", at)),
+                    )
+
+
+def _side_ways(config: Config, route: RouteSpec) -> Iterator[str]:
+    """Services that a route may send requests to beside its targets."""
+    for pins in (route.split.header, route.split.cookie) if route.split else ():
+        for services in pins.values():
+            yield from services.values()
+    first = config.services.get(next(iter(targets(route)), ""))
+    levels = (route.fallback, first.fallback if first is not None else None, config.fallback)
+    fallback = next((each for each in levels if each is not None), None)
+    if fallback and fallback.service is not None:
+        yield fallback.service
+    if route.mirror is not None:
+        yield route.mirror.to

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headgate.config.acme import acme_rules
 from headgate.security.certificates.acme import AcmeFailed, alpn_digest, make_key
-from headgate.security.certificates.challenges import CERTIFICATES_TOPIC, TOPIC, challenge_news
+from headgate.security.certificates.challenges import CERTIFICATES_TOPIC, TOPIC
 from headgate.security.certificates.claims import CLAIMS_TOPIC, Claims
 from headgate.security.certificates.client import AcmeClient, Shown, open_acme
 from headgate.security.certificates.renewal import (
@@ -103,7 +103,7 @@ class Certificates:
         """Those that could not be kept on the disk."""
         self._served: dict[str, str] = {}
         self._forced: set[str] = set()
-        self._shown: dict[str, dict[str, Any]] = {}
+        self._shown: dict[str, dict[str, str]] = {}
         self._refresh_at = time.monotonic() + REFRESH_S
         self._windows_at = time.monotonic() + self._rng.uniform(1.0, 300.0)
         self._claims = Claims(f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(64):x}")
@@ -115,6 +115,8 @@ class Certificates:
 
     def start(self) -> None:
         """On the running loop, after the first `take`."""
+        # It has a line for each request, and an order is twenty of them.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._board.subscribe(
             CLAIMS_TOPIC, lambda message: self._claims.hear(message, time.monotonic())
         )
@@ -406,12 +408,12 @@ class Certificates:
             said = {"name": shown.domain, "digest": digest}
         retain = shown.token
         self._shown[retain] = said
-        self._board.publish(TOPIC, challenge_news(**said), retain=retain)
+        self._board.publish(TOPIC, said, retain=retain)
 
     def _take_back(self) -> None:
         shown, self._shown = self._shown, {}
         for retain, said in shown.items():
-            self._board.publish(TOPIC, challenge_news(**said, gone=True), retain=retain)
+            self._board.publish(TOPIC, {**said, "gone": True}, retain=retain)
             self._board.forget(TOPIC, retain)
 
     async def _fail(self, store: AcmeStore, name: str, error: Exception) -> None:

@@ -17,6 +17,8 @@ from headgate.wire.target import parse_target
 
 __all__ = ["described", "explain", "explain_text", "with_judgement"]
 
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 
 
@@ -25,10 +27,15 @@ class NoRequest(HeadgateError):
 
 
 def explain(
-    plan: Plan, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+    plan: Plan,
+    method: str,
+    url: str,
+    headers: Sequence[tuple[str, str]],
+    client_ip: str,
+    listener: str = "",
 ) -> dict[str, Any]:
     """The answer as plain data, with the text that the command prints under "text"."""
-    account = _account(plan, method, url, headers, client_ip)
+    account = _account(plan, method, url, headers, client_ip, listener)
     explained: dict[str, Any] = account.to_json()
     return {**explained, "text": str(account)}
 
@@ -73,7 +80,12 @@ def explain_text(
 
 
 def _account(
-    plan: Plan, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+    plan: Plan,
+    method: str,
+    url: str,
+    headers: Sequence[tuple[str, str]],
+    client_ip: str,
+    listener: str = "",
 ) -> Account:
     if not _METHOD.fullmatch(method):
         raise NoRequest(f'"{method[:40]}" is no method; write GET, POST, ...')
@@ -81,9 +93,18 @@ def _account(
         ipaddress.ip_address(client_ip)
     except ValueError as error:
         raise NoRequest(f'"{client_ip[:60]}" is no IP address') from error
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        url.encode()
+    except ValueError as error:
+        raise NoRequest(f"{url[:80]!r} is no URL: {error}") from error
+    for name, value in headers:
+        if not _NAME.fullmatch(name):
+            raise NoRequest(f"{name[:60]!r} is no name of a header")
+        if _CONTROL.search(value):
+            raise NoRequest(f"the header {name} has characters that no header can have")
     if not url.startswith("/") and parts.scheme not in {"http", "https"}:
         raise NoRequest(
             f'"{url[:80]}" is no URL; write http://host/path, or a path that begins with /'
         )
-    return plan_explain(plan, method, url, list(headers), client_ip)
+    return plan_explain(plan, method, url, list(headers), client_ip, listener)

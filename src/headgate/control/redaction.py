@@ -4,12 +4,13 @@ Theory of operation
 -------------------
 Two nets, because either alone has holes:
 
-- what a reference brought in (`${env:NAME}`, `${file:PATH}`) is shown as that reference again,
-  wherever it stands. The values are gathered when the file is loaded and travel with the
-  document, since an environment or a file may change after that;
+- what a reference brought in (`${env:NAME}`, `${file:PATH}`, `${vault:PATH#KEY}`,
+  `${secret:NAME}`) is shown as that reference again, wherever it stands. The values are gathered
+  when the file is loaded and travel with the document, since an environment, a file or a Vault
+  may change after that;
 - what stands in the file as it is, under a name that says secret (`token`, `password`,
-  `authorization`, ...), is shown as `***`; so are a password in a URL and the value of a header
-  that carries credentials.
+  `authorization`, ...), is shown as `***`; so are a password in a URL, the value of a header
+  that carries credentials, and the hash of a password or key: somebody may guess at it at home.
 """
 
 from __future__ import annotations
@@ -27,19 +28,27 @@ _MAX_FILE_BYTES = 1024 * 1024
 _REFERENCE = re.compile(r"\$\{(env|file):([^{}]+)\}")
 _SECRET_NAME = re.compile(
     r"(^|[-_.])(token|password|passwd|secret|secrets|api[-_]?key|apikey|private[-_]?key|"
-    r"authorization|cookie|credential|credentials|passphrase)($|[-_.])",
+    r"authorization|cookie|credential|credentials|passphrase|hash)($|[-_.])",
     re.IGNORECASE,
 )
 # Fields whose names say secret and whose values are names, places or patterns.
 _INNOCENT = re.compile(r"(_file|_dir|_path|_ttl|_header)$", re.IGNORECASE)
+# As crypt(3) and its kin write them; in a file of users under the name of the user.
+_HASH = re.compile(r"^\s*(\$[a-z0-9-]+\$.*\$|\$2[abxy]\$|\{[A-Z0-9]+\}[A-Za-z0-9+/])")
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 
 
 def brought_in(
-    files: Iterable[Path], env: Mapping[str, str] = os.environ
+    files: Iterable[Path],
+    env: Mapping[str, str] = os.environ,
+    *,
+    kept: Iterable[tuple[str, str]] = (),
 ) -> tuple[tuple[str, str], ...]:
-    """What the references in these files stand for: (value, reference), longest value first."""
-    found: dict[str, str] = {}
+    """What the references in these files stand for: (value, reference), longest value first.
+
+    `kept` is what cannot be had a second time: from Vault and the encrypted file.
+    """
+    found: dict[str, str] = dict(kept)
     for path in files:
         text = _text_of(path)
         for match in _REFERENCE.finditer(text):
@@ -75,6 +84,8 @@ def redact(document: Any, hidden: Sequence[tuple[str, str]], name: str = "") -> 
         if shown != text:
             return shown
         if _SECRET_NAME.search(name) and not _INNOCENT.search(name) and text:
+            return SHOWN
+        if isinstance(document, str) and _HASH.match(document):
             return SHOWN
         if isinstance(document, str):
             return _USER_INFO.sub(SHOWN, document)

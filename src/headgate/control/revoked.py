@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from math import isfinite
+from typing import Any, Final, get_args
 
-from headgate.security.tokens.revocations import retain_key
+from headgate.security.tokens.revocations import RevocationKind, retain_key
 
 _KEPT: Final = 10_000
+_KINDS: Final = frozenset(get_args(RevocationKind))
 
 
 class Revoked:
@@ -20,7 +22,7 @@ class Revoked:
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """One that was made here or elsewhere in the fleet."""
-        if not {"kind", "value", "until"} <= message.keys():
+        if not _is_understood(message):
             return  # of another version
         key = retain_key(message)
         self._said.pop(key, None)
@@ -34,3 +36,19 @@ class Revoked:
         for key in over:
             del self._said[key]
         return list(self._said.values())
+
+
+def _is_understood(message: Mapping[str, Any]) -> bool:
+    """What cannot be told again must not be kept: it would stand in the way of all others."""
+    before = message.get("before")
+    return (
+        message.get("kind") in _KINDS
+        and isinstance(message.get("value"), str)
+        and isinstance(message.get("issuer", ""), str)
+        and (before is None or _is_time(before))
+        and _is_time(message.get("until"))
+    )
+
+
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]  # one of both

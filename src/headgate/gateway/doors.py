@@ -22,7 +22,7 @@ from urllib.parse import unquote_plus
 from headgate.gateway import problem
 from headgate.gateway.steps import STOP, Flow
 from headgate.security.access import Asked
-from headgate.security.method import Instead, Refused, Strips, Verified
+from headgate.security.method import TOLD, Instead, Refused, Strips, Verified
 from headgate.wire.message import Forward
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from headgate.security.bots import Bots
     from headgate.security.denied import Denied
     from headgate.security.identity import Identity
-    from headgate.security.method import Finding, Header, Method
+    from headgate.security.method import Finding, Header, Method, Shown
 
 _wall: Final = time.time  # noqa: TID251 - tokens live in wall time
 
@@ -51,14 +51,17 @@ class Passport:
     """What a request head was found to be worth."""
 
     __slots__ = (
+        "_copies",
         "_forwards",
         "_more",
+        "_places",
         "_prep",
         "_strips",
         "_telling",
         "denied",
         "generation",
         "identity",
+        "query",
         "since",
         "until",
     )
@@ -70,9 +73,11 @@ class Passport:
         until: float,
         generation: int,
         strips: Strips | None,
+        places: Strips,
         telling: Telling,
         more: tuple[Header, ...] = (),
     ) -> None:
+        """`places` is where credentials may stand, `strips` what of it no service gets."""
         self._more = more
         self.identity = identity
         self.since = _wall()
@@ -81,10 +86,15 @@ class Passport:
         self.generation = generation
         self.denied: Denied | bool | None = False
         """What access rules said, where that follows from head and identity; False: not asked."""
+        query = prep.head.query
+        self.query = _kept_query(query, strips.query) if strips is not None else query
+        """What is left of the query without credentials."""
         self._prep = prep
         self._strips = strips
         self._telling = telling
+        self._places = places
         self._forwards: dict[str, Forward] = {}
+        self._copies: dict[str, Forward] = {}
 
     def forward_to(self, service: ServiceRuntime) -> Forward | None:
         """The request as this service gets it: without credentials, with who asks."""
@@ -94,19 +104,43 @@ class Passport:
             plain = prep.plain_to(service)
             if plain is None or prep.route is None:
                 return None
-            stamped = self._stamped(plain, service.name)
+            stamped = self._stamped(plain, service.name, self._strips, self._more)
             known = self._forwards[service.name] = prep.route.edited(stamped)
         return known
 
-    def _stamped(self, plain: Forward, service: str) -> Forward:
+    def copy_to(self, service: ServiceRuntime) -> Forward | None:
+        """The request as a mirror gets it: without credentials also where services get them."""
+        if self._strips is not None and not self._more:
+            return self.forward_to(service)
+        known = self._copies.get(service.name)
+        if known is None:
+            prep = self._prep
+            plain = prep.plain_to(service)
+            if plain is None or prep.route is None:
+                return None
+            stamped = self._stamped(plain, service.name, self._places, ())
+            known = self._copies[service.name] = prep.route.edited(stamped)
+        return known
+
+    def copied(self, fields: tuple[Header, ...], told: Sequence[Header]) -> tuple[Header, ...]:
+        """What filters have made of a service's fields, as a mirror's."""
+        if self._strips is None or self._more:
+            fields = tuple(
+                field for field in _stripped(fields, self._places) if field[0] not in TOLD
+            )
+        return self.retold(fields, told)
+
+    def retold(self, fields: tuple[Header, ...], told: Sequence[Header]) -> tuple[Header, ...]:
+        """What filters have made of one service's fields, as another's: `told` are its own."""
+        return self._telling.retold(fields, told) if self.identity is not None else fields
+
+    def _stamped(
+        self, plain: Forward, service: str, strips: Strips | None, more: Sequence[Header]
+    ) -> Forward:
         fields: Sequence[Header] = plain.headers
         target = plain.target
-        strips = self._strips
         if strips is not None:
-            if strips.headers:
-                fields = [field for field in fields if field[0] not in strips.headers]
-            if strips.cookies:
-                fields = _without_cookies(fields, strips.cookies)
+            fields = _stripped(fields, strips)
             if strips.query:
                 target = _without_query(target, strips.query)
         identity = self.identity
@@ -115,13 +149,19 @@ class Passport:
             plain.method,
             target,
             plain.authority,
-            (*fields, *told, *self._more),
+            (*fields, *told, *more),
             length=plain.length,
             scheme=plain.scheme,
             expects_continue=plain.expects_continue,
             upgrade=plain.upgrade,
             te_trailers=plain.te_trailers,
         )
+
+
+def _stripped(fields: Sequence[Header], strips: Strips) -> Sequence[Header]:
+    if strips.headers:
+        fields = [field for field in fields if field[0] not in strips.headers]
+    return _without_cookies(fields, strips.cookies) if strips.cookies else fields
 
 
 def _without_cookies(fields: Sequence[Header], names: frozenset[bytes]) -> list[Header]:
@@ -133,8 +173,8 @@ def _without_cookies(fields: Sequence[Header], names: frozenset[bytes]) -> list[
         pairs = [
             pair for pair in value.split(b";") if pair.partition(b"=")[0].strip(b" \t") not in names
         ]
-        if pairs:
-            kept.append((name, b";".join(pairs).strip(b" ")))
+        if left := b";".join(pairs).strip(b"; \t"):
+            kept.append((name, left))
     return kept
 
 
@@ -142,8 +182,18 @@ def _without_query(target: str, names: frozenset[str]) -> str:
     path, found, query = target.partition("?")
     if not found:
         return target
-    kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in names]
-    return f"{path}?{'&'.join(kept)}" if kept else path
+    left = _kept_query(query, names)
+    return f"{path}?{left}" if left else path
+
+
+def _kept_query(query: str, names: frozenset[str]) -> str:
+    if not query or not names:
+        return query
+    return "&".join(pair for pair in query.split("&") if _name_of(pair) not in names)
+
+
+def _name_of(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])
 
 
 class Look:
@@ -271,9 +321,10 @@ class Authentication:
         ]
         self._telling = telling
         self._parts = parts
-        strips = _strips_of(methods)
-        self._credential_headers = strips.headers
-        self._strips = None if plan.pass_credentials else strips
+        self._shown = strips_of(methods)
+        """Where credentials may stand."""
+        self._strips = None if plan.pass_credentials else self._shown
+        self._owned = frozenset(path for method in methods for path in method.own_paths)
         self._challenges = tuple(
             (b"www-authenticate", method.challenge.encode("latin-1"))
             for method in methods
@@ -292,8 +343,11 @@ class Authentication:
     def _look(self, ex: PolicedExchange, at: int, refused: Refused | None) -> Answer:
         """Ask the methods from `at` on. Several may stand: the first that accepts decides."""
         look = Look(ex)
+        is_owned = look.path in self._owned
         for index in range(at, len(self._methods)):
             method = self._methods[index]
+            if is_owned and look.path not in method.own_paths:
+                continue  # whoever it is, only the owner answers here
             # Before the look, so that a change while it waits for an answer is not missed.
             generation = method.generation if self._is_one else self._generation()
             if look.method == "POST" and look.path in method.bodies:
@@ -322,10 +376,6 @@ class Authentication:
             self._parts.count(method.name, "answered")
             ex.answer_instead(got.status, got.headers, got.body)
         return STOP
-
-    def _is_shown(self, look: Look) -> bool:
-        names = self._credential_headers
-        return any(name in names for name, _ in look.headers)
 
     def _generation(self) -> int:
         return sum([method.generation for method in self._methods])
@@ -375,7 +425,9 @@ class Authentication:
         prep = ex.prep
         until = min(got.until, _wall() + self._telling.holds_for_s())
         more = self._methods[index].told(Look(ex), _wall())
-        passport = Passport(prep, identity, until, generation, self._strips, self._telling, more)
+        passport = Passport(
+            prep, identity, until, generation, self._strips, self._shown, self._telling, more
+        )
         if got.until and self._is_kept[index]:
             prep.passport = passport
         for value in got.set_cookies:
@@ -384,7 +436,10 @@ class Authentication:
 
     def _nobody(self, ex: PolicedExchange, look: Look, refused: Refused | None) -> Answer:
         """No method accepts what was shown."""
-        if refused is None and self._is_shown(look):
+        if look.path in self._owned:
+            ex.refuse(404, "nothing is here")
+            return STOP
+        if refused is None and is_shown(look, self._shown):
             # Nobody takes it for theirs: of another issuer, or no token at all.
             refused = Refused("not_ours", "the credentials are not known here")
         if refused is None:
@@ -395,6 +450,11 @@ class Authentication:
                     return STOP
             if self._anonymous:
                 self._parts.count("anonymous", "verified")
+                if self._strips is not None and _may_hold(look, self._strips):
+                    # What means nothing here, as the cookie of a session that is over, may still
+                    # mean something to who reads a service's log.
+                    strips, places = self._strips, self._shown
+                    ex.admit(Passport(ex.prep, None, 0.0, 0, strips, places, self._telling))
                 return None
             self._parts.count(self._first.name, "missing")
             ex.error = "auth: nothing shown"
@@ -422,7 +482,24 @@ _HONEST: Final = frozenset({"expired", "early", "not_covered", "no_nonce", "miss
 """Mistakes that honest clients make, which count against nobody."""
 
 
-def _strips_of(methods: Sequence[Method]) -> Strips:
+def is_shown(shown: Shown, places: Strips) -> bool:
+    """Whether something stands where credentials do. A cookie that is there means little: browsers
+    send those of sessions that are long over.
+    """
+    if any(name in places.headers for name, _ in shown.headers):
+        return True
+    return bool(places.query and shown.query) and any(
+        _name_of(pair) in places.query for pair in shown.query.split("&")
+    )
+
+
+def _may_hold(look: Look, places: Strips) -> bool:
+    return bool(places.query and look.query) or bool(
+        places.cookies and any(name == b"cookie" for name, _ in look.headers)
+    )
+
+
+def strips_of(methods: Sequence[Method]) -> Strips:
     return Strips(
         frozenset().union(*(method.strips.headers for method in methods)),
         frozenset().union(*(method.strips.query for method in methods)),

@@ -381,7 +381,7 @@ class DownstreamH1(asyncio.Protocol):
         head = prep.head
         self._is_10 = head.version == 10
         self._is_head = head.method == "HEAD"
-        if not head.keep_alive or self.requests == self._site.requests_max:
+        if not head.keep_alive or 0 < self._site.requests_max <= self.requests:
             self._close_after = True
         self.deadline = NEVER
         self._exchange = ex = prep.exchange(self, self._site, prep, now)
@@ -458,7 +458,7 @@ class DownstreamH1(asyncio.Protocol):
                 self._body = reader
                 ex.start(payload, end=False)
                 self._body = None
-                ex.on_request_end(reader.trailers)
+                ex.on_request_end(ex.prep.trailers_of(reader.trailers))
             else:
                 ex.start(payload, end=True)
             return rest
@@ -492,7 +492,7 @@ class DownstreamH1(asyncio.Protocol):
                 self.deadline = NEVER
             if rest:
                 self._keep_for_later(rest)
-            ex.on_request_end(reader.trailers)
+            ex.on_request_end(ex.prep.trailers_of(reader.trailers))
 
     def _wait_for_head(self, data: bytes, site: Site) -> None:
         refusal = judge_partial(data, site.head_limits)

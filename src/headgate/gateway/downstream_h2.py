@@ -16,6 +16,13 @@ Judged heads are kept with the codec's field blocks, so a repeated request costs
 kept head belongs to a site (reload), to a trust in the peer and to whether a body follows: the
 same fields mean another framing upstream when the stream goes on.
 
+The rate of a request's body is judged from its first byte on, by what the codec has counted, so
+data pays nothing for it. While the gateway itself holds the client up (this stream is paused, or
+others have used up the connection's window) neither silence nor slowness is the client's.
+
+After `requests_per_connection` requests a connection drains as it does when the worker ends: what
+is in flight is finished, and what the client sends before it has read GOAWAY is still served.
+
 A WebSocket asked for by extended CONNECT (RFC 8441) becomes a GET with `Upgrade` and a key of our
 own; the answer to that key is verified before the client hears 200.
 """
@@ -72,6 +79,8 @@ class StreamDown(Stream):
         "_dropped",
         "_lingers_until",
         "_paused",
+        "_rated_at",
+        "_rated_from",
         "_withheld",
         "certificate",
         "client_ip",
@@ -106,6 +115,8 @@ class StreamDown(Stream):
         self._dropped = 0
         self._lingers_until = 0.0
         self._paused = False
+        self._rated_at = 0.0
+        self._rated_from = 0
         self._withheld = 0
 
     # -- from the codec ------------------------------------------------------------------------
@@ -123,6 +134,8 @@ class StreamDown(Stream):
         conn.requests += 1
         if not conn.is_watched:
             conn.watch()
+        if 0 < site.requests_max <= conn.requests:
+            conn.drain()
         self._body_at = now
         ex = self.ex = prep.exchange(self, site, prep, now)
         ex.start(b"", end=end)
@@ -153,7 +166,7 @@ class StreamDown(Stream):
 
     def on_trailers(self, fields: tuple[Header, ...]) -> None:
         if self.ex is not None:
-            self.ex.on_request_end(fields)
+            self.ex.on_request_end(self.ex.prep.trailers_of(fields))
 
     def on_reset(self, code: ErrorCode | int, reason: str, *, by_peer: bool) -> None:
         ex = self.ex
@@ -214,7 +227,7 @@ class StreamDown(Stream):
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            self._body_at = monotonic()
+            self._judge_from(monotonic())
             withheld, self._withheld = self._withheld, 0
             if withheld and not self.is_gone:
                 self.conn.codec.consume(self, withheld)
@@ -223,6 +236,8 @@ class StreamDown(Stream):
     def done(self, ex: Exchange) -> None:
         self.ex = None
         if self.is_gone or self.recv_closed:
+            if self.conn.is_draining:
+                self.conn.part()
             return
         self._lingers_until = monotonic() + _LINGER_S
         self.resume()
@@ -302,9 +317,28 @@ class StreamDown(Stream):
             and not self._paused
             and not ex.response_started
             and not ex.is_tunnel
-            and now - self._body_at > site.body_timeout_s
         ):
+            self._judge_body(ex, now, site)
+
+    def _judge_from(self, now: float) -> None:
+        """The client may send from now on, and has been held up before."""
+        self._body_at = now
+        self._rated_at = 0.0
+        self._rated_from = self.received
+
+    def _judge_body(self, ex: Exchange, now: float, site: Site) -> None:
+        if not self.conn.codec.has_room:
+            self._judge_from(now)
+        elif now - self._body_at > site.body_timeout_s:
             ex.refuse(408, "request body not received in time")
+        elif not self._rated_at:
+            if self.received > self._rated_from:
+                self._rated_at = now
+        elif (taken_s := now - self._rated_at) > site.limits.min_rate_grace:
+            got = self.received - self._rated_from
+            if got < site.limits.min_rate * taken_s and not _is_stream_of_messages(ex):
+                self.conn.listener.refused("slow_body")
+                ex.refuse(408, "request body slower than the minimum rate")
 
 
 class DownstreamH2(RimH2[StreamDown]):
@@ -377,6 +411,18 @@ class DownstreamH2(RimH2[StreamDown]):
             if not self.codec.streams:
                 self._say_goodbye()
             self.watch()
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining_since > 0
+
+    def part(self) -> None:
+        """Say goodbye together with the last answer, if that is what has just been said.
+
+        A client on the h2 library gives up a request that it sends between the two.
+        """
+        if not self.codec.streams and not self._goodbye_at:
+            self._say_goodbye()
 
     def is_misdirected(self, host: str) -> bool:
         """RFC 9113 9.1.2: clients reuse connections for hosts whose certificate this one is not."""
@@ -464,6 +510,12 @@ class DownstreamH2(RimH2[StreamDown]):
             stream.is_gone = True
             stream.on_reset(ErrorCode.CANCEL, "connection lost", by_peer=True)
         self.codec.streams.clear()
+
+
+def _is_stream_of_messages(ex: Exchange) -> bool:
+    """A gRPC call may have a message to send now and then; only its silence is limited."""
+    kind = ex.prep.head.get(b"content-type")
+    return kind is not None and kind.startswith(b"application/grpc")
 
 
 _TRUST: Final = {(trusted, tls): object() for trusted in (False, True) for tls in (False, True)}

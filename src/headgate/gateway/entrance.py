@@ -10,12 +10,14 @@ whatever may fail was built before (see `compile`).
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headgate.config.guarding import ban_rules_of
+from headgate.errors import ConfigInvalid, Fault
 from headgate.gateway import identity_key
 from headgate.gateway.doors import (
     Authentication,
@@ -28,21 +30,24 @@ from headgate.gateway.doors import (
 )
 from headgate.gateway.identity_headers import Telling
 from headgate.gateway.judging import judge
-from headgate.security.bans import Bans
+from headgate.security.bans import Bans, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from headgate.config import Config
     from headgate.gateway.compile import Compiled, RouteParts
+    from headgate.gateway.identity_key import IdentityKey
     from headgate.gateway.judging import Judgement
     from headgate.gateway.parts import Loan, WorkerParts
     from headgate.gateway.steps import Step
     from headgate.observe import Rows
     from headgate.plan.plan import Plan, RoutePlan
     from headgate.security.bots import Bots
-    from headgate.security.method import Method
+    from headgate.security.method import Method, Parts
     from headgate.security.shown import ShownRequest
+
+log: Final = logging.getLogger("headgate.security")
 
 IDENTITY_KEY: Final = "identity-key.pem"
 """In the state directory."""
@@ -63,32 +68,44 @@ class Entrance:
         self._methods: dict[str, _Seated] = {}
         self._loans: list[Loan] = []
         self._has_ban_rules = False
+        self.on_banned: Callable[[], None] | None = None
+        """Called when somebody is banned whose requests on open connections nobody looks at."""
         self._telling: Telling | None = None
+        self._own_key: tuple[Path, IdentityKey] | None = None
         self._routes: dict[str, tuple[RoutePlan, RouteParts]] = {}
 
-    def take(self, plan: Plan, compiled: Compiled, now: float) -> None:
+    def ready(self, plan: Plan, compiled: Compiled) -> IdentityKey | None:
+        """The key that services are told with, where the plan wants one; read or made before
+        anything changes, because it may fail. Raises ConfigInvalid.
+        """
+        config = plan.config
+        if compiled.identity_key is not None or not config.auth.identity.token:
+            return compiled.identity_key
+        path = Path(config.state_dir or ".headgate") / IDENTITY_KEY
+        if self._own_key is None or self._own_key[0] != path:
+            try:
+                self._own_key = path, identity_key.kept(path)
+            except (OSError, ValueError) as error:
+                why = f"no key to sign with: {error}"
+                raise ConfigInvalid((Fault("", 0, 0, "auth.identity.token", why),)) from error
+        return self._own_key[1]
+
+    def take(self, plan: Plan, compiled: Compiled, key: IdentityKey | None, now: float) -> None:
         config = plan.config
         parts = self.parts
         parts.begin()
         self._take_methods(config, compiled)
         self._take_bans(config, now)
-        key = compiled.identity_key
-        token = config.auth.identity.token
-        if token and key is None:
-            key = parts.keep(
-                ("identity-key",),
-                lambda: identity_key.kept(Path(config.state_dir or ".headgate") / IDENTITY_KEY),
-            )
         self._telling = Telling(config.auth.identity, key)
         # Filters are made anew with each plan, and so are their loans.
         before, self._loans = self._loans, []
         looking: list[Bots] = []
         for route in compiled.routes:
             for each in route.filters:
-                each.start(self._lend())
+                _begin(each, self._lend())
             if route.bots is not None and route.bots not in looking:
                 looking.append(route.bots)
-                route.bots.start(self._lend())
+                _begin(route.bots, self._lend())
         for loan in before:
             loan.end()
         self._routes = {
@@ -119,7 +136,7 @@ class Entrance:
             if self._methods.get(name) is seated:
                 seated.loan.renew()
             else:
-                seated.method.start(seated.loan)
+                _begin(seated.method, seated.loan)
         self._methods = kept
 
     def _take_bans(self, config: Config, now: float) -> None:
@@ -128,9 +145,15 @@ class Entrance:
         self._has_ban_rules = bool(config.bans)
         if self.parts.bans is None:
             self.parts.bans = Bans(rules, now)
+            self.parts.bans.on_change = self._hear_of_ban
             self.parts.bans.attach(self.parts.lend())
         else:
             self.parts.bans.take_rules(rules, now)
+
+    def _hear_of_ban(self, change: Change) -> None:
+        # Where there are rules, each request is looked at.
+        if change.what == "banned" and not self._has_ban_rules and self.on_banned is not None:
+            self.on_banned()
 
     def owned(self) -> dict[str, int]:
         """Paths that methods own, each with the first route that names its method."""
@@ -185,6 +208,18 @@ class Entrance:
     def rows_into(self, rows: Rows) -> None:
         for (policy, outcome), count in self.parts.counts.items():
             rows["headgate_guard_decisions_total"].append(([policy, outcome], count))
+
+
+class _Starts(Protocol):
+    def start(self, parts: Parts) -> None: ...
+
+
+def _begin(what: _Starts, loan: Loan) -> None:
+    """Start what a plan brings. The plan stands already, and plugins are code of others."""
+    try:
+        what.start(loan)
+    except Exception:
+        log.exception("%s could not take up its work", type(what).__qualname__)
 
 
 def methods_said(config: Config) -> dict[str, Any]:

@@ -217,6 +217,8 @@ class Exchange:
         route = prep.route
         if prep.trusted_forwarding:
             self._take_trusted()
+            if prep.turns_away(self, end):
+                return
         if route is None:
             self.request_done = end
             self.answer(prep.local_answer(self))

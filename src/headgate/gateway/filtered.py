@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, cast
 from headgate.gateway import problem
 from headgate.gateway.edited import VARIANTS, edited
 from headgate.gateway.filters.base import Headers, Outcome, Reply, Request, Response
-from headgate.gateway.policed import PolicedExchange
+from headgate.gateway.policed import CONTINUE, PolicedExchange
 from headgate.gateway.pump import Pump
 from headgate.gateway.steps import STOP
 from headgate.wire.http1.head import body_follows
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from headgate.wire.message import Header
 
 log: Final = logging.getLogger("headgate.filters")
-
-_CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
 
 
 class FilteredExchange(PolicedExchange):
@@ -132,6 +130,7 @@ class FilteredExchange(PolicedExchange):
         if self.passport is not None:
             # What hooks see is what the service gets: without credentials, with who asks.
             request.identity = self.identity
+            request.query = self.passport.query
             if self.forward is not None:
                 request.headers = Headers(self.forward.headers)
         try:
@@ -198,7 +197,7 @@ class FilteredExchange(PolicedExchange):
         )
         if gathers:
             if before.expects_continue and not self.request_done:
-                self.down.send_informational(_CONTINUE)
+                self.down.send_informational(CONTINUE)
         else:
             self._dispatch(b"", end=False)
         if body or self.request_done:
@@ -242,6 +241,8 @@ class FilteredExchange(PolicedExchange):
         if is_usual and before.edited is not None:
             return before.edited
         fields = tuple(request.headers.fields)
+        if self.passport is not None:
+            fields = self.passport.retold(fields, before.headers)
         if edits is not None:
             fields = tuple(edits.apply_constant(fields))
         variants = self.prep.variants

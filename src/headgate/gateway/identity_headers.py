@@ -1,20 +1,24 @@
 """What a service is told of who asks: headers that no client can forge, and a signed token.
 
 The names are taken out of every request that comes in (see `Site`), whether its route asks anybody
-or not, so that a service may believe them.
+or not, so that a service may believe them. For the same reason no two names may look alike on the
+wire: what is not printable ASCII is percent-encoded, and so are `%` itself, blanks at either end,
+and the commas in a member of a list. Else a role called `user,admin` would be two.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
+from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 from headgate.security.method import TOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from headgate.config import Config
     from headgate.config.authenticating import IdentitySpec
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
     from headgate.wire.message import Header
 
 _KNOWN_MAX: Final = 10_000
-_UNSENT: Final = str.maketrans({chr(code): None for code in (*range(32), 127)})
+_ENCODED: Final = re.compile(rb"[^ -$&-~]|\A +| +\Z")
+_ENCODED_IN_LIST: Final = re.compile(rb"[^ -$&-+\--~]|\A +| +\Z")
 
 
 def told_of(config: Config) -> frozenset[bytes]:
@@ -35,7 +40,8 @@ def told_of(config: Config) -> frozenset[bytes]:
     for level in (config, *config.services.values(), *config.routes):
         if level.bots and level.bots.tag:
             names.add(level.bots.rules().tag_header.lower().encode("ascii"))
-    return frozenset(names)
+    # What differs in underscores alone is one name to many services.
+    return frozenset(names | {name.replace(b"_", b"-") for name in names})
 
 
 class Telling:
@@ -55,13 +61,22 @@ class Telling:
         """How long what is told stays good."""
         return self._ttl_s / 2 if self._key is not None else inf
 
+    def retold(self, fields: tuple[Header, ...], told: Sequence[Header]) -> tuple[Header, ...]:
+        """`fields` with the token out of `told`: one service's token is not another's."""
+        name = self._token_name
+        if self._key is None or not any(field[0] == name for field in fields):
+            return fields
+        token = [field for field in told if field[0] == name]
+        made: list[Header] = []
+        for field in fields:
+            made += token if field[0] == name else [field]
+        return tuple(made)
+
     def fields(self, identity: Identity, service: str, wall: float) -> tuple[Header, ...]:
         """What this service is told."""
         known = self._known.get(id(identity))
         if known is None or known[0] is not identity:
-            made = [
-                (name, value) for name, read in self._fields if (value := _wire(read(identity)))
-            ]
+            made = [(name, value) for name, read in self._fields if (value := read(identity))]
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             known = self._known[id(identity)] = (identity, tuple(made))
@@ -73,35 +88,32 @@ class Telling:
         return found
 
 
-def _wire(text: str) -> bytes:
-    """Text as a header's value: Latin-1 where it fits, else UTF-8 percent-encoded, no controls."""
-    text = text.translate(_UNSENT).strip()
-    try:
-        return text.encode("latin-1") if text.isascii() else _percent(text)
-    except UnicodeEncodeError:
-        return b""
+def _wire(text: str, encoded: re.Pattern[bytes] = _ENCODED) -> bytes:
+    """Text as a header's value, which can be read back (RFC 3986 section 2.1)."""
+    return encoded.sub(_escaped, text.encode("utf-8", "surrogatepass"))
 
 
-def _percent(text: str) -> bytes:
-    return b"".join(
-        bytes((byte,)) if byte < 0x80 and byte != 0x25 else b"%%%02X" % byte
-        for byte in text.encode("utf-8", "replace")
-    )
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"".join([b"%%%02X" % byte for byte in found[0]])
 
 
-def _reader(what: str) -> Callable[[Identity], str]:
+def _list(members: Iterable[str]) -> bytes:
+    return b",".join([_wire(each, _ENCODED_IN_LIST) for each in members])
+
+
+def _reader(what: str) -> Callable[[Identity], bytes]:
     if what.startswith("claim."):
         name = what.removeprefix("claim.")
-        return lambda identity: _text(_claim(identity, name))
+        return lambda identity: _of_claim(_claim(identity, name))
     return {
-        "subject": lambda identity: identity.subject,
-        "consumer": lambda identity: identity.consumer or identity.subject,
-        "api_key": lambda identity: identity.api_key,
-        "tier": lambda identity: identity.tier,
-        "method": lambda identity: identity.method,
-        "roles": lambda identity: ",".join(sorted(identity.roles)),
-        "scopes": lambda identity: ",".join(sorted(identity.scopes)),
-        "groups": lambda identity: ",".join(sorted(identity.groups)),
+        "subject": lambda identity: _wire(identity.subject),
+        "consumer": lambda identity: _wire(identity.consumer or identity.subject),
+        "api_key": lambda identity: _wire(identity.api_key),
+        "tier": lambda identity: _wire(identity.tier),
+        "method": lambda identity: _wire(identity.method),
+        "roles": lambda identity: _list(sorted(identity.roles)),
+        "scopes": lambda identity: _list(sorted(identity.scopes)),
+        "groups": lambda identity: _list(sorted(identity.groups)),
     }[what]
 
 
@@ -117,11 +129,18 @@ def _claim(identity: Identity, name: str) -> object:
     return found
 
 
-def _text(value: object) -> str:
+def _of_claim(value: object) -> bytes:
+    """Text and lists of texts as such, numbers and truth as JSON has them, objects in base64."""
     if value is None:
-        return ""
+        return b""
     if isinstance(value, str):
-        return value
+        return _wire(value)
     if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
-        return ",".join(value)
-    return base64.b64encode(json.dumps(value, default=str).encode()).decode()
+        return _list(value)
+    said = json.dumps(value, default=_plain).encode()
+    return said if isinstance(value, int | float) else base64.b64encode(said)
+
+
+def _plain(value: object) -> object:
+    """Claims are shown read-only."""
+    return dict(value) if isinstance(value, Mapping) else str(value)

@@ -7,10 +7,12 @@ to know what else stands in the way. Nothing is counted, banned or answered by i
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
+from headgate.gateway.doors import is_shown, strips_of
 from headgate.security.access import Asked
 from headgate.security.method import Refused, Verified
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from headgate.security.method import Method, Parts
     from headgate.security.shown import ShownRequest
 
+log: Final = logging.getLogger("headgate.security")
+
 _PATIENCE_S: Final = 10.0
+"""For all methods of the route together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +109,31 @@ async def _authenticate(
     if plan is None:
         return None
     said: list[str] = []
-    has_shown = False
-    for name in plan.methods:
-        got = methods[name].verify(shown, wall)
-        if isawaitable(got):
-            try:
-                async with asyncio.timeout(_PATIENCE_S):
+    asked = [methods[name] for name in plan.methods]
+    if any(shown.path in method.own_paths for method in asked):
+        owners = " and ".join(
+            name for name in plan.methods if shown.path in methods[name].own_paths
+        )
+        # Not asked: what is shown there may be good for once only.
+        say("auth", False, f"{owners} answers at this path itself")
+        return None
+    has_shown = is_shown(shown, strips_of(asked))
+    ends_at = asyncio.get_running_loop().time() + _PATIENCE_S
+    for name, method in zip(plan.methods, asked, strict=True):
+        try:
+            got = method.verify(shown, wall)
+            if isawaitable(got):
+                async with asyncio.timeout_at(ends_at):
                     got = await got
-            except TimeoutError:
-                said.append(f"{name} does not answer within {_PATIENCE_S:g} s")
-                has_shown = True
-                continue
+        except TimeoutError:
+            said.append(f"{name} does not answer within {_PATIENCE_S:g} s")
+            has_shown = True
+            continue
+        except Exception as error:
+            said.append(f"{name} fails with {type(error).__name__}; see the log")
+            log.warning("the method %r failed when it was asked to explain", name, exc_info=error)
+            has_shown = True
+            break
         if isinstance(got, Verified):
             for line in said:
                 say("auth", True, line)

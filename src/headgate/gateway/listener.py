@@ -130,6 +130,20 @@ class Listener:
         for connection in list(self.connections):
             connection.close()
 
+    def shut_banned(self, now: float) -> None:
+        """Close the connections of whoever is banned by now."""
+        bans = self.site.bans
+        if bans is None:
+            return
+        banned: dict[str, bool] = {}
+        for connection in list(self.connections):
+            ip = connection.peer_ip
+            if ip not in banned:
+                banned[ip] = bans.check(ip, now) is not None
+            if banned[ip]:
+                self.stats.refused.add("banned")
+                connection.close()
+
     # -- connections ---------------------------------------------------------------------------
 
     def admit(self, conn: DownstreamH1) -> bool:

@@ -97,6 +97,8 @@ class WorkerParts:
     def leave(self, board: Board) -> None:
         if board in self._boards:
             self._boards.remove(board)
+        for hearer in self._hearers:
+            hearer.leave(board)
 
     def begin(self) -> None:
         """A plan is being taken up: what it asks for stays."""
@@ -119,15 +121,21 @@ class _Hearer:
     def __init__(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
         self._topic = topic
         self._hear = hear
-        self._ends: list[Callable[[], None]] = []
+        self._ends: list[tuple[Board, Callable[[], None]]] = []
 
     def listen(self, board: Board) -> None:
-        self._ends.append(board.subscribe(self._topic, self._hear))
+        self._ends.append((board, board.subscribe(self._topic, self._hear)))
+
+    def leave(self, board: Board) -> None:
+        left = [end for known, end in self._ends if known is board]
+        self._ends = [pair for pair in self._ends if pair[0] is not board]
+        for end in left:
+            end()
 
     def end(self) -> None:
         ends, self._ends = self._ends, []
-        for each in ends:
-            each()
+        for _, end in ends:
+            end()
 
 
 class Loan:
@@ -137,6 +145,7 @@ class Loan:
         self._parts = parts
         self._keys: set[tuple[object, ...]] = set()
         self._ends: list[Callable[[], None]] = []
+        self._is_over = False
 
     def spawn(self, work: Coroutine[object, object, None]) -> object:
         return self._parts.spawn(work)
@@ -149,7 +158,8 @@ class Loan:
         self._parts.publish(topic, message, retain)
 
     def subscribe(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        self._ends.append(self._parts.subscribe(topic, hear))
+        if not self._is_over:
+            self._ends.append(self._parts.subscribe(topic, hear))
 
     def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
         self._parts.suspect(client_ip, kind, weight)
@@ -164,6 +174,7 @@ class Loan:
         self._parts.renew(self._keys)
 
     def end(self) -> None:
+        self._is_over = True
         ends, self._ends = self._ends, []
         for each in ends:
             each()

@@ -24,6 +24,7 @@ from headgate.gateway.attempts import AttemptedExchange
 from headgate.gateway.exchange import PENDING_MAX
 from headgate.gateway.side import forward_as
 from headgate.gateway.steps import STOP, WAIT
+from headgate.wire.message import ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from headgate.wire.message import Forward, Header
 
 log: Final = logging.getLogger("headgate.gateway")
+
+CONTINUE: Final = ResponseHead(100, reason=b"Continue", length=0)
 
 _After = tuple["tuple[Step, ...]", "Callable[[bytes], None]"]
 """What follows when a step has waited: the steps that are left, and what comes behind them."""
@@ -70,6 +73,8 @@ class PolicedExchange(AttemptedExchange):
         self.is_secure = self.down.is_tls
         if prep.trusted_forwarding:
             self._take_trusted()
+            if prep.turns_away(self, end):
+                return
         self.bytes_in = len(body)
         self.request_done = end
         self._open()
@@ -206,6 +211,8 @@ class PolicedExchange(AttemptedExchange):
         """
         self._whole = self._whole or asyncio.get_running_loop().create_future()
         self._whole_max = most
+        if self.prep.head.expects_continue and not self.request_done and not self.bytes_in:
+            self.down.send_informational(CONTINUE)  # it is wanted, and nobody else will say so
         self._look_for_end()
         await self._whole
         if self.bytes_in > most:
@@ -218,6 +225,8 @@ class PolicedExchange(AttemptedExchange):
             return
         if self.request_done or self.finished or self.bytes_in > self._whole_max:
             whole.set_result(None)
+        elif self._pending_bytes > PENDING_MAX:
+            self.down.resume()  # the rest is waited for, so that there is no use in a pause
 
     def on_request_data(self, data: bytes) -> None:
         if self._replay is not None and self._after is None and not self.finished:
@@ -306,6 +315,17 @@ class PolicedExchange(AttemptedExchange):
         """The request as the service gets it, before filters."""
         passport = self.passport
         return self.prep.forward_to(service) if passport is None else passport.forward_to(service)
+
+    def copy_for(self, service: ServiceRuntime, length: int) -> Forward | None:
+        """The request as it was sent, for a mirror: what must not travel on does not."""
+        own, passport = self.forward, self.passport
+        plain = self.prep.forward_to(service) if passport is None else passport.copy_to(service)
+        if plain is None or own is None or own.upgrade is not None:
+            return None
+        fields = own.headers if passport is None else passport.copied(own.headers, plain.headers)
+        if fields == plain.headers and length == plain.length:
+            return plain
+        return forward_as(plain, fields, length)  # filters have changed it
 
     def change_service(self, service: ServiceRuntime) -> None:
         """Send the request to another service than the route's first."""

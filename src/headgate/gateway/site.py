@@ -9,6 +9,8 @@ request. Exchanges keep the site they began with, so a request is judged by one 
 part of a request, and it depends on nothing but the head and the plan, so it is done once per
 distinct head and kept in `heads` (or `heads_trusted` for peers whose word on forwarding is taken
 and whose fields are therefore kept). A decision that looked at the client's address is not kept.
+One that looked at the scheme or the listener is: a site is one listener's, and of a trusted peer's
+client the scheme stands in the head.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from headgate.wire.http1.head import HeadLimits
 from headgate.wire.message import Forward, Refusal, RequestHead, ResponseHead, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from headgate.config import ErrorPageSpec, ListenerSpec
     from headgate.gateway.access_log import AccessLog
@@ -168,7 +170,7 @@ class RouteRuntime:
         head = ex.prep.head
         values = {name: quote(value, safe="/") for name, value in ex.prep.params.items()}
         values.update(
-            scheme=head.scheme,
+            scheme=ex.prep.scheme,
             host=head.authority,
             # A path may begin with two slashes, and "//host" in a Location is another host.
             path="/" + head.path.lstrip("/"),
@@ -205,6 +207,7 @@ class Prepared:
         "passport",
         "received_id",
         "route",
+        "scheme",
         "service",
         "stats",
         "trace_id",
@@ -218,6 +221,8 @@ class Prepared:
         self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
         self._fixed: tuple[ResponseHead, bytes] | None = None
         self.head = head
+        self.scheme = head.scheme
+        """How the client itself spoke, to us or to a trusted proxy."""
         self.route: RouteRuntime | None = None
         self.service: ServiceRuntime | None = None
         self.forward: Forward | None = None
@@ -301,12 +306,37 @@ class Prepared:
             return None
         return self._plains[service.name]
 
+    def turns_away(self, ex: Exchange, end: bool) -> bool:
+        """Answer who is banned by hand and comes through a trusted proxy, where no rules are given
+        and the routes therefore have no step for it. Others were asked as they connected.
+        """
+        if self._site.has_ban_rules:
+            return False
+        banned = self._banned(ex)
+        if banned is None:
+            return False
+        ex.request_done = end
+        ex.answer(banned)
+        return True
+
+    def _banned(self, ex: Exchange) -> tuple[ResponseHead, bytes] | None:
+        bans = self._site.bans
+        found = bans.check(ex.client_ip, ex.started) if bans is not None else None
+        if found is None:
+            return None
+        ex.error = f"{found.policy}: {found.detail}"
+        wait = b"%d" % max(1, -int(-(found.retry_after_s or 1.0) // 1))
+        return problem.render(ex, found.status, found.reason, headers=((b"retry-after", wait),))
+
+    def trailers_of(self, fields: Sequence[Header]) -> Sequence[Header]:
+        """What of a trailer section may travel on: some services take it for headers."""
+        return self._site.kept(fields, trusted=self.trusted_forwarding) if fields else ()
+
     def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
         """The answer when no route takes the request."""
-        bans = self._site.bans
-        if bans is not None and (found := bans.check(ex.client_ip, ex.started)) is not None:
-            ex.error = found.policy
-            return problem.render(ex, found.status, found.reason)
+        banned = self._banned(ex)
+        if banned is not None:
+            return banned
         if self._fixed is not None:
             return self._fixed
         status, reason, headers = self._refusal or (404, "no route matches", ())
@@ -408,6 +438,7 @@ class Site:
         self.spawn = spawn
         self.rng = rng
         self.bans = bans
+        self.has_ban_rules = bool(config.bans)
         self._owned = owned
         """Routes by the paths that their methods of authentication own."""
         self.limits = limits
@@ -427,6 +458,7 @@ class Site:
         self.heads: HeadCache[Prepared] = HeadCache()
         self.heads_trusted: HeadCache[Prepared] = HeadCache()
         self._match = plan.router.match
+        self._listener_name = spec.label
         self._pages = error_pages
         self._has_cors = any(route.has_cors for route in routes)
         # What never travels on as it came: the gateway says these itself.
@@ -472,11 +504,12 @@ class Site:
                 client_ip, head.scheme, head.headers, self.trusted, self.options
             )
             client_ip = known.ip
+            prep.scheme = known.scheme
         else:
             prep.host_block = self._host_blocks.get(head.authority) or self._host_block(
                 head.authority
             )
-        found = self._found(head, client_ip)
+        found = self._found(head, client_ip, prep.scheme)
         prep.is_cacheable = not found.client_bound
         asked = find(head.headers, EXPLAIN) if self._explain_token is not None else None
         if asked is not None and hmac.compare_digest(asked, self._explain_token or b""):
@@ -498,7 +531,7 @@ class Site:
         prep.lead_to(route)
         return prep
 
-    def _found(self, head: RequestHead, client_ip: str) -> Matched | Missed:
+    def _found(self, head: RequestHead, client_ip: str, scheme: str) -> Matched | Missed:
         """The router's answer. Paths that a method of authentication owns belong to a route that
         names it. A browser's preflight belongs to the request that it announces.
         """
@@ -509,13 +542,21 @@ class Site:
             asked = find(head.headers, b"access-control-request-method")
             if asked is not None and find(head.headers, b"origin") is not None:
                 announced = asked.decode("latin-1")
-                found = self._match(
-                    MatchInput(announced, head.host, head.path, head.query, head.headers, client_ip)
-                )
+                found = self._match(self._asked(head, announced, client_ip, scheme))
                 if isinstance(found, Matched) and self.routes[found.index].has_cors:
                     return found
-        return self._match(
-            MatchInput(head.method, head.host, head.path, head.query, head.headers, client_ip)
+        return self._match(self._asked(head, head.method, client_ip, scheme))
+
+    def _asked(self, head: RequestHead, method: str, client_ip: str, scheme: str) -> MatchInput:
+        return MatchInput(
+            method,
+            head.host,
+            head.path,
+            head.query,
+            head.headers,
+            client_ip,
+            scheme,
+            self._listener_name,
         )
 
     def _explain(self, found: Matched | Missed) -> bytes:
@@ -544,6 +585,17 @@ class Site:
                 self._refused[refusal] = prep
         return prep
 
+    def kept(self, fields: Sequence[Header], *, trusted: bool) -> list[Header]:
+        """Without what the gateway says itself."""
+        dropped = self._dropped_trusted if trusted else self._dropped
+        # Servers with a CGI-like environment read `x_auth_subject` as `x-auth-subject`.
+        return [
+            field
+            for field in fields
+            if (name := field[0]) not in dropped
+            and (b"_" not in name or name.replace(b"_", b"-") not in dropped)
+        ]
+
     def forward(self, prep: Prepared, route: RouteRuntime, service: ServiceRuntime) -> Forward:
         """The request as it goes upstream."""
         head = prep.head
@@ -551,14 +603,7 @@ class Site:
         path = head.path
         if plan.change_path is not None and path != "*":
             path = plan.change_path(path, prep.params)
-        dropped = self._dropped_trusted if prep.trusted_forwarding else self._dropped
-        # Servers with a CGI-like environment read `x_auth_subject` as `x-auth-subject`.
-        kept = [
-            field
-            for field in head.headers
-            if (name := field[0]) not in dropped
-            and (b"_" not in name or name.replace(b"_", b"-") not in dropped)
-        ]
+        kept = self.kept(head.headers, trusted=prep.trusted_forwarding)
         if prep.makes_trace:
             kept = [field for field in kept if field[0] not in _TRACE_FIELDS]
         host = plan.host or service.host

@@ -19,7 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
 from headgate.gateway import problem
-from headgate.gateway.side import Mirror, forward_as
+from headgate.gateway.side import Mirror
 from headgate.policy.hops import ATTEMPT, format_attempt
 from headgate.policy.shed import PRIORITIES
 from headgate.wire.message import find
@@ -109,13 +109,9 @@ class MirrorRuntime:
         if self._in_flight >= self._plan.queue:
             stats.mirrors_dropped += 1
             return
-        # By the exchange, which knows what must not travel on.
-        forward, own = ex.plain_forward(self._service), ex.forward
-        if forward is None or own is None or own.upgrade is not None:
+        forward = ex.copy_for(self._service, len(body))
+        if forward is None:
             return
-        if own.headers != forward.headers or len(body) != forward.length:
-            # What filters have made of the request is what is copied.
-            forward = forward_as(forward, own.headers, len(body))
         self._in_flight += 1
         stats.mirrored += 1
         copy = Mirror(ex, self._service, forward, body, now, self._ended)

@@ -100,6 +100,8 @@ class Worker:
         self._redis_url = ""
         self._states = States(self._rng, self._limit_home, self._board)
         self._entrance = Entrance(WorkerParts(self._spawn, self._board))
+        self._entrance.on_banned = self._shut_soon
+        self._is_shutting = False
         self._affinity_key = b""
         self._is_alone = True
         self._leasing = False
@@ -126,6 +128,7 @@ class Worker:
             for instance in service.instances:
                 self._tls_of(service, instance)
 
+        key = self._entrance.ready(plan, compiled)
         redis = self._redis_for(plan)
 
         # From here on nothing is refused.
@@ -146,7 +149,7 @@ class Worker:
         now = monotonic()
         self._states.take_services(plan, now)
         services = self._take_services(plan)
-        self._entrance.take(plan, compiled, now)
+        self._entrance.take(plan, compiled, key, now)
         entries = [
             self._entrance.steps(route, parts)
             for route, parts in zip(plan.routes, compiled.routes, strict=True)
@@ -245,7 +248,8 @@ class Worker:
     async def judge(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         """Whether a request would be let in, for `headgate explain --live`."""
         headers = tuple(
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in asked["headers"]
+            (name.encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in asked["headers"]
         )
         shown = ShownRequest(**{**asked["shown"], "headers": headers})
         found = await self._entrance.judge(asked["route"], shown, asked["params"], monotonic())
@@ -285,6 +289,17 @@ class Worker:
         if self._resolver is None:
             raise RuntimeError("the resolver is made before any pool")
         return self._resolver
+
+    def _shut_soon(self) -> None:
+        """Close what the banned have open: once, however many are banned at once."""
+        if self._loop is not None and not self._is_shutting:
+            self._is_shutting = True
+            self._loop.call_soon(self._shut)
+
+    def _shut(self) -> None:
+        self._is_shutting = False
+        for listener in self._listeners.values():
+            listener.shut_banned(monotonic())
 
     def _turn(self) -> None:
         """The worker's one recurring duty: everything with a deadline."""

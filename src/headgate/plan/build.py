@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from headgate.config import TimeoutSpec, targets
+from headgate.config.faults import did_you_mean
 from headgate.errors import HeadgateError
 from headgate.plan.conditions import MatchInput
 from headgate.plan.explain import Account, account
@@ -59,9 +60,17 @@ def build(config: Config) -> Plan:
 
 
 def explain(
-    plan: Plan, method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
+    plan: Plan,
+    method: str,
+    url: str,
+    headers: Sequence[tuple[str, str]],
+    client_ip: str,
+    listener: str = "",
 ) -> Account:
-    """Which route would take this request, why nearer ones would not, which policies apply."""
+    """Which route would take this request, why nearer ones would not, which policies apply.
+
+    `listener` is the one that it comes to; by default the first that speaks the URL's scheme.
+    """
     fields = tuple(
         (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in headers
@@ -75,6 +84,7 @@ def explain(
     authority = parse_authority(said) if said else None
     if said and authority is None:
         raise HeadgateError(f"the gateway answers 400: {said.decode('latin-1')!r} is no host")
+    scheme, came_to = _arrival(plan, parts.scheme, listener)
     request = MatchInput(
         method,
         authority.host if authority else "",
@@ -82,6 +92,8 @@ def explain(
         target.query,
         tuple(field for field in fields if field[0] != b"host"),
         client_ip,
+        scheme,
+        came_to,
     )
     explanation = plan.router.explain(request)
     answer = explanation.answer
@@ -89,6 +101,18 @@ def explain(
         return account(explanation)
     route = plan.routes[answer.index]
     return account(explanation, route.policies, route.target)
+
+
+def _arrival(plan: Plan, scheme: str, listener: str) -> tuple[str, str]:
+    """Scheme and listener of a request of which either may be unsaid."""
+    spoken = {spec.label: "https" if spec.tls is not None else "http" for spec in plan.listeners}
+    if listener and listener not in spoken:
+        hint = did_you_mean(listener, spoken) or f"known are {', '.join(spoken)}"
+        raise HeadgateError(f'no listener is named "{listener[:80]}"; {hint}')
+    if not listener:
+        fitting = (name for name, speaks in spoken.items() if scheme in ("", speaks))
+        listener = next(fitting, next(iter(spoken), ""))
+    return scheme or spoken.get(listener, "http"), listener
 
 
 def _route(

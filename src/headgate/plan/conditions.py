@@ -1,4 +1,4 @@
-"""Conditions on headers, query and cookies: what a route asks of a request beside host and path.
+"""What a route asks of a request beside host and path: headers, query, cookies, and how it came.
 
 Theory of operation
 -------------------
@@ -9,6 +9,10 @@ Theory of operation
 - Cookies: read leniently, as servers do (RFC 6265 5.2 is about clients; there is no grammar
   anybody keeps to): pieces between semicolons, those without "=" are skipped, quotes around a
   value are dropped, nothing is decoded. Like the query, one fitting value is enough.
+- Scheme: `http` or `https`, as the client itself spoke: on the connection, or, where a trusted
+  proxy has ended its TLS, in that proxy's words. Listener: the one that took the connection, by
+  what logs call it. Both are known before any byte of the head, and both are settled by the head
+  and the listener together, so that an answer that looked at them may be kept for that listener.
 
 Values are compared letter by letter; a regex has to match the whole value. What a client sends
 cannot raise here: bytes are read as latin-1, broken escapes stay as they are.
@@ -26,7 +30,7 @@ from headgate.wire.message import Header, find
 
 __all__ = ["Check", "Condition", "MatchInput", "Source", "shown"]
 
-Source = Literal["header", "query", "cookie"]
+Source = Literal["header", "query", "cookie", "scheme", "listener"]
 
 _SHOWN_MAX: Final = 80
 
@@ -34,7 +38,18 @@ _SHOWN_MAX: Final = 80
 class MatchInput:
     """The parts of a request that routes may look at."""
 
-    __slots__ = ("_cookies", "_query", "client_ip", "headers", "host", "method", "path", "query")
+    __slots__ = (
+        "_cookies",
+        "_query",
+        "client_ip",
+        "headers",
+        "host",
+        "listener",
+        "method",
+        "path",
+        "query",
+        "scheme",
+    )
 
     def __init__(
         self,
@@ -44,6 +59,8 @@ class MatchInput:
         query: str = "",
         headers: tuple[Header, ...] = (),
         client_ip: str = "",
+        scheme: str = "",
+        listener: str = "",
     ) -> None:
         self.method = method
         self.host = host
@@ -51,6 +68,8 @@ class MatchInput:
         self.query = query
         self.headers = headers
         self.client_ip = client_ip
+        self.scheme = scheme
+        self.listener = listener
         self._query: dict[str, list[str]] | None = None
         self._cookies: dict[str, list[str]] | None = None
 
@@ -108,16 +127,17 @@ class Check:
     """One thing a rule asks for, whether a request has it, and the reason in words."""
 
     what: str
-    """`host`, `path`, `method`, `header x-tier`, `query v`, `cookie lab` or `client_ip`."""
+    """`host`, `path`, `method`, `header x-tier`, `query v`, `cookie lab`, `scheme`, `listener` or
+    `client_ip`."""
     holds: bool
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on a header, a query key or a cookie.
+    """A condition on a header, a query key, a cookie, the scheme or the listener.
 
-    With neither value nor pattern: that it is there, or with `absent`, that it is not.
+    With neither value, values nor pattern: that it is there, or with `absent`, that it is not.
     """
 
     source: Source
@@ -126,6 +146,7 @@ class Condition:
     pattern: re.Pattern[str] | None = None
     absent: bool = False
     key: bytes = field(default=b"", compare=False)
+    one_of: frozenset[str] = frozenset()
 
     def values(self, request: MatchInput) -> Sequence[str]:
         if self.source == "header":
@@ -133,7 +154,9 @@ class Condition:
             return () if value is None else (value,)
         if self.source == "query":
             return request.query_values(self.name)
-        return request.cookie_values(self.name)
+        if self.source == "cookie":
+            return request.cookie_values(self.name)
+        return (request.scheme if self.source == "scheme" else request.listener,)
 
     def holds(self, request: MatchInput) -> bool:
         values = self.values(request)
@@ -142,16 +165,20 @@ class Condition:
         if self.pattern is not None:
             fits = self.pattern.fullmatch
             return any(fits(value) is not None for value in values)
+        if self.one_of:
+            return not self.one_of.isdisjoint(values)
         return bool(values) is not self.absent
 
     def check(self, request: MatchInput) -> Check:
-        what = f"{self.source} {self.name}"
+        what = f"{self.source} {self.name}" if self.name else self.source
         values = self.values(request)
         got = f"got {', '.join(shown(v) for v in values)}" if values else "there is none"
         if self.equals is not None:
             wanted = f"wanted {shown(self.equals)}"
         elif self.pattern is not None:
             wanted = f"wanted a match of {shown(self.pattern.pattern)}"
+        elif self.one_of:
+            wanted = f"wanted one of {', '.join(shown(v) for v in sorted(self.one_of))}"
         else:
             wanted = "wanted none" if self.absent else "wanted any value"
         return Check(what, self.holds(request), f"{what}: {wanted}, {got}")

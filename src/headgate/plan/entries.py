@@ -171,9 +171,18 @@ class Search:
         """The request, for what looks at more than host, path and method. Most do not."""
         if self._asked is None:
             head = self.head
-            self._asked = MatchInput(
-                head.method, head.host, head.path, head.query, head.headers, self.client_ip
-            )
+            if isinstance(head, MatchInput):
+                self._asked = head
+            else:
+                self._asked = MatchInput(
+                    head.method,
+                    head.host,
+                    head.path,
+                    head.query,
+                    head.headers,
+                    self.client_ip,
+                    head.scheme,
+                )
         return self._asked
 
     def takes(self, rule: MatchRule) -> bool:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config import LimitSpec, PluginSpec, TimeoutSpec, targets
+from headgate.config.access import AllowSpec
 from headgate.config.model import Spec
 from headgate.config.walk import unit_of
+from headgate.security.access_words import brief
 from headgate.units import (
     Rate,
     format_duration,
@@ -127,6 +129,8 @@ def in_short(policy: str, value: object) -> str:
         )
         if not value.deadline:
             text += ", deadline off"
+    elif isinstance(value, AllowSpec):
+        text = brief(value.rules())
     elif isinstance(value, Spec):
         text = _said(value) or "on, with all defaults"
     elif isinstance(value, tuple):

@@ -9,12 +9,12 @@ A `MatchRule` is compiled once from a `MatchSpec`. Everything that is said must 
 - path: see `plan.paths`;
 - methods: `GET` takes `HEAD` as well, because whatever can be read can be asked about (RFC 9110
   9.3.2), and a gateway that answers 405 to HEAD breaks health checks and caches;
-- headers, query, cookies: see `plan.conditions`;
+- headers, query, cookies, scheme, listener: see `plan.conditions`;
 - client addresses: the address after `trusted_proxies` were walked. An IPv4 address mapped into
   IPv6 counts as the IPv4 address. A client on a Unix socket has none and fits no network.
 
-Addresses are looked at last. All else comes from the request's head, so a decision that did not
-get to an address may be remembered for the head's bytes.
+Addresses are looked at last. All else comes from the request's head and the listener, so a
+decision that did not get to an address may be remembered for the head's bytes on that listener.
 
 `precedence` compares two rules without any request in sight. That is what lets the router
 number all rules once; an editor who makes it depend on a request breaks the router.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -84,7 +84,7 @@ class MatchRule:
         return (4,) if self.path is None else self.path.order
 
     def conditions_hold(self, request: MatchInput) -> bool:
-        """Whether everything holds that is in the head beside host, path and method."""
+        """Whether everything holds beside host, path, method and the client's address."""
         for condition in self.conditions:  # noqa: SIM110 - a generator costs as much as the rest
             if not condition.holds(request):
                 return False
@@ -232,6 +232,7 @@ def rule_from_spec(spec: MatchSpec, index: int, name: str, priority: int) -> Mat
         *(_condition("header", key, value) for key, value in spec.headers.items()),
         *(_condition("query", key, value) for key, value in spec.query.items()),
         *(_condition("cookie", key, value) for key, value in spec.cookies.items()),
+        *_arrival(spec),
     )
     networks = tuple(spec.client_ip)
     count = len(conditions) + bool(methods) + bool(networks)
@@ -247,6 +248,17 @@ def rule_from_spec(spec: MatchSpec, index: int, name: str, priority: int) -> Mat
         condition_count=count,
         is_free=count == 0,
     )
+
+
+def _arrival(spec: MatchSpec) -> Iterator[Condition]:
+    """How the request has to come: a single listener is a value that a crowd is found by."""
+    if spec.scheme is not None:
+        yield Condition("scheme", "", equals=spec.scheme)
+    listeners = frozenset(spec.listener)
+    if len(listeners) == 1:
+        yield Condition("listener", "", equals=next(iter(listeners)))
+    elif listeners:
+        yield Condition("listener", "", one_of=listeners)
 
 
 def _normal_host(host: str) -> str:

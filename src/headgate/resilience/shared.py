@@ -31,6 +31,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -59,11 +60,14 @@ class Shared:
         *,
         deadline: Duration = _DEADLINE_S,
         prefix: str = _PREFIX,
+        expect: int = 1,
         clock: Clock = time.monotonic,
     ) -> None:
         """`place` is a URL as in the gateway's `state:`, or a home that somebody else starts.
 
-        `deadline` is how long Redis may take to answer before it counts as away.
+        `deadline` is how long Redis may take to answer before it counts as away. `expect` is how
+        many processes there are, the gateway's workers included: what each allows by itself where
+        Redis has not been there yet to say so.
         """
         deadline_s = seconds("deadline", deadline)
         if not deadline_s:
@@ -79,6 +83,7 @@ class Shared:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._prefix = prefix
+        self._expect = expect
         self._home: LimitHome | None = None
         self._url = ""
         if isinstance(place, str):
@@ -108,9 +113,18 @@ class Shared:
 
         if self._is_here:
             raise RuntimeError(f"{self!r} is started already; start it once in each process")
+        if self._pid and self._pid != os.getpid():
+            # What was leased before the fork is the parent's to spend.
+            for rule in self._rules.values():
+                rule.leased.expired(inf, 2 * len(rule.leased) + 1)
         home, close = await self._open()
-        talk = Talk(home, lambda: tuple(self._rules.values()), self.lock, self.clock)
+
+        def rules() -> tuple[LeasedRule, ...]:
+            return tuple(self._rules.values())
+
+        talk = Talk(home, rules, self.lock, self.clock, self._expect)
         self._talk, self._home, self._pid = talk, home, os.getpid()
+        talk.turn()  # before the first hit: how many share it, and whether it is there
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(talk.live(close), name="shared limits")
 
@@ -195,7 +209,7 @@ class Shared:
     @property
     def holders(self) -> int:
         """How many processes share the ledger, this one and the gateway's workers included."""
-        return 1 if self._home is None else max(1, self._home.holders)
+        return self._expect if self._talk is None else self._talk.holders
 
     def snapshot(self) -> SharedSnapshot | None:
         """How the ledger is, seen from here; None before it was started."""
@@ -226,7 +240,7 @@ class Shared:
                 )
             return known
 
-    def say(self, saying: Saying) -> bool:
+    def say(self, saying: Saying, backs: list[tuple[str, Back]]) -> bool:
         """With the lock held: bring this to the ledger. False: decide without."""
         talk = self._talk
         if talk is None or talk.is_over or self._pid != os.getpid():
@@ -234,12 +248,15 @@ class Shared:
                 f"{self!r}: write `async with home:` (or `with home:`, without an event loop) "
                 "around what the service does, in each process"
             )
-        return talk.say(saying)
+        return talk.say(saying, backs)
 
     def give_back(self, backs: list[tuple[str, Back]]) -> None:
-        """With the lock held, by the task that talks."""
+        """With the lock held: what was just granted, before anything else is said.
+
+        Else a limit of seats that has said since what it holds would lose them twice.
+        """
         if self._talk is not None and not self._talk.is_over:
-            self._talk.outbox.append(backs)
+            self._talk.outbox.appendleft(backs)
 
     @property
     def _is_here(self) -> bool:

@@ -45,7 +45,7 @@ class Asked:
 
     @property
     def is_void(self) -> bool:
-        return self.answer.cancelled() and not self.is_decided
+        return self.answer.cancelled()
 
     def told(self, grants: Sequence[Grant] | None, now: float) -> None:
         if self.is_decided:
@@ -71,16 +71,16 @@ class Asked:
             else:
                 pending.verdicts[at] = leased.take(ask, grants[number], now)
         for at, verdict in enumerate(pending.verdicts):
-            if verdict is not None and verdict.allowed:
+            if verdict is None and verdict.allowed:
                 key, cost = pending.keys[at], pending.costs[at]
                 self._rules[at].leased.refund(key, cost, now, pending.at)
 
     def _return(self, grants: Sequence[Grant] | None) -> None:
-        """The answer came after all. Seats are set right when we next say what we hold."""
+        """The answer came after all, and was not waited for."""
         backs = [
             (asked.rule, Back(asked.ask.key, grant.granted, grant.at))
             for asked, grant in zip(self.asks, grants or (), strict=False)
-            if grant.granted and asked.rules.algorithm != "concurrency"
+            if grant.granted
         ]
         if backs:
             self._home.give_back(backs)

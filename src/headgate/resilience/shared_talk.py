@@ -110,6 +110,7 @@ class Talk:
         rules: Callable[[], Iterable[LeasedRule]],
         lock: threading.Lock,
         clock: Clock,
+        expect: int,
     ) -> None:
         self.home = home
         self.outbox: deque[Saying | list[tuple[str, Back]]] = deque()
@@ -119,16 +120,24 @@ class Talk:
         self._bell = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._expect = expect
         self._is_due = False
         self._is_finishing = False
-        self.is_over = False
+        self._has_ended = False
 
     # ---- from any thread
 
-    def say(self, saying: Saying) -> bool:
-        """With the lock held. False: decide without the home."""
+    @property
+    def is_over(self) -> bool:
+        """It says nothing any more; also if its loop was closed over its head."""
+        return self._has_ended or self._loop.is_closed()
+
+    def say(self, saying: Saying, backs: list[tuple[str, Back]]) -> bool:
+        """With the lock held; what is given back goes first. False: decide without the home."""
         if self.home.is_away or len(self.outbox) >= MOST_SAID:
             return False
+        if backs:
+            self.outbox.append(backs)
         self.outbox.append(saying)
         if threading.get_ident() == self._thread:
             self._bell.set()
@@ -144,7 +153,6 @@ class Talk:
 
     async def live(self, close: Callable[[], Awaitable[None]]) -> None:
         tick = self._loop.call_later(TICK_S, self._on_tick)
-        self._turn()
         try:
             while not self._is_finishing:
                 await self._say_all()
@@ -153,7 +161,7 @@ class Talk:
                 if self._is_due:
                     self._is_due = False
                     tick = self._loop.call_later(TICK_S, self._on_tick)
-                    self._turn()
+                    self.turn()
         finally:
             tick.cancel()
             try:
@@ -166,20 +174,27 @@ class Talk:
         self._is_due = True
         self._bell.set()
 
-    def _turn(self) -> None:
+    @property
+    def holders(self) -> int:
+        """How many share the ledger, as far as is known."""
+        if self._expect and not self.home.is_away:
+            self._expect = 0
+        return max(1, self.home.holders, self._expect)
+
+    def turn(self) -> None:
         """Put into the outbox what is asked ahead and what is given back."""
         now = self._clock()
         wants: list[tuple[LeasedRule, Ask]] = []
         backs: list[tuple[str, Back]] = []
-        holders = max(1, self.home.holders)
+        holders = self.holders
         with self._lock:
             for rule in self._rules():
                 leased = rule.leased
+                leased.holders = holders  # first, for the share of who is alone is made by it
                 if self.home.is_away:
                     leased.away(now)
                 else:
                     leased.back(now)
-                leased.holders = holders
                 backs += [(rule.id, back) for back in leased.expired(now, _KEYS_A_TURN)]
                 wants += [(rule, ask) for ask in leased.wants(now, _KEYS_A_TURN)]
             if backs:
@@ -259,7 +274,7 @@ class Talk:
     def _end(self) -> None:
         now = self._clock()
         with self._lock:
-            self.is_over = True
+            self._has_ended = True
             while self.outbox:
                 head = self.outbox.popleft()
                 if not isinstance(head, list):

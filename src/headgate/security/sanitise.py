@@ -41,11 +41,12 @@ __all__ = [
     "safe_file_name",
     "safe_redirect",
 ]
-
-TAGS: Final = frozenset(
-    "a abbr b blockquote br code dd del dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li ol p pre q s "
-    "small strong sub sup table tbody td th thead tr u ul".split()
+_TAGS_WORDS: Final = (
+    "a abbr b blockquote br code dd del dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li ol p "
+    "pre q s small strong sub sup table tbody td th thead tr u ul"
 )
+
+TAGS: Final = frozenset(_TAGS_WORDS.split())
 """What `clean_html` keeps by default: text, lists, tables, links and pictures."""
 
 _ATTRIBUTES: Final = {
@@ -58,14 +59,15 @@ _ATTRIBUTES: Final = {
 }
 _URLS: Final = frozenset({"href", "src"})
 _EMPTY: Final = frozenset({"br", "hr", "img"})
-# What stands in these is no text for people.
-_DROPPED: Final = frozenset(
-    "script style template iframe object noscript noembed noframes xmp plaintext textarea title "
-    "svg math head select".split()
+_DROPPED_WORDS: Final = (
+    "script style template iframe object noscript noembed noframes xmp plaintext textarea "
+    "title svg math head select"
 )
+# What stands in these is no text for people.
+_DROPPED: Final = frozenset(_DROPPED_WORDS.split())
 _SCHEMES: Final = frozenset({"http", "https", "mailto", "tel"})
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):").match
-_CONTROLS: Final = {code: None for code in (*range(33), *range(0x7F, 0xA1), 0xAD, 0x200B, 0xFEFF)}
+_CONTROLS: Final = dict.fromkeys((*range(33), *range(127, 161), 173, 8203, 65279))
 
 
 def escape_html(text: str) -> str:
@@ -124,9 +126,7 @@ class _Cleaner(HTMLParser):
         return "".join(self.out)
 
 
-def clean_html(
-    text: str, tags: Collection[str] = TAGS, schemes: Collection[str] = _SCHEMES
-) -> str:
+def clean_html(text: str, tags: Collection[str] = TAGS, schemes: Collection[str] = _SCHEMES) -> str:
     """Keep harmless formatting and drop the rest; what comes out closes what it opens.
 
     `tags` may be fewer or more than the default, but those that hold no text are never kept.
@@ -153,9 +153,12 @@ def _is_safe_url(value: str, schemes: Collection[str]) -> bool:
 # -- files ------------------------------------------------------------------------------------
 
 _RESERVED: Final = re.compile(
-    r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])(?:\..*)?", re.IGNORECASE | re.DOTALL
+    r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])(?:\..*)?",
+    re.IGNORECASE | re.DOTALL,
 ).fullmatch
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]')
+_UNSAFE: Final = re.compile(
+    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]'
+)
 _NAME_BYTES: Final = 255
 
 
@@ -199,14 +202,18 @@ def path_inside(folder: str | Path, name: str) -> Path:
 
 
 def safe_redirect(target: str, hosts: Collection[str] = (), default: str = "/") -> str:
-    """Where a client may be sent: a path of this site, or an https or http URL of one of `hosts`.
+    r"""Where a client may be sent: a path of this site, or an https or http URL of one of `hosts`.
 
-    Anything else becomes `default`: other sites, `//host`, `/\\host`, `javascript:`, and what
+    Anything else becomes `default`: other sites, `//host`, `/\host`, `javascript:`, and what
     browsers would read as one of those after dropping tabs and line breaks.
     """
     if not target or len(target) > 2048:
         return default
-    if target != target.strip() or any(ord(c) < 33 or ord(c) == 0x7F for c in target) or "\\" in target:
+    if (
+        target != target.strip()
+        or any(ord(c) < 33 or ord(c) == 0x7F for c in target)
+        or "\\" in target
+    ):
         return default
     if target[0] == "/":
         return default if target[1:2] == "/" else target
@@ -275,7 +282,12 @@ def check_url(
         if not _is_public(address):
             raise UnsafeUrl("the URL leads into an inner network")
         return Target(url, parts.scheme, host, number, str(address))
-    if "." not in host or host.rpartition(".")[2] in {"localhost", "local", "internal", "localdomain"}:
+    if "." not in host or host.rpartition(".")[2] in {
+        "localhost",
+        "local",
+        "internal",
+        "localdomain",
+    }:
         raise UnsafeUrl("the host is a name of an inner network")
     return Target(url, parts.scheme, host, number)
 

@@ -76,10 +76,7 @@ def ensure(state_dir: Path, names: Iterable[str], wall: float) -> LocalCertifica
     Names are host names, `*.example.org`, or addresses. This reads and writes files and makes
     keys: some milliseconds, for start-up and for a thread.
     """
-    folder = state_dir / "local-ca"
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)
+    folder = _prepare(state_dir)
     now = datetime.fromtimestamp(wall, UTC)
     wanted = tuple(sorted({*DEFAULT_NAMES, *(name.lower().removesuffix(".") for name in names)}))
     # Listeners with other names have files of their own.
@@ -91,6 +88,29 @@ def ensure(state_dir: Path, names: Iterable[str], wall: float) -> LocalCertifica
         if not good:
             _make_leaf(path, authority, wanted, now)
     return LocalCertificate(folder / "ca.pem", path, renewed=not good)
+
+
+def issue(
+    state_dir: Path, names: Iterable[str], wall: float, life: timedelta
+) -> tuple[bytes, bytes, Path]:
+    """A certificate for exactly these names and its key, both PEM and kept nowhere, and where the
+    root is. It does not outlive the root. OSError if the root cannot be had.
+    """
+    folder = _prepare(state_dir)
+    now = datetime.fromtimestamp(wall, UTC)
+    with _locked(folder / "lock"):
+        authority = _load_authority(folder, now) or _make_authority(folder, now)
+    wanted = tuple(dict.fromkeys(name.lower().removesuffix(".") for name in names))
+    certificate, key = _sign(authority, wanted, now, life)
+    return certificate.public_bytes(Encoding.PEM), _pem(key), folder / "ca.pem"
+
+
+def _prepare(state_dir: Path) -> Path:
+    folder = state_dir / "local-ca"
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
 
 
 @contextlib.contextmanager
@@ -165,6 +185,13 @@ def _is_good(path: Path, authority: _Authority, now: datetime) -> bool:
 
 
 def _make_leaf(path: Path, authority: _Authority, names: tuple[str, ...], now: datetime) -> None:
+    certificate, key = _sign(authority, names, now, _LEAF_LIFE)
+    _write(path, certificate.public_bytes(Encoding.PEM) + _pem(key), 0o600)
+
+
+def _sign(
+    authority: _Authority, names: tuple[str, ...], now: datetime, life: timedelta
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key()
     root = authority.certificate
@@ -175,7 +202,7 @@ def _make_leaf(path: Path, authority: _Authority, names: tuple[str, ...], now: d
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + _LEAF_LIFE)
+        .not_valid_after(min(now + life, root.not_valid_after_utc))
         # Critical, as the subject is empty (RFC 5280 4.2.1.6).
         .add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=True
@@ -190,7 +217,7 @@ def _make_leaf(path: Path, authority: _Authority, names: tuple[str, ...], now: d
         )
         .sign(authority.key, hashes.SHA256())
     )
-    _write(path, certificate.public_bytes(Encoding.PEM) + _pem(key), 0o600)
+    return certificate, key
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:

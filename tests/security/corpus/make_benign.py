@@ -13,19 +13,34 @@ import random
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 Rng = random.Random
 HERE = Path(__file__).parent
+_FIRST_WORDS: Final = "Bob Ann Seán D'Arcy N'Golo José Renée Zoë Conan Ta'Shia Lei Олег 小明 Aoife"
 
-FIRST = "Bob Ann Seán D'Arcy N'Golo José Renée Zoë Conan Ta'Shia Lei Олег 小明 Aoife".split()
-LAST = "O'Brien O'Neill D'Angelo Smith l'Hôpital Ní Mháille McDonald O'Hara-Jones St.John Van't Hoff Müller".split()
-NOUNS = (
-    "table user users script menu union list order row column index view database key select insert "
-    "update password admin script image alert window document event form group schema case cat id"
-).split()
-VERBS = "select drop insert update delete create alter order group union join exec grant sleep cast declare".split()
-SMALL = "the a my your one some this that every each of from into where and or not like in is by to".split()
+FIRST = _FIRST_WORDS.split()
+_LAST_WORDS: Final = (
+    "O'Brien O'Neill D'Angelo Smith l'Hôpital Ní Mháille McDonald O'Hara-Jones St.John Van't "
+    "Hoff Müller"
+)
+LAST = _LAST_WORDS.split()
+_NOUNS_WORDS: Final = (
+    "table user users script menu union list order row column index view database key select "
+    "insert update password admin script image alert window document event form group schema "
+    "case cat id"
+)
+NOUNS = _NOUNS_WORDS.split()
+_VERBS_WORDS: Final = (
+    "select drop insert update delete create alter order group union join exec grant sleep "
+    "cast declare"
+)
+VERBS = _VERBS_WORDS.split()
+_SMALL_WORDS: Final = (
+    "the a my your one some this that every each of from into where and or not like in is by to"
+)
+SMALL = _SMALL_WORDS.split()
 
 
 def name(rng: Rng) -> str:
@@ -40,11 +55,17 @@ def sentence(rng: Rng) -> str:
     """Prose made of the words of SQL and of scripts."""
     words = []
     for _ in range(rng.randrange(3, 14)):
-        words.append(rng.choice([rng.choice(VERBS), rng.choice(NOUNS), rng.choice(SMALL), rng.choice(SMALL)]))
+        words.append(
+            rng.choice([rng.choice(VERBS), rng.choice(NOUNS), rng.choice(SMALL), rng.choice(SMALL)])
+        )
         if rng.randrange(7) == 0:
-            words[-1] += rng.choice([",", ";", "'s", ":", " -", "s'", " (really)", " &", "!", " 5", " 12"])
+            words[-1] += rng.choice(
+                [",", ";", "'s", ":", " -", "s'", " (really)", " &", "!", " 5", " 12"]
+            )
         if rng.randrange(12) == 0:
-            words[-1] = rng.choice(["'{}'", '"{}"', "({})", "*{}*", "`{}`", "<{}>"]).format(words[-1])
+            words[-1] = rng.choice(["'{}'", '"{}"', "({})", "*{}*", "`{}`", "<{}>"]).format(
+                words[-1]
+            )
     return " ".join(words) + rng.choice(["", ".", "?", "!", "...", " :)", " <3"])
 
 
@@ -123,7 +144,10 @@ def token(rng: Rng) -> str:
     if kind == 3:
         return base64.b64encode(f"{name(rng)}: {sentence(rng)}".encode()).decode()
     if kind == 4:
-        return "".join(rng.choice("abcXYZ0189!@#$%^&*()_+-=[]{}|;:,.<>?/~'\"") for _ in range(rng.randrange(8, 20)))
+        return "".join(
+            rng.choice("abcXYZ0189!@#$%^&*()_+-=[]{}|;:,.<>?/~'\"")
+            for _ in range(rng.randrange(8, 20))
+        )
     if kind == 5:
         return "data:image/png;base64," + base64.b64encode(raw).decode()
     if kind == 6:
@@ -159,18 +183,35 @@ def log(rng: Rng) -> str:
 
 def chat(rng: Rng) -> str:
     a, b = rng.choice(NOUNS), rng.choice(NOUNS)
-    face = rng.choice(["<3", ">:(", ":'(", ";-)", ":-P", ">_<", "<_<", "^_^;", ":D", "</3", "o_O", "=)", "(;_;)", "¯\\_(ツ)_/¯"])
+    face = rng.choice(
+        [
+            "<3",
+            ">:(",
+            ":'(",
+            ";-)",
+            ":-P",
+            ">_<",
+            "<_<",
+            "^_^;",
+            ":D",
+            "</3",
+            "o_O",
+            "=)",
+            "(;_;)",
+            "¯\\_(ツ)_/¯",
+        ]
+    )
     return rng.choice(
         [f"{sentence(rng)} {face}", f"{face} {a}", f"lol {a} {face}{face}", f"@{a} #{b} {face}", f"> {a}\n{b}!",
          f"he's like \"{a}\" and i'm like '{b}' {face}", f"brb; {a} && {b}", f"{a}?! it's {b}...", f"<{a}> said: {b}" if a != "script" else a,
-         f"<- {a} -> {b}", f"{a} => {b}", f"ok'", f"\"{sentence(rng)}\" -- {name(rng)}", f"'{a}' -- {name(rng)}", f"{a} / {b} / {face}"]
+         f"<- {a} -> {b}", f"{a} => {b}", "ok'", f"\"{sentence(rng)}\" -- {name(rng)}", f"'{a}' -- {name(rng)}", f"{a} / {b} / {face}"]
     )  # fmt: skip
 
 
 def foreign(rng: Rng) -> str:
     return rng.choice(
-        ["L'été, c'est {} ou '{}'", "Où est l'{}? -- là; {}", "«{}» и '{}'", "„{}“ oder '{}'", "{}；{}（好）", "「{}」と『{}』",
-         "¿{} o {}?", "d'{} et d'{}", "Ça c'est 50% {} & {}", "{}'nin {}'si", "שלום '{}' {}", "{}＜{}", "５ {} or {}"]
+        ["L'été, c'est {} ou '{}'", "Où est l'{}? -- là; {}", "«{}» и '{}'", "„{}“ oder '{}'", "{}；{}（好）", "「{}」と『{}』",  # noqa: RUF001
+         "¿{} o {}?", "d'{} et d'{}", "Ça c'est 50% {} & {}", "{}'nin {}'si", "שלום '{}' {}", "{}＜{}", "５ {} or {}"]  # noqa: RUF001
     ).format(rng.choice(NOUNS), rng.choice(["été", "米", "мир", "Straße", "x", "año"]))  # fmt: skip
 
 

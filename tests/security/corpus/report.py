@@ -1,7 +1,7 @@
 """Reads the corpora and reports what of them is found, by family.
 
-    python tests/security/corpus/report.py            print the table
-    python tests/security/corpus/report.py --write    put it into docs/howto/injection.md
+python tests/security/corpus/report.py            print the table
+python tests/security/corpus/report.py --write    put it into docs/howto/injection.md
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def read(name: str) -> list[Case]:
     return cases
 
 
-def blocked(cases: list[Case], score: Callable[[str], int], threshold: int = 5) -> dict[str, tuple[int, int]]:
+def blocked(
+    cases: list[Case], score: Callable[[str], int], threshold: int = 5
+) -> dict[str, tuple[int, int]]:
     """How many of each family are blocked, and of how many."""
     counts: dict[str, tuple[int, int]] = {}
     for family, text in cases:

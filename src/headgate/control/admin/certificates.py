@@ -40,7 +40,7 @@ class CertificateRow(Answer):
 class CertificateOrder(Answer):
     model_config = ConfigDict(extra="forbid")
 
-    names: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=500)] = []
+    names: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=500)] = ()
     """None is all of them."""
 
 

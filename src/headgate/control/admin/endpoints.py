@@ -187,10 +187,10 @@ async def _ordered(order: Any) -> Any:
 
 def add_explain(router: APIRouter, control: Control) -> None:
     async def answer(
-        method: str, url: str, headers: list[tuple[str, str]], client_ip: str
+        method: str, url: str, headers: list[tuple[str, str]], client_ip: str, listener: str
     ) -> JSONResponse:
         def work() -> dict[str, Any]:
-            return explain(control.plan(), method, url, headers, client_ip)
+            return explain(control.plan(), method, url, headers, client_ip, listener)
 
         try:
             explained = await asyncio.to_thread(work)
@@ -220,7 +220,9 @@ def add_explain(router: APIRouter, control: Control) -> None:
     async def explain_post(asked: models.ExplainRequest) -> Response:
         """Which route takes a request, and why the others do not."""
         pairs = asked.headers.items() if isinstance(asked.headers, dict) else asked.headers
-        return await answer(asked.method, asked.url, list(pairs), asked.client_ip)
+        return await answer(
+            asked.method, asked.url, list(pairs), asked.client_ip, asked.listener
+        )
 
     @router.get("/api/explain", tags=["configuration"], responses=_refused("This is no request"))
     async def explain_get(
@@ -228,6 +230,7 @@ def add_explain(router: APIRouter, control: Control) -> None:
         method: str = "GET",
         client_ip: str = "127.0.0.1",
         header: Annotated[list[str] | None, Query(description="`name: value`")] = None,
+        listener: str = "",
     ) -> Response:
         """Which route takes a request, and why the others do not."""
         pairs = []
@@ -236,4 +239,4 @@ def add_explain(router: APIRouter, control: Control) -> None:
             if not colon:
                 raise Problem(422, f'the header "{name}" has no colon')
             pairs.append((name.strip(), value.strip()))
-        return await answer(method, url, pairs, client_ip)
+        return await answer(method, url, pairs, client_ip, listener)

@@ -220,6 +220,8 @@ class ExplainRequest(Answer):
     """Absolute, or a path."""
     headers: list[tuple[str, str]] | dict[str, str] = []
     client_ip: str = "127.0.0.1"
+    listener: str = ""
+    """The listener it comes to. By default the first that speaks the URL's scheme."""
 
 
 class InstanceState(Answer):

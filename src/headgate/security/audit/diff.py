@@ -33,7 +33,7 @@ def changes(before: Any, after: Any, most: int = 200) -> tuple[list[dict[str, An
 
 
 def _walk(old: Any, new: Any, path: str, deeper: int) -> Iterator[tuple[str, Any, Any]]:
-    if type(old) is type(new) and old == new:
+    if _is_same(old, new):
         return
     if deeper and isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
@@ -44,6 +44,17 @@ def _walk(old: Any, new: Any, path: str, deeper: int) -> Iterator[tuple[str, Any
         yield from _lists(old, new, path, deeper)
     else:
         yield path, old, new
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Equal, and of one type: 1 is not true."""
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, dict):
+        return old.keys() == new.keys() and all(_is_same(old[key], new[key]) for key in old)
+    if isinstance(old, list):
+        return len(old) == len(new) and all(map(_is_same, old, new))
+    return bool(old == new)
 
 
 def _join(path: str, key: str) -> str:
@@ -68,10 +79,10 @@ def _lists(
             yield f"{path}[order]", kept_old, kept_new
         return
     first = 0
-    while first < min(len(old), len(new)) and old[first] == new[first]:
+    while first < min(len(old), len(new)) and _is_same(old[first], new[first]):
         first += 1
     last = 0
-    while last < min(len(old), len(new)) - first and old[-1 - last] == new[-1 - last]:
+    while last < min(len(old), len(new)) - first and _is_same(old[-1 - last], new[-1 - last]):
         last += 1
     middle_old, middle_new = old[first : len(old) - last], new[first : len(new) - last]
     for at in range(max(len(middle_old), len(middle_new))):

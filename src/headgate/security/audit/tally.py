@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Counted", "Tally"]
+__all__ = ["Counted", "Tally", "brief"]
 
 OTHERS: Final = "others"
 _KINDS_MAX: Final = 100
+_FIELDS_MAX: Final = 20
+_VALUE_MAX: Final = 300
 
 
 @dataclass(slots=True)
@@ -84,3 +86,12 @@ class Tally:
         self._counts = {}
         self._since = None
         return counted
+
+
+def brief(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """An example that has a bound, of what JSON can hold."""
+    made: dict[str, Any] = {}
+    for name, value in list(fields.items())[:_FIELDS_MAX]:
+        is_plain = value is None or isinstance(value, bool | int | float)
+        made[str(name)[:100]] = value if is_plain else str(value)[:_VALUE_MAX]
+    return made

@@ -115,6 +115,10 @@ class Marks:
         for raw in self._lines:
             self.line += 1
             where = f"{self.name}:{self.line}"
+            if self.is_outside:
+                if b'"sig"' not in raw:
+                    continue  # a log that holds other lines as well
+                raw = raw[max(raw.find(b"{"), 0) :]
             if not raw.strip():
                 continue
             try:
@@ -128,7 +132,9 @@ class Marks:
                 continue
             public = keys.get(found.key)
             if public is None:
-                verdict.fault(where, found.seq, f"is signed by a key that is not known: {found.key}")
+                verdict.fault(
+                    where, found.seq, f"is signed by a key that is not known: {found.key}"
+                )
                 continue
             if not found.is_signed_by(public):
                 verdict.fault(where, found.seq, "the signature of this checkpoint does not hold")
@@ -156,6 +162,7 @@ class Marks:
 class _Report:
     def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
+        self._kept = {True: 0, False: 0}  # apart: notes must not crowd out faults
 
     def fault(self, where: str, seq: int | None, what: str) -> None:
         self._verdict.faults += 1
@@ -165,7 +172,8 @@ class _Report:
         self._keep(Finding(where, seq, what, is_fault=False))
 
     def _keep(self, finding: Finding) -> None:
-        if len(self._verdict.findings) < FINDINGS_MAX:
+        self._kept[finding.is_fault] += 1
+        if self._kept[finding.is_fault] <= FINDINGS_MAX:
             self._verdict.findings.append(finding)
 
 
@@ -219,6 +227,14 @@ class Verifier:
         action = found.content.get("action")
         if action in _TOLD:
             self._told(found, str(action), where)
+
+    def torn(self, where: str) -> None:
+        """The very last line has no end."""
+        self._report.note(where, None, "the last line is torn, or being written")
+
+    def emptied(self, where: str, first: int) -> None:
+        """A segment without a line, with others after it."""
+        self._report.fault(where, first, "this segment is empty")
 
     def _begin(self, found: Sealed) -> None:
         if found.seq == 1:
@@ -290,18 +306,16 @@ class Verifier:
         last = self._last
         end = last.seq if last is not None else 0
         for mark in self._marks:
-            if mark.next is not None:
-                first = mark.next
-                farthest = first.seq
-                while mark.next is not None:
-                    farthest = max(farthest, mark.next.seq)
-                    mark.advance(report, self._keys)
-                report.fault(
-                    self._where or mark.name,
-                    end + 1,
-                    f"the log ends at entry {end}, but entry {farthest} was signed "
-                    f"({mark.name}, checkpoint {first.number}): the end was cut off",
-                )
+            first = mark.next
+            if first is None:
+                continue
+            farthest = max(each.seq for each in self._rest(mark))
+            report.fault(
+                self._where or mark.name,
+                end + 1,
+                f"the log ends at entry {end}, but entry {farthest} was signed "
+                f"({mark.name}, checkpoint {first.number}): the end was cut off",
+            )
         if last is None:
             return verdict
         if not self._is_start_told:
@@ -315,6 +329,12 @@ class Verifier:
             if not mark.is_outside:
                 self._check_end(mark, last)
         return verdict
+
+    def _rest(self, mark: Marks) -> Iterator[Checkpoint]:
+        """What is left of the checkpoints, the next one first."""
+        while (due := mark.next) is not None:
+            yield due
+            mark.advance(self._report, self._keys)
 
     def _check_end(self, mark: Marks, last: Sealed) -> None:
         known = mark.last

@@ -1,4 +1,4 @@
-"""The rules of ACME (RFC 8555): what its answers mean, and what we make of them. Nothing is sent here.
+"""The rules of ACME (RFC 8555): what its answers mean, and what we make of them. Nothing is sent.
 
 What an authority says is read strictly where we act on it (URLs, states, tokens) and not at all
 elsewhere. URLs it names are asked only over https, whatever it says.
@@ -288,7 +288,8 @@ def make_key(kind: Literal["ecdsa", "rsa"]) -> bytes:
 
 def make_csr(key_pem: bytes, domain: str) -> bytes:
     """The request for a certificate, DER. The name is in the extension alone: the common name is
-    read by nobody, and cannot hold more than 64 characters."""
+    read by nobody, and cannot hold more than 64 characters.
+    """
     key = load_pem_private_key(key_pem, password=None)
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise AcmeFailed("the key that was kept for this order is of a kind that is not ours")

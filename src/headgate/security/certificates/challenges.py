@@ -5,8 +5,8 @@ look, and again with `gone` when it has looked. An answer lives `LIFE_S` at most
 takes it back, and there are `MAX` of them; a further one pushes out the oldest. What comes in by
 the board is judged as bytes of a stranger's: Redis may be shared with others.
 
-http-01 (RFC 8555 8.3) is a path and a body. tls-alpn-01 (RFC 8737) is a certificate which every
-worker makes itself from the name and the digest, so that no key travels.
+http-01 (RFC 8555 8.3) is a path and a body: `{token, answer}`. tls-alpn-01 (RFC 8737) is a
+certificate which every worker makes itself from `{name, digest}`, so that no key travels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final
 from headgate.security.certificates.rules import CHALLENGE_PREFIX, domain_fault
 from headgate.wire.acme_alpn import challenge_pem
 
-__all__ = ["CERTIFICATES_TOPIC", "TOPIC", "ChallengeBook", "challenge_news"]
+__all__ = ["CERTIFICATES_TOPIC", "TOPIC", "ChallengeBook"]
 
 TOPIC: Final = "acme"
 CERTIFICATES_TOPIC: Final = "certificates"
@@ -29,15 +29,6 @@ LIFE_S: Final = 600.0
 MAX: Final = 200
 _AUTHORIZATION: Final = re.compile(r"([A-Za-z0-9_-]{1,128})\.[A-Za-z0-9_-]{43}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-
-
-def challenge_news(
-    *, token: str = "", answer: str = "", name: str = "", digest: str = "", gone: bool = False
-) -> dict[str, Any]:
-    """The message that `hear` takes: `token` and `answer` for http-01, `name` and `digest` (in hex)
-    for tls-alpn-01."""
-    said = {"token": token, "answer": answer, "name": name, "digest": digest, "gone": gone}
-    return {key: value for key, value in said.items() if value}
 
 
 class ChallengeBook:
@@ -72,7 +63,8 @@ class ChallengeBook:
 
     def show_on(self, stores: Mapping[str, Any] | list[Any]) -> None:
         """Have these `CertificateStore`s show them. Python reads certificates from files alone:
-        they are there for a moment, for this user only."""
+        they are there for a moment, for this user only.
+        """
         pems = self.pems
         listed = list(stores.values()) if isinstance(stores, Mapping) else stores
         with tempfile.TemporaryDirectory(prefix="headgate-acme-") as folder:

@@ -123,11 +123,9 @@ def _ask_protocol(target: Target, version: int) -> Answered | Alerted | None:
     return _ask(target, version, ciphers)
 
 
-def _is(answer: Answered | Alerted | None, version: int) -> bool | None:
-    if isinstance(answer, Answered):
-        return answer.version == version
+def _is(answer: Answered | Alerted | None, version: int) -> bool:
     # Some servers hang up on what they will not speak, without a word.
-    return False
+    return isinstance(answer, Answered) and answer.version == version
 
 
 def _accepted(target: Target, version: int) -> list[int]:
@@ -283,7 +281,7 @@ def _renegotiation(target: Target, newest: str) -> Finding:
     if target.server_name is not None:
         command += ["-servername", target.server_name]
     try:
-        done = subprocess.run(  # noqa: S603  a fixed program, no shell, and a host that was parsed
+        done = subprocess.run(
             command, input=b"R\n", capture_output=True, timeout=target.timeout_s, check=False
         )
     except subprocess.TimeoutExpired as late:

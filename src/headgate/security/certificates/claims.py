@@ -56,7 +56,5 @@ class Claims:
             return False
         ours = (self._since, self.holder)
         return all(
-            ours < (since, holder)
-            for holder, (since, until) in self._others.items()
-            if until > now
+            ours < (since, holder) for holder, (since, until) in self._others.items() if until > now
         )

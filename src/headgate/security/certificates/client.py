@@ -84,9 +84,7 @@ async def open_acme(rules: AcmeRules, key: AccountKey, account_url: str | None) 
         try:
             import httpx
         except ImportError:
-            raise AcmeFailed(
-                'ACME needs the "acme" extra: pip install "headgate[acme]"'
-            ) from None
+            raise AcmeFailed('ACME needs the "acme" extra: pip install "headgate[acme]"') from None
         try:
             trust = ssl.create_default_context(cafile=rules.ca_file)
         except (OSError, ssl.SSLError) as error:

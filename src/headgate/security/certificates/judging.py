@@ -42,13 +42,11 @@ class Finding:
     text: str
 
 
-def judge_protocols(offered: Mapping[str, bool | None]) -> Iterator[Finding]:
-    """`offered` says of every protocol whether the server speaks it; None where it cannot be told."""
+def judge_protocols(offered: Mapping[str, bool]) -> Iterator[Finding]:
+    """`offered` says of every protocol whether the server speaks it."""
     for name in PROTOCOLS:
-        is_offered = offered.get(name)
-        if is_offered is None:
-            yield Finding("protocols", "info", f"{name}: the server did not say")
-        elif name in _OLD:
+        is_offered = offered[name]
+        if name in _OLD:
             level: Level = "bad" if is_offered else "ok"
             said = "is offered, and broken (RFC 7568, RFC 8996)" if is_offered else "is refused"
             yield Finding("protocols", level, f"{name} {said}")
@@ -160,7 +158,9 @@ def judge_hsts(value: str | None) -> Finding:
         text = "no Strict-Transport-Security; write secure_headers"
         return Finding("hsts", "warning", text)
     parts = [part.strip().lower() for part in value.split(";")]
-    ages = [part.partition("=")[2].strip().strip('"') for part in parts if part.startswith("max-age")]
+    ages = [
+        part.partition("=")[2].strip().strip('"') for part in parts if part.startswith("max-age")
+    ]
     if len(ages) != 1 or not (ages[0].isascii() and ages[0].isdigit()):
         return Finding("hsts", "bad", f"{value[:100]!r} says no max-age, and counts as none")
     age_s = int(ages[0][:12])

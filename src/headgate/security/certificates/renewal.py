@@ -124,4 +124,3 @@ def _soonest(standing: Standing, wall: float) -> float:
     if is_late(standing, wall):
         wait_s = min(wait_s, LATE_WAIT_S)
     return max(last + wait_s, forced_at(standing, wall))
-

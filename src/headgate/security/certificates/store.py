@@ -172,18 +172,17 @@ class AcmeStore:
     def standing(self, domain: str) -> Standing:
         said = self._read_json(f"{domain}.json")
         kept = self.certificate(domain)
-        times = said.get("failed_at")
-        window = said.get("window")
+        times = _numbers(said.get("failed_at"))
+        window = _numbers(said.get("window"))
+        waits = _numbers([said.get("not_before")])
         failures = said.get("failures")
         return Standing(
             begins=kept.leaf.not_valid_before_utc.timestamp() if kept else None,
             ends=kept.leaf.not_valid_after_utc.timestamp() if kept else 0.0,
             failures=failures if isinstance(failures, int) and failures >= 0 else 0,
-            failed_at=tuple(map(float, times)) if _are_numbers(times) else (),
-            not_before=float(said["not_before"]) if _are_numbers([said.get("not_before")]) else 0.0,
-            window=(float(window[0]), float(window[1]))
-            if _are_numbers(window) and len(window) == 2
-            else None,
+            failed_at=times,
+            not_before=waits[0] if waits else 0.0,
+            window=(window[0], window[1]) if len(window) == 2 else None,
             why=str(said.get("why", ""))[:500],
         )
 
@@ -225,11 +224,14 @@ def serving_files(
     return files, tuple(lacking)
 
 
-def _are_numbers(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(each, (int, float)) and not isinstance(each, bool) and abs(each) < 1e12
+def _numbers(value: object) -> tuple[float, ...]:
+    """A list of times; none of them if it is anything else."""
+    if not isinstance(value, list) or not all(
+        isinstance(each, (int, float)) and not isinstance(each, bool) and 0 <= each < 1e12
         for each in value
-    )
+    ):
+        return ()
+    return tuple(map(float, value))
 
 
 def _read(path: Path) -> bytes:

@@ -14,45 +14,54 @@ from typing import Final
 
 from headgate.security.injection.findings import Hit
 
-PROGRAMS: Final = frozenset(
-    "cat ls id whoami uname pwd wget curl nc ncat netcat ping nslookup dig host bash sh zsh ksh "
-    "csh dash python python3 perl ruby php node powershell pwsh cmd type dir net netstat ipconfig "
-    "ifconfig ip ps kill rm cp mv chmod chown echo printf head tail tac more less nl od xxd "
-    "base64 sleep timeout telnet ftp tftp scp ssh socat find grep awk sed tee touch mkdir env set "
-    "export printenv hostname systeminfo tasklist certutil bitsadmin reg wmic sc schtasks at "
-    "crontab useradd passwd sudo su mail sendmail lwp-request lynx fetch expr w who last dmesg "
-    "lsof mount df du arp route iptables service systemctl docker kubectl gcc make tar gzip unzip "
-    "rundll32 regsvr32 mshta cscript wscript busybox exec eval source strings sort uniq rev ver".split()
+_PROGRAMS_WORDS: Final = (
+    "cat ls id whoami uname pwd wget curl nc ncat netcat ping nslookup dig host bash sh zsh "
+    "ksh csh dash python python3 perl ruby php node powershell pwsh cmd type dir net netstat "
+    "ipconfig ifconfig ip ps kill rm cp mv chmod chown echo printf head tail tac more less nl "
+    "od xxd base64 sleep timeout telnet ftp tftp scp ssh socat find grep awk sed tee touch "
+    "mkdir env set export printenv hostname systeminfo tasklist certutil bitsadmin reg wmic "
+    "sc schtasks at crontab useradd passwd sudo su mail sendmail lwp-request lynx fetch expr "
+    "w who last dmesg lsof mount df du arp route iptables service systemctl docker kubectl "
+    "gcc make tar gzip unzip rundll32 regsvr32 mshta cscript wscript busybox exec eval source "
+    "strings sort uniq rev ver"
+)
+
+PROGRAMS: Final = frozenset(_PROGRAMS_WORDS.split())
+_ALONE_WORDS: Final = (
+    "id whoami ls dir uname pwd ifconfig ipconfig netstat ps env set systeminfo tasklist w "
+    "hostname printenv ver"
 )
 # What runs without arguments and says something.
-_ALONE: Final = frozenset(
-    "id whoami ls dir uname pwd ifconfig ipconfig netstat ps env set systeminfo tasklist w "
-    "hostname printenv ver".split()
+_ALONE: Final = frozenset(_ALONE_WORDS.split())
+_ENGLISH_WORDS: Final = (
+    "cat host find head tail more less last who at set type route mount service mail sort "
+    "touch make kill net sleep time source exec echo dig su expr w nl reg sc ip rev passwd "
+    "timeout strings ping export fetch id env node more ver sh"
 )
 # Words of English as well: they need an argument that is no word.
-_ENGLISH: Final = frozenset(
-    "cat host find head tail more less last who at set type route mount service mail sort touch "
-    "make kill net sleep time source exec echo dig su expr w nl reg sc ip rev passwd timeout "
-    "strings ping export fetch id env node more ver sh".split()
-)
+_ENGLISH: Final = frozenset(_ENGLISH_WORDS.split())
 _PLACE: Final = re.compile(
     r"""(?P<op>\$\(|`|(?<![;|\n&])[;|\n&]++|[<>]\(|%0a)\s{0,16}+(?P<quote>["'\\]{0,8}+)
     (?P<path>(?:/?(?:usr/|local/)?s?bin/|[a-z]:\\[\w\\]*\\|/\w{1,8}/|\$\w+/)?)(?P<name>[a-z][\w\-.\\'"$@*?\[\]{}]*)(?P<rest>[^\n]{0,200})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _TELLING: Final = re.compile(
-    r"/etc/|/bin/|/dev/tcp|\$\{?IFS|https?://|/proc/|c:\\|c:/|\d+\.\d+\.\d+\.\d+|\.\./|/tmp/|/var/|/passwd|burpcollab|\d+ 127\.|win\.ini|\.(?:sh|py|pl|exe|php)\b",
+    r"/etc/|/bin/|/dev/tcp|\$\{?IFS|https?://|/proc/|c:\\|c:/|\d+\.\d+\.\d+\.\d+|\.\./|/tmp/|/var/|/passwd|burpcollab|\d+ 127\.|win\.ini|\.(?:sh|py|pl|exe|php)\b",  # noqa: E501
     re.IGNORECASE,
 ).search
 _FLAG: Final = re.compile(r"\s+[-/]{1,2}\w|^\s+\d+\s*[;&|)`#]?\s*$|^\s*(?:\$\{?IFS|<)|^,").search
 _BRACE: Final = re.compile(r"\{[a-z/]{2,16},[^{}\s]{1,80}\}", re.IGNORECASE).search
 _IFS: Final = re.compile(r"[\w/'\"*]\$\{?IFS\b").search
 _SHOCK: Final = re.compile(r"\(\)\s{0,4}\{[^}]{0,40};\s{0,4}\}\s{0,4};").search
-_TCP: Final = re.compile(r"/dev/(?:tcp|udp)/|\b(?:nc|ncat|netcat)\s[^\n]{0,60}-[a-z]{0,4}e\s|(?:bash|sh)\s+-i\s*[>&0-9]").search
-_INCLUDE: Final = re.compile(r"<!--\s{0,4}#\s{0,4}(?:exec|include|printenv|config|set|echo)\b", re.IGNORECASE).search
+_TCP: Final = re.compile(
+    r"/dev/(?:tcp|udp)/|\b(?:nc|ncat|netcat)\s[^\n]{0,60}-[a-z]{0,4}e\s|(?:bash|sh)\s+-i\s*[>&0-9]"
+).search
+_INCLUDE: Final = re.compile(
+    r"<!--\s{0,4}#\s{0,4}(?:exec|include|printenv|config|set|echo)\b", re.IGNORECASE
+).search
 _CODE: Final = re.compile(
     r"(?:<\?(?:php|=)?|^|[;'\"{}(@.\s])\s?(?:system|shell_exec|passthru|proc_open|popen|pcntl_exec|assert|eval|exec|execute|include|phpinfo|os\.system|os\.popen|subprocess\.\w+|__import__)"
-    r"\s?\(\s?(?:['\"`](?:id|ls|dir|cat |whoami|uname|ping |nslookup |curl |wget |/bin|cmd|sleep |echo )|\$_(?:GET|POST|REQUEST|COOKIE|SERVER)|base64_decode|chr\(|gzinflate|str_rot13|['\"]os['\"]\)\.)"
+    r"\s?\(\s?(?:['\"`](?:id|ls|dir|cat |whoami|uname|ping |nslookup |curl |wget |/bin|cmd|sleep |echo )|\$_(?:GET|POST|REQUEST|COOKIE|SERVER)|base64_decode|chr\(|gzinflate|str_rot13|['\"]os['\"]\)\.)"  # noqa: E501
     r"|<\?(?:php|=)?[^?]{0,200}\$_(?:GET|POST|REQUEST|COOKIE)|\bphpinfo\s?\(\s?\)",
     re.IGNORECASE,
 ).search
@@ -77,27 +86,52 @@ def find_command(text: str) -> Hit | None:
         return Hit("command", best, why) if best else None
     begins = _PROMPT(text)
     is_shell = begins is not None and begins[1].lower() in PROGRAMS | _COMMON
-    seen = 0
-    for found in _PLACE.finditer(text):
-        seen += 1
+    for seen, found in enumerate(_PLACE.finditer(text), 1):
         if seen > 512:
             break
         score = _judge(text, found, is_shell, seen)
         if score > best:
-            best, why = score, f"{found['op'].strip()[:2] or 'newline'} {_plain_name(found['name'])[:16]}"
+            best, why = (
+                score,
+                f"{found['op'].strip()[:2] or 'newline'} {_plain_name(found['name'])[:16]}",
+            )
         if best >= 7:
             break
     if best < 5 and not is_shell and _IFS(text) and len(text) < 200:
         best, why = 5, "field separator"
-    if best < 5 and _BRACE(text) and text.strip().partition(",")[0].lstrip(";|&`$({ ").lower() in PROGRAMS:
+    if (
+        best < 5
+        and _BRACE(text)
+        and text.strip().partition(",")[0].lstrip(";|&`$({ ").lower() in PROGRAMS
+    ):
         best, why = 5, "brace"
     return Hit("command", best, why) if best else None
 
 
-_CODE_WORDS: Final = ("system", "exec", "popen", "passthru", "eval", "assert", "include", "phpinfo", "$_", "subprocess", "__import__")
+_CODE_WORDS: Final = (
+    "system",
+    "exec",
+    "popen",
+    "passthru",
+    "eval",
+    "assert",
+    "include",
+    "phpinfo",
+    "$_",
+    "subprocess",
+    "__import__",
+)
 _OPERATOR: Final = re.compile(r"[;|&`\n]|\$\(|[<>]\(|\{[a-z/]{2,16},|\$\{?IFS").search
-_NETWORK: Final = frozenset("nslookup dig wget curl nc ncat netcat ping telnet tftp powershell pwsh certutil bitsadmin socat lynx lwp-request".split())
-_COMMON: Final = frozenset("git npm yarn pip apt apt-get brew cd docker go cargo java javac mvn terraform aws for if while do then".split())
+_NETWORK_WORDS: Final = (
+    "nslookup dig wget curl nc ncat netcat ping telnet tftp powershell pwsh certutil "
+    "bitsadmin socat lynx lwp-request"
+)
+_NETWORK: Final = frozenset(_NETWORK_WORDS.split())
+_COMMON_WORDS: Final = (
+    "git npm yarn pip apt apt-get brew cd docker go cargo java javac mvn terraform aws for if "
+    "while do then"
+)
+_COMMON: Final = frozenset(_COMMON_WORDS.split())
 
 
 def _plain_name(name: str) -> str:
@@ -114,7 +148,11 @@ def _judge(text: str, found: re.Match[str], is_shell: bool, seen: int) -> int:
     if name not in PROGRAMS:
         return 0
     op, rest = found["op"], found["rest"]
-    if op.strip() == "|" and "|" in rest and (rest.lstrip()[:1] == "|" or text.lstrip(" .")[:1] == "|"):
+    if (
+        op.strip() == "|"
+        and "|" in rest
+        and (rest.lstrip()[:1] == "|" or text.lstrip(" .")[:1] == "|")
+    ):
         return 0  # |name| and tables of Markdown
     if "\n" in op and text.count("\n") > 2:
         return 2  # a script, or a text of lines
@@ -149,4 +187,10 @@ def _judge(text: str, found: re.Match[str], is_shell: bool, seen: int) -> int:
             return 6
         # The argument of a network program is a host.
         return 5 if name in _NETWORK and "." in rest.strip().partition(" ")[0].strip(".;") else 4
-    return 5 if telling and ("/etc/" in rest or "/dev/tcp" in rest or "/bin/" in rest) and len(head) < 400 else 3
+    return (
+        5
+        if telling
+        and ("/etc/" in rest or "/dev/tcp" in rest or "/bin/" in rest)
+        and len(head) < 400
+        else 3
+    )

@@ -1,9 +1,9 @@
-"""What a value may become on its way through a service: its decoded forms.
+r"""What a value may become on its way through a service: its decoded forms.
 
 Theory of operation. A value arrives decoded as its place demands (percent in a query, escapes in
 JSON). Attacks are wrapped once or twice more, in the hope that something behind decodes again.
 `forms` yields the value itself and then what each further round makes of it: percent, `%uXXXX`,
-HTML entities, `\\uXXXX`, UTF-7, full-width characters, overlong UTF-8, zero bytes. A round undoes
+HTML entities, `\uXXXX`, UTF-7, full-width characters, overlong UTF-8, zero bytes. A round undoes
 every wrapping at once, so mixed ones need no search. There are at most `ROUNDS` rounds, and the
 text does not grow in any of them but for compatibility characters, which are cut off.
 
@@ -24,12 +24,14 @@ from typing import Final
 ROUNDS: Final = 3
 
 _PERCENT: Final = re.compile(r"%u([0-9a-fA-F]{4})|((?:%[0-9a-fA-F]{2})+)")
-_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\u\{([0-9a-fA-F]{1,6})\}|((?:\\x[0-9a-fA-F]{2})+)")
+_ESCAPE: Final = re.compile(
+    r"\\u([0-9a-fA-F]{4})|\\u\{([0-9a-fA-F]{1,6})\}|((?:\\x[0-9a-fA-F]{2})+)|\\0(?![0-9])"
+)
 _ENTITY: Final = re.compile(r"&(?:#|[A-Za-z]{2})").search
 _WIDE: Final = re.compile("[\uff01-\uff5e\ufe50-\ufe6b\u2024-\u2026\u3000]").search
 _OVERLONG: Final = re.compile("\xc0([\x80-\xbf])|\xc1([\x80-\xbf])|\xe0\x80([\x80-\xbf])")
-_CURLY: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2032": "'", "\u00b4": "'",
-                               "\u201c": '"', "\u201d": '"', "\u2033": '"', "\u2013": "--", "\u2014": "--"})  # fmt: skip
+_CURLY: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2032": "'", "\u00b4": "'",  # noqa: E501
+                               "\u201c": '"', "\u201d": '"', "\u2033": '"', "\u2013": "--", "\u2014": "--"})  # fmt: skip  # noqa: E501
 _SEVEN_BITS: Final = {code: code & 0x7F for code in range(0xA0, 0x100)}
 _MARKUP: Final = re.compile(r"<!--[^>]{0,80}-->|\]\]>?<!\[CDATA\[")
 _SPLIT_MARKUP: Final = _MARKUP.search
@@ -43,7 +45,9 @@ _DOUBLED: Final = re.compile(
 _NESTED: Final = re.compile(r"(?i)(?<=[a-z])(?:union|select|script|from|where|or|and)(?=[a-z])")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{16,8192}={0,2}").fullmatch
 _DATA_BASE64: Final = re.compile(r"(?i);base64,([A-Za-z0-9+/_-]{12,8192}={0,2})").search
-_MAY_CHANGE: Final = re.compile(r"[%&\\+\0]|/\*|<!|\A\"|[^\0-\x7f]|[uU][nN][iI][oO][nN]|[sS][eE][lL][eE][cC]|[sS][cC][rR][iI]").search
+_MAY_CHANGE: Final = re.compile(
+    r"[%&\\+\0]|/\*|<!|\A\"|[^\0-\x7f]|[uU][nN][iI][oO][nN]|[sS][eE][lL][eE][cC]|[sS][cC][rR][iI]"
+).search
 _READABLE: Final = re.compile(rb"[\t\r\n\x20-\x7e]+").fullmatch
 
 
@@ -74,6 +78,8 @@ def _escape(found: re.Match[str]) -> str:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
             return raw.decode("latin-1")
+    if found[1] is None and found[2] is None:
+        return "\0"
     point = int(found[1] or found[2], 16)
     return chr(point) if point < 0x110000 else "\ufffd"
 

@@ -21,11 +21,23 @@ from typing import Any, Final, NamedTuple
 from headgate.security.injection.decode import percent_decoded
 
 _JSON_STRING: Final = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL).findall
-# One match a string: empty for what is short and holds nothing but letters, digits and `_,:!?-`.
-_JSON_RISKY: Final = re.compile(r'"[A-Za-z0-9_,:!?\-]{0,19}"|"([^"]*)"?').findall
-_XML_TEXT: Final = re.compile(r">([^<>]+)<|=\s*(?:\"([^\"<>]*)\"|'([^'<>]*)')|<!\[CDATA\[([^\]]*)").finditer
+# The next string that is more than a short word of letters, digits and `_!?-`, or the end. The runs
+# of words before it are taken whole and never given back, so that reading stays linear.
+_JSON_RISKY: Final = re.compile(
+    r'(?:[^"]*+"[A-Za-z0-9_!?\-]{0,19}+")*+[^"]*+(?:"([^"]*+)"?|\Z)'
+).findall
+_XML_TEXT: Final = re.compile(
+    r">([^<>]+)<|=\s*(?:\"([^\"<>]*)\"|'([^'<>]*)')|<!\[CDATA\[([^\]]*)"
+).finditer
 _PARAMETER: Final = re.compile(r';\s*([\w*\-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))').findall
 _NUMBER_KEY_DEPTH: Final = 200
+
+
+# Those that services know. Python knows more, some of them slow.
+_CHARSET: Final = re.compile(
+    r"utf-?(?:7|16|32)(?:[-_]?[lb]e)?|iso-8859-\d{1,2}|windows-12\d\d|cp\d{3,4}|ibm\d{3,4}|latin-?1|"
+    r"shift_jis|gb[k\d]{1,5}|big5|euc-(?:jp|kr)|koi8-[ru]"
+).fullmatch
 
 
 class Field(NamedTuple):
@@ -70,7 +82,7 @@ def cookie_fields(value: str) -> Iterator[Field]:
 def json_texts(text: str) -> list[str]:
     """The strings and keys in a JSON text, without a thought for its structure.
 
-    Those that no attack fits into come as empty texts: most keys, numbers and words.
+    Those that no attack fits into are left out: most keys, numbers and words.
 
     Escaped quotes and backslashes step aside for control characters, so that every quote left is
     a bound; `json_text` brings them back.
@@ -93,6 +105,14 @@ def json_text(raw: str) -> str:
     except ValueError:
         return raw
     return text if isinstance(text, str) else raw
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -163,7 +183,7 @@ def multipart_fields(body: str, boundary: str) -> Iterator[Field]:
 def boundary_of(content_type: str) -> str:
     for key, quoted, plain in _PARAMETER(content_type):
         if key.lower() == "boundary":
-            return quoted or plain
+            return str(quoted or plain)
     return ""
 
 
@@ -172,7 +192,7 @@ def charset_of(content_type: str) -> str:
         return ""
     for key, quoted, plain in _PARAMETER(content_type):
         if key.lower() == "charset":
-            return (quoted or plain).lower()
+            return str(quoted or plain).lower()
     return ""
 
 
@@ -180,7 +200,7 @@ def text_of(body: bytes, charset: str = "") -> str:
     """The text of a body, in its own encoding or the one that it must be in."""
     if body[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\0" in body[:4]:
         charset = json.detect_encoding(body[:4])
-    if charset and charset not in {"utf-8", "utf8", "us-ascii"}:
+    if charset not in {"", "utf-8", "utf8", "us-ascii"} and _CHARSET(charset) is not None:
         try:
             return body.decode(charset, "replace")
         except (LookupError, ValueError, AssertionError):

@@ -8,15 +8,31 @@ from typing import Final
 from headgate.security.injection.findings import Hit
 
 _LINE: Final = re.compile(
-    r"(?:\r\n?|\n|\u560d\u560a|\u560a|\u010d\u010a|\u2028)[ \t]{0,8}(set-cookie2?|location|content-(?:type|length|disposition|"
+    r"(?:\r\n?|\n|\u560d\u560a|\u560a|\u010d\u010a|\u2028)[ \t]{0,8}(set-cookie2?|location|content-(?:type|length|disposition|"  # noqa: E501
     r"security-policy|encoding)|transfer-encoding|host|refresh|x-[a-z\-]{2,40}|access-control-[a-z\-]{4,40}|"
-    r"bcc|cc|to|from|subject|link|http/\d(?:\.\d)? \d{3}|(?:get|post|put|head|delete|options|connect) /[^\n]{0,200} http/)"
+    r"bcc|cc|to|from|subject|link|http/\d(?:\.\d)? \d{3}|(?:get|post|put|head|delete|options|connect) /[^\n]{0,200} http/)"  # noqa: E501
     r"[ \t]{0,8}(:|\b)",
     re.IGNORECASE,
 ).search
-_STRONG: Final = ("set-cookie", "location", "content-length", "transfer-encoding", "http/", "get ", "post ", "refresh", "access-control", "content-type", "put ", "host", "head ", "x-")
+_STRONG: Final = (
+    "set-cookie",
+    "location",
+    "content-length",
+    "transfer-encoding",
+    "http/",
+    "get ",
+    "post ",
+    "refresh",
+    "access-control",
+    "content-type",
+    "put ",
+    "host",
+    "head ",
+    "x-",
+)
 _MESSAGE: Final = re.compile(
-    r"\s*(?:[A-Z]{3,8} \S{1,2000} HTTP/|HTTP/\d|[A-Za-z][A-Za-z\-]{1,40}:\s)|.{0,400}?\n\s*\n.{0,100}?(?:HTTP/|:)", re.DOTALL
+    r"\s*(?:[A-Z]{3,8} \S{1,2000} HTTP/|HTTP/\d|[A-Za-z][A-Za-z\-]{1,40}:\s)|.{0,400}?\n\s*\n.{0,100}?(?:HTTP/|:)",  # noqa: E501
+    re.DOTALL,
 ).match
 _ODD: Final = re.compile("\u560d|\u560a|\u010d").search
 
@@ -31,7 +47,7 @@ def find_header(text: str) -> Hit | None:
     # value before it, on one line.
     if _ODD(text) is not None:
         score = 6
-    elif "\n" in head.strip() or len(head) > 200 or _MESSAGE(text) is not None and ":" in head:
+    elif "\n" in head.strip() or len(head) > 200 or (_MESSAGE(text) is not None and ":" in head):
         score = 3
     elif head.count(" ") > 3 or head[:5] == "HTTP/":
         score = 3

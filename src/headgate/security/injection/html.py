@@ -22,6 +22,8 @@ _ATTRIBUTE: Final = re.compile(
 ).match
 _STOP: Final = re.compile(r"[\s/\x00-\x20]*+>").match
 _BODY: Final = 400
+_SCRIPTS_MAX: Final = 64
+"""Scripts that are read beyond the next `<`; of so many, one would have said something by then."""
 _MARKS: Final = "\"'`"
 
 
@@ -42,12 +44,14 @@ def tags(text: str) -> Iterator[Tag]:
     """Yield every tag, each `<` starting anew."""
     pieces = text.split("<")
     at = len(pieces[0]) + 1
+    scripts = 0
     del pieces[0]
     for piece in pieces:
         found = _NAME(piece)
         if found is not None:
             tag, end = _read(piece, found)
-            if "script" in tag.name:
+            if "script" in tag.name and scripts < _SCRIPTS_MAX:
+                scripts += 1
                 # Only `</` ends a script.
                 rest = text[at + end : at + end + _BODY].partition("</")[0]
             else:

@@ -15,15 +15,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
-from headgate.security.injection.findings import NONE, Findings, Hit
 from headgate.security.injection.fields import (
     Field,
     boundary_of,
     charset_of,
     cookie_fields,
     inflated,
+    is_json,
     json_fields,
     json_text,
     json_texts,
@@ -33,6 +34,7 @@ from headgate.security.injection.fields import (
     text_of,
     xml_fields,
 )
+from headgate.security.injection.findings import NONE, Findings, Hit
 from headgate.security.injection.plain import suspects
 from headgate.security.injection.rules import InjectionRules
 from headgate.security.injection.scorer import score
@@ -43,9 +45,14 @@ CLIP: Final = 200
 _KEEP: Final = 512
 _KEEP_CHARACTERS: Final = 512
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_\-]*+(?:\.[A-Za-z0-9_\-]++)*+)*+").fullmatch
-_PLAIN_QUERY: Final = re.compile(r"(?:[A-Za-z0-9_]*+(?:[=&.,@:\-](?=[A-Za-z0-9_&=]|\Z))?+)*+").fullmatch
+_first_character: Final = itemgetter(0)
+_OUTSIDE: Final = frozenset(",:*[]{}")
+_PLAIN_QUERY: Final = re.compile(
+    r"(?:[A-Za-z0-9_]|[=&,@:\-](?=[A-Za-z0-9_&=]|\Z)|\.(?=[0-9]))*+"
+).fullmatch
 _LONG_WORD: Final = re.compile(r"[A-Za-z0-9_]{20}").search
 _OPERATOR: Final = re.compile(r"\[(\$\w{1,20})\]").search
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -54,17 +61,30 @@ class Found:
     field: str
     findings: Findings
     value: str
-    """The value's beginning, with control characters escaped."""
+    """The value's beginning, with control characters escaped; `(hidden)` where it is secret."""
 
     @property
     def score(self) -> int:
         return self.findings.score
 
 
-def shown(text: str) -> str:
-    """A value as a log may hold it: its beginning, in one line of visible characters."""
+_SECRET: Final = re.compile(
+    r"pass|pwd|secret|token|session|credential|auth|api.?key|\bsid\b|\bpin\b|card|cvv|iban|ssn",
+    re.IGNORECASE,
+).search
+
+
+def shown(text: str, field: str = "") -> str:
+    """A value as a log may hold it: its beginning, in one line of visible characters.
+
+    What is in a field whose name says that it is secret stays out.
+    """
+    if _SECRET(field) is not None:
+        return "(hidden)"
     cut = text[:CLIP]
-    seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    seen = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
+    )
     return seen + "..." if len(text) > CLIP else seen
 
 
@@ -189,7 +209,11 @@ class Inspector:
     def _json(self, text: str) -> Found | None:
         threshold, kinds = self._threshold, self._kinds
         known: dict[str, Findings] = {}
-        for each in suspects(map(json_text, dict.fromkeys(json_texts(text)))):
+        texts = [json_text(raw) for raw in dict.fromkeys(json_texts(text)) if raw]
+        if not _OUTSIDE.isdisjoint(map(_first_character, texts)) and not is_json(text):
+            # Comments, single quotes: some services read those, and where strings begin is open.
+            texts = text.split('"')
+        for each in suspects(texts):
             findings = score(each, kinds)
             if findings is not NONE and findings.score >= threshold:
                 known[each] = findings
@@ -204,7 +228,7 @@ class Inspector:
                     if threshold > 5:
                         continue
                 if hit is not None and not self._exclude(field.name):
-                    return Found(field.name, hit, shown(field.text))
+                    return Found(field.name, hit, shown(field.text, field.name))
         except ValueError:
             for value, hit in known.items():
                 if not self._exclude("json"):
@@ -231,9 +255,9 @@ class Inspector:
                 operator = _OPERATOR(field.text)
                 if operator is not None and is_query_operator(operator[1]):
                     findings = Findings((Hit("nosql", 5, "query operator"),))
-            if findings is not NONE and findings.score >= threshold:
-                if not self._exclude(field.name):
-                    return Found(field.name, findings, shown(field.text))
+            if findings is NONE or findings.score < threshold or self._exclude(field.name):
+                continue
+            return Found(field.name, findings, shown(field.text, field.name))
         return None
 
 
@@ -242,7 +266,7 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     exact = {each.lower() for each in patterns if "*" not in each}
     wild = [re.escape(each.lower()).replace(r"\*", ".*") for each in patterns if "*" in each]
     if not exact and not wild:
-        return lambda name: False
+        return lambda _: False
     matches = re.compile("|".join(wild), re.DOTALL).fullmatch if wild else None
 
     def is_listed(name: str) -> bool:
@@ -250,4 +274,3 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
         return low in exact or (matches is not None and matches(low) is not None)
 
     return is_listed
-

@@ -1,6 +1,6 @@
-"""Whether a value would lead out of the folder that a service looks files up in.
+r"""Whether a value would lead out of the folder that a service looks files up in.
 
-Theory of operation. Climbing steps (`../`, `..\\`, `..;/`, `....//`) count by how many there are;
+Theory of operation. Climbing steps (`../`, `..\`, `..;/`, `....//`) count by how many there are;
 one or two are also what people write of their own files, so they need a file behind them that
 nobody asks for by accident. Names of such files alone count only where they are the whole value:
 prose about `/etc/passwd` is prose.
@@ -28,7 +28,7 @@ _SECRET: Final = re.compile(
 _WHOLE: Final = re.compile(
     r"""[\s"']*(?:
     /{1,40}+(?:\./{1,4}+){0,8}+(?:etc/{1,4}(?:passwd|shadow|group|hosts|sudoers|issue|fstab|crontab|my\.cnf)-?|proc/{1,4}(?:self|version|cmdline)[\w/]*|root/\.\w+[\w/.]*|WEB-INF/[\w./]*|\.(?:env|git/\w+|htaccess|htpasswd))
-    |(?:[a-z]:)?[/\\]+(?:windows|winnt)[/\\]+(?:win\.ini|system\.ini|system32[/\\][\w/\\.]*|repair[/\\]\w*)
+    |(?:[a-z]:)?[/\\]+(?:windows|winnt)[/\\]+(?:win\.ini|system\.ini|system32[/\\](?:config|cmd\.exe|inetsrv|drivers[/\\]etc)[\w/\\.]*|repair[/\\]\w*)
     |[a-z]:[/\\]+(?:boot\.ini|autoexec\.bat|inetpub[\w/\\.]*)|/?boot\.ini
     )(?:\x00.*)?[\s"']*""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
@@ -45,7 +45,18 @@ _CODED: Final = re.compile(
 ).search
 
 
-_WRAPPERS: Final = ("php:", "expect:", "phar:", "zip:", "zlib:", "zip2:", "glob:", "data:/", "ssh2.", "ogg:")
+_WRAPPERS: Final = (
+    "php:",
+    "expect:",
+    "phar:",
+    "zip:",
+    "zlib:",
+    "zip2:",
+    "glob:",
+    "data:/",
+    "ssh2.",
+    "ogg:",
+)
 
 
 def _has_wrapper(text: str) -> bool:

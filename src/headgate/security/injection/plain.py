@@ -19,31 +19,35 @@ from collections.abc import Iterable
 from typing import Final
 
 from headgate.security.injection.commands import PROGRAMS
-from headgate.security.injection.sql import goes_on
+from headgate.security.injection.sql_start import goes_on
 from headgate.security.injection.sql_words import DANGEROUS, WORDS
 
 # Letters beyond ASCII, without those that decoders turn into quotes, brackets or line breaks.
-_LETTERS: Final = (
-    "A-Za-z0-9\u00c0-\u02af\u0370-\u167f\u1681-\u180d\u180f-\u1ffe\u3041-\u5609\u560e-\u9fff\uac00-\ud7a3"
-)
+_LETTERS: Final = "A-Za-z0-9\u00c0-\u02af\u0370-\u167f\u1681-\u180d\u180f-\u1ffe\u3041-\u5609\u560e-\u9fff\uac00-\ud7a3"  # noqa: E501
 _ASCII: Final = re.compile(r"[A-Za-z0-9 _.,@:+/!?\-]*+([A-Za-z0-9 _.,@:+/!?\-'\"();&]+)?").fullmatch
-_ANY: Final = re.compile(rf"[{_LETTERS} _.,@:+/!?\-]*+([{_LETTERS} _.,@:+/!?\-'\"();&]+)?").fullmatch
+_ANY: Final = re.compile(
+    rf"[{_LETTERS} _.,@:+/!?\-]*+([{_LETTERS} _.,@:+/!?\-'\"();&]+)?"
+).fullmatch
 _URL: Final = re.compile(
     r"https?://(?:www\.)?(?:[a-z0-9\-]{1,63}\.){1,8}([a-z]{2,24})(?::\d{1,5})?(?:/[A-Za-z0-9_./~@+,\-]*)?"
     r"(?:\?[A-Za-z0-9_.,=&:+/\[\]\-]*)?(?:\#[A-Za-z0-9_/=\-]*)?"
 ).fullmatch
 # Under these stand names that lead inside.
-_ODD_ENDS: Final = frozenset({"internal", "io", "me", "ms", "us", "local", "localhost", "st", "net"})
+_ODD_ENDS: Final = frozenset(
+    {"internal", "io", "me", "ms", "us", "local", "localhost", "st", "net"}
+)
 _JOINT: Final = re.compile(r"([;&(]) *([A-Za-z]*)").finditer
 _BEGINS: Final = PROGRAMS | {
     word for word, kind in WORDS.items() if kind in "STEX"
 } | {"or", "and"}  # fmt: skip
-_CALLED: Final = DANGEROUS | frozenset(
-    "alert confirm prompt eval if iif case select exists fetch print system exec open char concat "
-    "cast convert import write function in and or not xor values row div mod union limit having".split()
+_CALLED_WORDS: Final = (
+    "alert confirm prompt eval if iif case select exists fetch print system exec open char "
+    "concat cast convert import write function in and or not xor values row div mod union "
+    "limit having"
 )
+_CALLED: Final = DANGEROUS | frozenset(_CALLED_WORDS.split())
 _WORDS: Final = (
-    "select", " like ", "between", "regexp", "null", "outfile", "delay", "exec", "order by", "--", "@@",
+    "select", " like ", "between", "regexp", "null", "outfile", "delay", "exec", "order by", "--", "@@",  # noqa: E501
 )  # fmt: skip
 _in_paths: Final = re.compile(r"\.\./|/(?:etc|proc|root|web-inf)").search
 _in_files: Final = re.compile(r"\.(?:\.|ini|ssh|git|env|ht)").search

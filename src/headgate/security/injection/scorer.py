@@ -20,9 +20,15 @@ from headgate.security.injection.decode import forms, unwrapped
 from headgate.security.injection.findings import KINDS, NONE, Findings, Hit
 from headgate.security.injection.heads import find_header
 from headgate.security.injection.paths import find_path
-from headgate.security.injection.plain import is_plain, may_be_wrapped
+from headgate.security.injection.plain import WRAPPED_MIN, is_plain, may_be_wrapped
 from headgate.security.injection.sql import find_sql
-from headgate.security.injection.templates import MARKS, find_ldap, find_nosql, find_template, find_xml
+from headgate.security.injection.templates import (
+    MARKS,
+    find_ldap,
+    find_nosql,
+    find_template,
+    find_xml,
+)
 from headgate.security.injection.urls import find_url
 from headgate.security.injection.xss import find_xss
 
@@ -34,6 +40,8 @@ _SHELL_LIKE: Final = re.compile(r"[;|&`$\n{<(]").search
 
 def score(text: str, kinds: Collection[str] = ALL) -> Findings:
     """Return all that is to be said of a value, the heaviest first."""
+    if len(text) < WRAPPED_MIN and text.isalnum():
+        return NONE
     is_one_word = may_be_wrapped(text)
     if is_plain(text):
         if not is_one_word:
@@ -61,7 +69,9 @@ def _judge(text: str, original: str, kinds: Collection[str], best: dict[str, Hit
         _keep(best, find_sql(text))
     if _TAG_LIKE(text) is not None and "xss" in kinds:
         _keep(best, find_xss(text))
-    if ("/" in text or "\\" in text or "\0" in text or "%" in text or ".ini" in text) and "path" in kinds:
+    if (
+        "/" in text or "\\" in text or "\0" in text or "%" in text or ".ini" in text
+    ) and "path" in kinds:
         _keep(best, find_path(text, original))
     if _SHELL_LIKE(text) is not None:
         if "command" in kinds:

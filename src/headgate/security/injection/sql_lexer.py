@@ -17,7 +17,7 @@ from headgate.security.injection.sql_words import DANGEROUS, DATA, OWNERS, WORDS
 
 _TOKEN: Final = re.compile(
     r"""
-    (?P<gap>(?:[\s\x00-\x20\xa0\u200b\ufeff]|/\*!\d*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|\*/)+)
+    (?P<gap>(?:[\s\x00-\x20\xa0\u200b\ufeff\ufffd]|/\*!\d*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|\*/)+)
     |(?P<cut>--[^\n]*|\#[^\n]*|/\*.*|;?\x00.*)
     |(?P<s>(?:[nbxeq]|_[a-z0-9]+)?'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)
           |"[^"\\]*(?:(?:\\.|"")[^"\\]*)*(?:"|\\?\Z))

@@ -66,35 +66,42 @@ _DATA: Final = (
     "pi abs sign mod power sqrt ceil round exists to_base64 from_base64 tochar cot"
 )
 DATA: Final = frozenset(_DATA.split())
-
-OWNERS: Final = frozenset(
-    "master dbo sys dbms_pipe dbms_lock dbms_session utl_inaddr utl_http ctxsys drithsx sysmaster "
-    "dbms_xmlgen dbms_ldap dbms_utility msdb pg_catalog dbms_xslprocessor ordsys".split()
+_OWNERS_WORDS: Final = (
+    "master dbo sys dbms_pipe dbms_lock dbms_session utl_inaddr utl_http ctxsys drithsx "
+    "sysmaster dbms_xmlgen dbms_ldap dbms_utility msdb pg_catalog dbms_xslprocessor ordsys"
 )
+
+OWNERS: Final = frozenset(_OWNERS_WORDS.split())
 """What may stand before the dot of a dangerous function; `time.sleep` is somebody's program."""
-
-OBJECTS: Final = frozenset(
+_OBJECTS_WORDS: Final = (
     "table database view index user schema procedure proc function column trigger login role "
-    "tablespace sequence constraint temporary or extension cast assembly certificate".split()
+    "tablespace sequence constraint temporary or extension cast assembly certificate"
 )
 
-# Words of English that cannot name a table, so that "select one from the menu" stays English.
-STOPS: Final = frozenset(
+OBJECTS: Final = frozenset(_OBJECTS_WORDS.split())
+
+_STOPS_WORDS: Final = (
     "the a an this that these those your our my his her its their some each every any one two "
-    "three both either neither whom which what within among between there here home above below "
-    "another other others various many several all me you him us them it to at by with on of".split()
+    "three both either neither whom which what within among between there here home above "
+    "below another other others various many several all me you him us them it to at by with "
+    "on of"
 )
+# Words of English that cannot name a table, so that "select one from the menu" stays English.
+STOPS: Final = frozenset(_STOPS_WORDS.split())
 
 PROCEDURES: Final = ("xp_", "sp_", "master", "dbms_", "utl_", "sys.", "immediate")
-
-SECRETS: Final = frozenset(
-    "pg_shadow pg_authid sysxlogins syslogins dba_users sysibm syscat sysusers all_users sqlite_master "
-    "sysobjects syscolumns sysdatabases".split()
+_SECRETS_WORDS: Final = (
+    "pg_shadow pg_authid sysxlogins syslogins dba_users sysibm syscat sysusers all_users "
+    "sqlite_master sysobjects syscolumns sysdatabases information_schema all_tables "
+    "v$version mysql pg_catalog all_tab_columns user_tables pg_tables pg_user v$instance"
 )
+
+SECRETS: Final = frozenset(_SECRETS_WORDS.split())
 """Tables of catalogues that nobody asks a public service for."""
-
-SELF: Final = frozenset(
-    "version user current_user session_user system_user database current_database sqlite_version "
-    "host_name db_name pg_read_file load_file".split()
+_SELF_WORDS: Final = (
+    "version user current_user session_user system_user database current_database "
+    "sqlite_version host_name db_name pg_read_file load_file"
 )
+
+SELF: Final = frozenset(_SELF_WORDS.split())
 """What a statement of one word asks the server about itself."""

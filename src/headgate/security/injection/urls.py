@@ -24,19 +24,31 @@ _SCHEMES: Final = {
     "sftp": 4, "expect": 6, "rmi": 6, "imap": 4, "local_file": 7,
 }  # fmt: skip
 _METADATA: Final = frozenset(
-    {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal", "metadata.tencentyun.com"}
+    {
+        "metadata.google.internal",
+        "metadata",
+        "instance-data",
+        "metadata.azure.internal",
+        "metadata.tencentyun.com",
+    }
 )
 _REBINDING: Final = re.compile(
     r"(?:^|[.\-])((?:\d{1,3}[.\-]){3}\d{1,3}|[0-9a-f]{8})\.(?:nip\.io|xip\.io|sslip\.io|1u\.ms|lvh\.me|traefik\.me|rbndr\.us)$|"
     r"(?:^|\.)(?:lvh\.me|localtest\.me|vcap\.me|lacolhost\.com|rbndr\.us|burpcollaborator\.net|localho\.st|fbi\.com\.local|spoofed\.burpcollaborator\.net|yoogle\.com\.local)$"
 ).search
-_INSIDE: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "127.0.0.1", "::1"})
-_PART: Final = re.compile(r"0x[0-9a-f]{0,16}|0[0-7]*|[1-9]\d{0,11}", re.IGNORECASE).fullmatch
-_SERVICES: Final = frozenset(
-    "21 22 23 25 53 110 111 135 139 143 389 445 873 1433 1521 2049 2375 2376 2379 3306 3389 5432 "
-    "5984 6379 7001 8500 9000 9200 10250 11211 27017 50070".split()
+_INSIDE: Final = frozenset(
+    {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "127.0.0.1", "::1"}
 )
-_SENSITIVE: Final = re.compile(r"/(?:admin|server-status|server-info|metrics|actuator|manager|console|latest/|v1/|config|internal|private|secret)", re.IGNORECASE).match
+_PART: Final = re.compile(r"0x[0-9a-f]{0,16}|0[0-7]*|[1-9]\d{0,11}", re.IGNORECASE).fullmatch
+_SERVICES_WORDS: Final = (
+    "21 22 23 25 53 110 111 135 139 143 389 445 873 1433 1521 2049 2375 2376 2379 3306 3389 "
+    "5432 5984 6379 7001 8500 9000 9200 10250 11211 27017 50070"
+)
+_SERVICES: Final = frozenset(_SERVICES_WORDS.split())
+_SENSITIVE: Final = re.compile(
+    r"/(?:admin|server-status|server-info|metrics|actuator|manager|console|latest/|v1/|config|internal|private|secret)",
+    re.IGNORECASE,
+).match
 
 
 def lax_address(host: str) -> Address | None:
@@ -115,7 +127,8 @@ def find_url(text: str) -> Hit | None:
         if judged > score:
             score, why = judged, "address"
     elif host in _INSIDE:
-        judged = 5 if port in _SERVICES or _SENSITIVE(rest) or "@" in authority else 4
+        is_odd = port in _SERVICES or (not port and _SENSITIVE(rest)) or "@" in authority
+        judged = 5 if is_odd else 4
         if judged > score:
             score, why = judged, "loopback"
     elif _REBINDING(host):
@@ -130,14 +143,20 @@ def find_url(text: str) -> Hit | None:
 
 def _of_address(address: Address, host: str, port: str, rest: str) -> int:
     plain = str(address) == host
-    if str(address) in {"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192", "169.254.170.2"}:
+    if str(address) in {
+        "169.254.169.254",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "192.0.0.192",
+        "169.254.170.2",
+    }:
         return 8
     if address.is_loopback or address.is_unspecified:
         if not plain or address.version == 6:
             return 6
         # Developers have their own machine in every second URL; on an odd port it is theirs.
         is_own = port.isdigit() and len(port) >= 4 and port not in _SERVICES
-        return 4 if is_own and not _SENSITIVE(rest) else 5
+        return 4 if is_own else 5
     if address.is_link_local:
         return 6
     if address.is_private:

@@ -1,8 +1,8 @@
 """Secrets and personal data out of logs, traces and query texts.
 
-    redactor = Redactor(RedactionRules(emails="mask"))
-    redactor.text("mail to ann@example.com")
-    redactor.sql("SELECT * FROM users WHERE email = 'ann@example.com'")
+redactor = Redactor(RedactionRules(emails="mask"))
+redactor.text("mail to ann@example.com")
+redactor.sql("SELECT * FROM users WHERE email = 'ann@example.com'")
 """
 
 from headgate.security.redact.logs import RedactingFilter, redact_logs

@@ -18,21 +18,29 @@ __all__ = ["SecretNames"]
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _LONGEST: Final = 100
 _CACHE_MAX: Final = 4096
+# fmt: off
 _LAST: Final = frozenset(
-    "password passwords passwd pwd passphrase pin cvv cvc otp totp secret secrets token jwt "
-    "authorization cookie cookies credential credentials apikey privatekey signature assertion "
-    "mnemonic passcode verifier dsn".split()
+    {
+        "password", "passwords", "passwd", "pwd", "passphrase", "pin", "cvv", "cvc", "otp",
+        "totp", "secret", "secrets", "token", "jwt", "authorization", "cookie", "cookies",
+        "credential", "credentials", "apikey", "privatekey", "signature", "assertion",
+        "mnemonic", "passcode", "verifier", "dsn",
+    }
 )
+_KEYS: Final = (
+    "api", "access", "secret", "private", "signing", "encryption", "client", "auth", "account",
+    "master", "shared", "consumer", "license", "hmac",
+)
+_CODES: Final = ("auth", "authorization", "recovery", "backup", "device", "security")
+# fmt: on
 _LAST_TWO: Final = frozenset(
-    [
-        *(f"{word} key" for word in (
-            "api access secret private signing encryption client auth account master shared "
-            "consumer license hmac".split()
-        )),
-        *(f"{word} code" for word in "auth authorization recovery backup device security".split()),
-        "card number", "pass word",
-    ]
-)  # fmt: skip
+    {
+        *(f"{word} key" for word in _KEYS),
+        *(f"{word} code" for word in _CODES),
+        "card number",
+        "pass word",
+    }
+)
 _SQUEEZE: Final = re.compile(r"[-_. ]")
 
 

@@ -52,14 +52,16 @@ _MOST_FIELDS: Final = 10_000
 _SHORT: Final = 12  # of a shorter value the last four are too much of it
 
 # -- the questions; see the theory of operation
+# fmt: off
 _ENDINGS: Final = (
-    "ord swd pwd ase pin cvv cvc otp ret ken jwt ion kie ial als key Key ure nic ode ber ier dsn "
-    "rds ets ies"
-).split()
+    "ord", "swd", "pwd", "ase", "pin", "cvv", "cvc", "otp", "ret", "ken", "jwt", "ion", "kie",
+    "ial", "als", "key", "Key", "ure", "nic", "ode", "ber", "ier", "dsn", "rds", "ets", "ies",
+)
+# fmt: on
 _UNDERSCORE: Final = re.compile(r"_(?=[a-z]*+[A-Z0-9_][0-9A-Za-z_+/=]{8})").search
-_POINT: Final = re.compile(r"\.(?=eyJ|com/services/|[0-9A-Za-z_-]{16})").search
+_POINT: Final = re.compile(r"\.(?=eyJ|com/services/|\.?[0-9A-Za-z_-]{16})").search
 _DASH: Final = re.compile(
-    r"-(?=----BEGIN|[0-9A-Za-z_]{10,}+-?[0-9A-Za-z_]{6}|(?<=xox.-)|(?<=xapp-))"
+    r"-(?:(?=----BEGIN )|(?<=xox.-)|(?<=xapp-)|(?<=sk-)|(?<=SPX-)|(?<=lpat-)|(?<=pypi-))"
 ).search
 _CAPITAL: Final = re.compile(r"A(?=KIA|SIA|BIA|CCA|Iza)").search
 _ANY_SCHEME: Final = re.compile(r"(?i:bearer|basic)(?:[ \t+]|%20)").search
@@ -144,8 +146,8 @@ class Redactor:
 
     def _clean(self, text: str) -> str:
         show = self._show
-        if (shown := show.get("private key")) is not None and "-----BEGIN " in text:
-            text = PEM.sub(lambda found: shown(found[0]), text)
+        if "private key" in show and "-----BEGIN " in text:
+            text = PEM.sub(lambda found: show["private key"](found[0]), text)
         if self._has_passwords:
             if "://" in text and "@" in text:
                 text = AUTHORITY.sub(self._authority, text)
@@ -358,7 +360,9 @@ def _questions(
     before = rf"(?:{listed})"
     # Three classes first: they say no to nearly all that is not one of forty endings.
     whole = [end for end in ends if len(end) == 3]
-    rough = "".join(f"[{re.escape(''.join(sorted({end[at] for end in whole})))}%0-9A-F]" for at in range(3))
+    rough = "".join(
+        f"[{re.escape(''.join(sorted({end[at] for end in whole})))}%0-9A-F]" for at in range(3)
+    )
     if any(len(name) < 3 for name in names):
         rough = "[^X][^X][^X]"
     behind = "|".join(

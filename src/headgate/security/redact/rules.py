@@ -44,3 +44,10 @@ class RedactionRules:
 
     def __repr__(self) -> str:
         return "RedactionRules(...)"  # never the key
+
+    @classmethod
+    def none(cls) -> RedactionRules:
+        """Everything is left as it is."""
+        return cls(
+            tokens="off", passwords="off", private_keys="off", cards="off", ibans="off"
+        )

@@ -17,7 +17,7 @@ __all__ = ["AUTHORITY", "HEADER_LINE", "KEYS", "PAIR", "PEM", "SCHEME", "is_basi
 
 KEYS: Final = re.compile(
     r"(?<![0-9A-Za-z])(?:"
-    r"eyJ[0-9A-Za-z_-]{8,}+\.[0-9A-Za-z_-]{2,}+(?:\.[0-9A-Za-z_-]*+){1,3}+"  # JWT and JWE
+    r"eyJ[0-9A-Za-z_-]{8,}+\.[0-9A-Za-z_-]*+(?:\.[0-9A-Za-z_-]*+){1,3}+"  # JWT and JWE
     r"|[a-z][a-z0-9]{0,11}_[0-9A-Za-z]{4,32}_[0-9A-Za-z]{49}(?![0-9A-Za-z])"  # our own
     r"|(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}(?![0-9A-Za-z])"  # AWS
     r"|gh[pousr]_[0-9A-Za-z_]{30,}+|github_pat_[0-9A-Za-z_]{22,}+"

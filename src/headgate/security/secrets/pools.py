@@ -85,7 +85,7 @@ def rotating_engine(role: DatabaseRole, url: str, **options: Any) -> AsyncEngine
 async def rotating_pool(role: DatabaseRole, dsn: str, **options: Any) -> Any:
     """A pool of asyncpg. `dsn` names no user; `options` are those of `asyncpg.create_pool`."""
     try:
-        import asyncpg
+        import asyncpg  # type: ignore[import-untyped]  # no stubs
     except ImportError:
         raise ExtraMissing("postgres", "a pool with credentials from Vault") from None
 

@@ -225,7 +225,7 @@ class VaultSession:
 
     def _new_client(self, token: str) -> Any:
         try:
-            import hvac
+            import hvac  # type: ignore[import-untyped]  # no stubs
             import requests
             from requests.adapters import HTTPAdapter
         except ImportError:

@@ -181,6 +181,14 @@ class H2Connection(Sending[S]):
         return self._block_of != 0
 
     @property
+    def has_room(self) -> bool:
+        """Whether the peer may send a whole frame of body, if its stream has room for one.
+
+        Without it a peer is silent because other streams are not read, and not because it is slow.
+        """
+        return self._recv_window >= FRAME_MAX
+
+    @property
     def is_draining(self) -> bool:
         return self.goaway_sent is not None or self.peer_goaway is not None
 

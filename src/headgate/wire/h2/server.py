@@ -103,11 +103,12 @@ class ServerConnection(H2Connection[S]):
         """Begin a graceful end (RFC 9113 6.8).
 
         First a GOAWAY that refuses nothing, so that requests under way are not lost; the last
-        stream is named when the PING that follows has been answered.
+        stream is named when the PING beside it has been answered. The PING goes first: clients on
+        the h2 library take none after a GOAWAY, and lose what they have read together with it.
         """
         if self.goaway_sent is None:
-            self.goaway(ErrorCode.NO_ERROR, last=LARGEST_STREAM_ID)
             self.ping(_DRAIN_PING)
+            self.goaway(ErrorCode.NO_ERROR, last=LARGEST_STREAM_ID)
 
     def finish_drain(self) -> None:
         if self.goaway_sent != self.last_peer_stream and not self.is_closed:
