@@ -115,10 +115,17 @@ class ProtocolViolation(HeadgateError):
 class UpstreamFailed(HeadgateError):
     """An instance could not be reached, or broke off. The kind decides status and retry."""
 
-    def __init__(self, kind: UpstreamFailure, detail: str = "") -> None:
+    def __init__(self, kind: UpstreamFailure, detail: str = "", reason: str = "") -> None:
         self.kind: UpstreamFailure = kind
         self.detail = detail
-        super().__init__(kind, detail)
+        self.reason = reason
+        """What the kind alone leaves open, without the instance's name: for the access log."""
+        super().__init__(kind, detail, reason)
+
+    @property
+    def log_word(self) -> str:
+        """What the access log's `error` says."""
+        return f"upstream_{self.kind}: {self.reason}" if self.reason else f"upstream_{self.kind}"
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind

@@ -195,3 +195,27 @@ def test_the_document_is_never_on_the_disk(stopped: Gateway):
     finally:
         module.ENV.pop("HEADGATE_TEST_SECRET")
         os.environ.pop("HEADGATE_TEST_SECRET")
+
+
+def test_a_changed_state_dir_is_not_taken_up_in_silence(gateway: Gateway):
+    """Its lock is that of the run; the token and the sockets are where commands look for them."""
+    said = "is read at the start alone: this run keeps " + str(gateway.state.path)
+    gateway.write("two", state_dir=str(gateway.folder / "elsewhere"))
+    for _ in range(2):  # also when it has been said before: it is still so
+        done = gateway.command("reload")
+        assert done.returncode == 0
+        assert "state_dir: warning: " in done.stderr
+        assert said in done.stderr
+        answer = gateway.admin.ask("POST", "/api/reload").content
+        assert [warning["where"] for warning in answer["warnings"]] == ["state_dir"]
+    assert len([line for line in gateway.log if said in line]) == 4
+    assert not (gateway.folder / "elsewhere").exists()
+    assert gateway.get().body == "two"
+    # Nor is it forgotten by a control process that is started again, or by new code.
+    control = gateway.control_pid()
+    os.kill(control, signal.SIGKILL)
+    wait_until(lambda: gateway.control_pid() not in {0, control} and gateway.health())
+    assert said in gateway.command("reload").stderr
+    gateway.write("three")
+    done = gateway.command("reload")
+    assert (done.returncode, done.stderr) == (0, "")

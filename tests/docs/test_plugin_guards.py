@@ -14,7 +14,7 @@ from headgate.gateway.filters import FilterContext, Headers, Reply, Request
 from headgate.gateway.filters.load import load_filter
 from headgate.testing import EchoServer
 from tests.gateway.conftest import start  # noqa: F401 - a fixture
-from tests.gateway.rig import document, get
+from tests.gateway.rig import document, get, request
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "howto" / "plugins.md"
@@ -62,7 +62,7 @@ def test_the_guard_of_the_page_tells_who_knocked(folder):
     assert door.is_early
     assert door.on_request(make_request(x_word="open sesame")) is None
     assert isinstance(door.on_request(make_request()), Reply)  # never started: only checked
-    lent = Lent()
+    lent: Any = Lent()
     door.start(lent)
     refused = door.on_request(make_request(x_word="please"))
     assert isinstance(refused, Reply)
@@ -81,7 +81,7 @@ def test_an_option_that_the_guard_refuses_is_a_fault(folder):
 
 def test_the_trap_of_the_examples_counts_who_steps_into_it(folder):
     trap = load_filter("trap_filters:Trap", {"weight": 3}, CONTEXT, folder=folder)
-    lent = Lent()
+    lent: Any = Lent()
     trap.start(lent)
     assert trap.on_request(make_request("/orders")) is None
     assert lent.seen == []
@@ -108,3 +108,28 @@ def test_a_guard_stands_before_authentication_and_its_word_leads_to_a_ban(start,
         assert gateway.ask(get("/orders"))[0].status == 401
         assert gateway.ask(get("/.env"))[0].status == 404
         assert gateway.ask(get("/orders"))[0].status == 403
+
+
+GLANCE = """
+from headgate.gateway.filters import Filter, Reply
+
+
+class Glance(Filter):
+    request_body_max = 10
+    request_body_over = "{over}"
+
+    def on_request_body(self, request, chunk, last):
+        return Reply(403, b"seen") if chunk else chunk
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("over", "long"), [("pass", 200), ("refuse", 413)], ids=["pass", "refuse"])
+def test_a_body_too_long_to_look_at_goes_on_or_not(start, tmp_path, monkeypatch, over, long):  # noqa: F811
+    (tmp_path / f"glance_{over}.py").write_text(GLANCE.format(over=over))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    with EchoServer() as echo:
+        gateway = start(document(echo.url, route={"plugins": [{"use": f"glance_{over}:Glance"}]}))
+        assert gateway.ask(request("POST", "/", body=b"short"))[0].status == 403
+        assert gateway.ask(request("POST", "/", body=b"x" * 11))[0].status == long
+    sys.modules.pop(f"glance_{over}", None)

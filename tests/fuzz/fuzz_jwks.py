@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -68,12 +69,8 @@ def one(data: bytes) -> None:
         TELLS if data.count(TELLS.encode()) == 1 and f'"k": "{TELLS}'.encode() in data else "\0"
     )
     for is_public in (True, False):
-        loose, strict = (
-            _kept(
-                lambda s=is_strict, p=is_public: read_jwks(data, is_public=p, is_strict=s), secret
-            )  # type: ignore[misc]
-            for is_strict in (False, True)
-        )
+        loose = _kept(partial(read_jwks, data, is_public=is_public, is_strict=False), secret)
+        strict = _kept(partial(read_jwks, data, is_public=is_public, is_strict=True), secret)
         if strict is not None:
             # To be strict refuses more, and never finds other keys.
             assert loose is not None, data

@@ -83,7 +83,7 @@ DOCUMENT = {
 }  # fmt: skip
 (FOLDER / "api.json").write_text(json.dumps(DOCUMENT))
 API = describe(ValidationRules(openapi=str(FOLDER / "api.json")))
-PATHS = [path.removesuffix("{v}") for path in DOCUMENT["paths"] if path.startswith("/p/")]  # type: ignore[attr-defined]
+PATHS = [path.removesuffix("{v}") for path in DOCUMENT["paths"] if path.startswith("/p/")]
 SEEDS = (
     b"\0q0=1&q0=2&q1=3,4&q2=5%206&q3=7|8&q4[R]=1&q4[on]=true&q5=R,1,G,2.5&t=&m=9&j=%7B%22R%22:1%7D",
     *(b"\1%c" % at + said for at, said in enumerate((b"1,2", b"R=1,G=2", b".1,2", b".R=1.G=2", b";v=1,2", b";R=1;G=2"))),

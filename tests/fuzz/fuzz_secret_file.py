@@ -17,7 +17,12 @@ from headgate.security.secrets.errors import SecretFileError
 KEY = FileKey(bytes(range(32)))
 VALUES = {"db": "s3cret-value", "api.token": "x" * 40}
 SEALED = seal_content(Content(VALUES, 3), KEY)
-SEEDS = (SEALED, seal_content(Content({}, 0), KEY), b"headgate-secrets 2\n{}\n", b"headgate-key-1 AAAA")
+SEEDS = (
+    SEALED,
+    seal_content(Content({}, 0), KEY),
+    b"headgate-secrets 2\n{}\n",
+    b"headgate-key-1 AAAA",
+)
 
 
 def one(data: bytes) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from headgate.gateway import compile as compiling
 from headgate.security.identity import Identity
@@ -24,6 +25,15 @@ def token(**claims: Any) -> str:
 
 def bearer(**claims: Any) -> str:
     return f"authorization: Bearer {token(**claims)}"
+
+
+def foreign(**claims: Any) -> str:
+    """A token whose key must be fetched before anything can be said of it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = jwt.encode(
+        {"exp": time.time() + 600, **claims}, key, algorithm="ES256", headers={"kid": "new"}
+    )
+    return f"authorization: Bearer {made}"
 
 
 class Slow(Method):
@@ -92,10 +102,10 @@ class Form(Method):
         return Instead(200, (("content-type", "text/plain"),), str(len(body)).encode())
 
 
-def use_methods(monkeypatch: Any, make: Callable[[str], Method | None]) -> dict[str, Method]:
+def use_methods(monkeypatch: Any, make: Callable[[str], Method | None]) -> dict[str, Any]:
     """Put methods of the test's own in the place of those that the file would make, by name."""
-    made: dict[str, Method] = {}
-    real = compiling.build_methods
+    made: dict[str, Any] = {}
+    real = compiling.build_methods  # type: ignore[attr-defined]  # as it is looked up there
 
     def build(config: Any) -> dict[str, Method]:
         found: dict[str, Method] = dict(real(config))

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from headgate.testing import EchoServer
+from tests.gateway.h2_client import Client
 from tests.gateway.rig import document, get
 from tests.wire.test_tls import Ca
 
@@ -126,3 +127,38 @@ def test_http2_knows_the_certificate_as_well(start, ca, echo):
         answer = client.get(f"https://127.0.0.1:{gateway.port()}/")
     assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
     assert echo.seen[-1].get("x-auth-subject") == "ann"
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_authorities_that_are_dismissed_vouch_for_nobody_on_open_connections(
+    start, ca, echo, tmp_path, http2
+):
+    made = listening(ca, echo)
+    gateway = start(made)
+    (tmp_path / "other").mkdir()
+    other = Ca(tmp_path / "other")
+    tls = client_context(ca, *ca.issue(cn="billing"))
+    if http2:
+        tls.set_alpn_protocols(["h2"])
+        tls.check_hostname = False
+    client = (Client(gateway.port(), tls=tls) if http2
+              else gateway.client(tls=tls, server_name="h.example"))  # fmt: skip
+
+    def asks() -> int:
+        if isinstance(client, Client):
+            return client.get("/").status
+        client.send(get("/"))
+        return client.answer()[0].status
+
+    try:
+        assert [asks() for _ in range(3)] == [200] * 3
+        gateway.apply(made)
+        assert [asks() for _ in range(3)] == [200] * 3
+        changed = {**made, "listeners": [{**made["listeners"][0]}]}
+        changed["listeners"][0]["tls"] = {
+            **made["listeners"][0]["tls"], "client_ca_file": str(other.path),
+        }  # fmt: skip
+        gateway.apply(changed)
+        assert asks() == 401
+    finally:
+        client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import socket
 import threading
@@ -165,6 +166,24 @@ def test_nobody_says_who_asks_behind_a_body(start, instance):
 SPELLINGS = ["access_token", "%61ccess_token", "access%5Ftoken", "%61%63cess_token"]
 
 
+@pytest.mark.parametrize("passed", [False, True], ids=["ends-here", "passed-on"])
+def test_a_redirect_tells_another_host_no_credentials(start, echo, passed):
+    use = {"auth": {"methods": "jwt", "pass_credentials": passed}}
+    made = guarded(echo.url, use, jwt={"query": "t"})
+    del made["routes"][0]["to"]
+    made["routes"][0]["redirect"] = "https://other.example{path}{query}"
+    gateway = start(made)
+    shown = token(sub="ann")
+    for _ in range(3):
+        for sent, left in (
+            (f"?t={shown}&a=1", "?a=1"),
+            (f"?t={shown}", ""),
+            (f"?{shown}&%74={shown}", f"?{shown}"),
+        ):
+            head, _ = gateway.ask(get(f"/x{sent}"))
+            assert head.get("location") == f"https://other.example/x{sent if passed else left}"
+
+
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_a_token_in_the_query_ends_here_in_every_spelling(start, echo, name):
     plugin = {"plugins": [{"use": f"{__name__}:Looks"}]}
@@ -294,6 +313,31 @@ def test_on_every_way_to_a_service_credentials_end_here(
         assert shown.encode() not in raw
         assert b"root" not in raw
         assert raw
+
+
+@pytest.mark.parametrize("plugin", [False, True], ids=["plain", "plugin"])
+def test_a_second_attempt_beside_the_first_knows_who_asks_and_has_no_credentials(
+    start, instance, other, plugin
+):
+    route: dict[str, Any] = {"hedge": {"after": "20ms"}}
+    if plugin:
+        route["plugins"] = [{"use": f"{__name__}:Looks"}]
+    made = guarded(instance.url, route, jwt={"query": "access_token"})
+    made["services"]["upstream"]["instances"] = [instance.url, other.url]
+    gateway = start(made)
+    shown = token(sub="ann")
+    client = gateway.client()
+    client.send(get(f"/?access_token={shown}&b=1", "x-auth-subject: root"))
+    peers = [instance.accept(), other.accept()]
+    for peer in peers:
+        seen = peer.until(b"\r\n\r\n")
+        assert seen.startswith(b"GET /?b=1 HTTP/1.1\r\n")
+        assert b"x-auth-subject: ann\r\n" in seen
+        assert shown.encode() not in seen
+        assert b"root" not in seen
+    peers[1].send(response(b"ok"))
+    assert client.answer()[0].status == 200
+    assert_all_given_back(gateway)
 
 
 def test_a_copy_gets_no_credentials_even_where_they_are_passed_on(start, echo, second):
@@ -588,16 +632,16 @@ KEYS = [{"id": "first", "hash": "sha256:" + "a" * 64, "consumer": "shop"}]
 
 def test_the_log_tells_who_asks_and_never_how(start, echo, tmp_path: Path):
     log = tmp_path / "access.log"
-    for form in ("json", "combined"):
-        made = guarded(echo.url, jwt={"query": "access_token", "cookies": "tok"})
+    for form, name in (("json", "access_token"), ("combined", "access_token"), ("json", "t")):
+        made = guarded(echo.url, jwt={"query": name, "cookies": "tok"})
         made["access_log"] = {"format": form, "path": str(log)}
         gateway = start(made)
         shown = token(sub="ann")
         signature = shown.rpartition(".")[2]
         for raw in (
-            get(f"/a?access_token={shown}&b=1"),
-            get(f"/a?%61ccess_token={shown}x"),
-            get("/", f"cookie: tok={shown}", f"referer: https://h/?access_token={shown}"),
+            get(f"/a?{name}={shown}&b=1"),
+            get(f"/a?%{ord(name[0]):x}{name[1:]}={shown}x"),
+            get("/", f"cookie: tok={shown}", f"referer: https://h/?{name}={shown}"),
             get("/", f"authorization: Bearer {shown}"),
         ):
             gateway.ask(raw)
@@ -725,3 +769,62 @@ def test_a_ban_by_hand_ends_connections_that_are_open(start, instance):
     assert busy.is_closed()
     assert gateway.client().answer()[0].status == 403
     assert_all_given_back(gateway)
+
+
+# -- by chance -------------------------------------------------------------------------------------
+
+TARGETS = ["/", "/open", "//", "/a/../open", "/%6fpen", "/open/..;/x", "/open?x", "/open#", "*",
+           "http://h.example/x", "http://open.example/", "https://h.example:443/", "/.//x", "\\x",
+           "/x%0d%0ahost:open.example", "/open%2f..%2fx", "/;/open"]  # fmt: skip
+HOSTS = ["h.example", "open.example", "H.EXAMPLE.", "h.example:80", "open.example:x", "", "[::1]"]
+NAMES = ["authorization", "Authorization", "authorization ", "author\u00ef", "x-auth-subject",
+         "proxy-authorization", "cookie", "content-length", "transfer-encoding", "connection",
+         "upgrade", "expect", "x-forwarded-for", "x-http-method-override", "x-original-url",
+         "x-rewrite-url", "forwarded", "host", "te", "trailer"]  # fmt: skip
+VALUES = ["Bearer a.b.c", "Bearer", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.", "Basic OjE=",
+          "root", "tok=x", "0", "3", "-1", "chunked", "identity, chunked", "keep-alive, x-user",
+          "websocket", "h2c", "100-continue", "127.0.0.1", "/open", "open.example", "OPTIONS", "",
+          "authorization", "GET /open HTTP/1.1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_sent_nothing_passes_without_a_token(start, instance, other, seed):
+    """Two routes and an open one: what is asked of the guarded ones never arrives, and the open
+    one is reached by its own host alone.
+    """
+    draw = random.Random(seed)
+    made = document(instance.url, trusted_proxies=["127.0.0.1"] if seed % 2 else [])
+    made["services"]["open"] = {"instances": [other.url]}
+    cors = {"origins": ["https://app.example"]}
+    made["routes"] = [
+        {"match": {"host": "open.example"}, "to": "open", "auth": False},
+        {"match": {"path": "/x"}, "to": "upstream", "auth": "jwt", "cors": cors},
+        {"to": "upstream", "auth": {"methods": "jwt", "anonymous": True},
+         "allow": {"roles": ["admin"]}, "upgrade": ["websocket", "h2c"]},
+    ]  # fmt: skip
+    made["auth"] = {"jwt": JWT}
+    gateway = start(made)
+    for _ in range(60):
+        raw = b""
+        for _ in range(draw.choice([1, 1, 2, 3])):
+            method = draw.choice(["GET", "HEAD", "POST", "OPTIONS", "TRACE", "CONNECT", "PUT"])
+            lines = [
+                f"{draw.choice(NAMES)}: {draw.choice(VALUES)}" for _ in range(draw.randint(0, 5))
+            ]
+            raw += request(method, draw.choice(TARGETS), *lines, host=draw.choice(HOSTS))
+            raw += draw.choice([b"", b"", b"abc", b"0\r\n\r\n", b"GET /x HTTP/1.1\r\n\r\n"])
+        client = gateway.client()
+        client.try_send(raw)
+        client.try_send(b"\r\n\r\n")
+        client.end()
+        wait_until(lambda: gateway.in_flight == 0 or not other.is_left_alone(0.0))
+        while not other.is_left_alone(0.0):
+            with other.accept() as peer:
+                peer.sock.settimeout(1)
+                seen = peer.data if b"\r\n\r\n" in peer.data else peer.until(b"\r\n\r\n")
+                assert b"\r\nhost: open.example" in seen.lower()
+        client.close()
+        assert instance.is_left_alone(0.0), raw
+    assert gateway.ask(request("GET", "/", host="h.example"))[0].status == 403
+    gateway.assert_settles()
+    assert instance.is_left_alone(0.1)

@@ -66,7 +66,10 @@ def test_a_body_that_only_drips_is_408(start, echo):
         assert b"minimum rate" in bytes(stream.body)
         # The connection and its other streams are as good as before.
         assert client.get("/y").status == 200
-        assert gateway.count("headgate_protocol_refusals_total", side="downstream", reason="slow_body") == 1
+        assert (
+            gateway.count("headgate_protocol_refusals_total", side="downstream", reason="slow_body")
+            == 1
+        )
 
 
 def test_a_quick_start_counts_for_the_whole_body(start, echo):

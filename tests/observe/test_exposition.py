@@ -39,6 +39,7 @@ def full_stats():
         rows["headgate_instance_usable"].append((["users", "http://u:1"], 1))
         rows["headgate_limit_decisions_total"].append((["global/ip", "refused"], 4))
         rows["headgate_limit_keys"].append((["global/ip"], 2))
+        rows["headgate_guard_decisions_total"].append((["jwt", "verified"], 7))
         rows["headgate_concurrency_limit"].append((["service/users"], 100))
         rows["headgate_concurrency_in_flight"].append((["service/users"], 5))
         rows["headgate_concurrency_waiting"].append((["service/users"], 0))

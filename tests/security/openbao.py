@@ -36,9 +36,18 @@ def binary() -> str:
 
 
 class OpenBao:
-    def __init__(self, folder: Path, *, port: int | None = None, tls: str = "") -> None:
+    def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None) -> None:
+        """`tls` is a certificate and its key, for a second listener."""
         self.folder = folder
-        self.port = port or free_port()
+        self.port, self.tls_port = free_port(), free_port()
+        second = ""
+        if tls is not None:
+            second = f"""
+            listener "tcp" {{
+              address = "127.0.0.1:{self.tls_port}"
+              tls_cert_file = "{tls[0]}"
+              tls_key_file = "{tls[1]}"
+            }}"""
         self.root = ""
         self._key = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,8 +61,9 @@ class OpenBao:
             }}
             listener "tcp" {{
               address = "127.0.0.1:{self.port}"
-              {tls or "tls_disable = true"}
+              tls_disable = true
             }}
+            {second}
             default_lease_ttl = "1h"
             max_lease_ttl = "24h"
             api_addr = "http://127.0.0.1:{self.port}"
@@ -252,8 +262,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[OpenBao]:
-    server = OpenBao(folder)
+def running(folder: Path, *, tls: tuple[Path, Path] | None = None) -> Iterator[OpenBao]:
+    server = OpenBao(folder, tls=tls)
     try:
         yield server.start()
     finally:

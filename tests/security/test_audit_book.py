@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headgate.security.audit import AuditRules, Book, BookLocked, Entry, verify_folder
-from headgate.security.audit import book as book_module
-from headgate.security.audit.chain import read_checkpoint, read_line
+from headgate.security.audit.chain import Checkpoint, read_checkpoint, read_line, seal
 from headgate.security.audit.entry import LIMIT_BYTES
 from headgate.security.audit.keys import PRIVATE
 
@@ -39,7 +38,7 @@ def clock():
     return Clock()
 
 
-def book_at(folder, clock, rules=AuditRules(), boot="boot-1", **more):  # noqa: B008
+def book_at(folder, clock, rules=AuditRules(), boot="boot-1", **more):
     return Book(folder, rules, boot=boot, mono=lambda: clock.mono, wall=lambda: clock.at, **more)
 
 
@@ -48,7 +47,7 @@ def opened(tmp_path, clock):
     """Makes books on one folder, and lets go of them."""
     made = []
 
-    def make(rules=AuditRules(), **more):  # noqa: B008
+    def make(rules=AuditRules(), **more):
         book = book_at(tmp_path / "audit", clock, rules, **more)
         made.append(book)
         book.open()
@@ -80,7 +79,7 @@ def notes(folder):
 
 
 def segment(folder):
-    return sorted(folder.glob("2*.jsonl"), key=lambda path: path.name[9:])[-1]
+    return max(folder.glob("2*.jsonl"), key=lambda path: path.name[9:])
 
 
 def test_everything_is_for_the_owner_alone(opened):
@@ -362,7 +361,7 @@ def test_a_crash_amid_pruning_leaves_a_log_that_holds(opened, clock, monkeypatch
         book.append(entry())
         clock.pass_s(DAY_S / 2)
     age(book.folder, clock)
-    gone = []
+    gone: list[Path] = []
 
     def unlink(path, missing_ok=False):
         if len(gone) == 2:
@@ -378,6 +377,37 @@ def test_a_crash_amid_pruning_leaves_a_log_that_holds(opened, clock, monkeypatch
     assert verify_folder(book.folder).is_good
     assert opened(SMALL).prune()
     assert verify_folder(book.folder).is_good
+
+
+def test_pruning_that_nobody_signed_is_none(opened):
+    book = opened(SMALL)
+    for _ in range(40):
+        book.append(entry())
+    book.close()
+    first, *_ = sorted(book.folder.glob("2*.jsonl"), key=lambda path: path.name[9:])
+    last = read_line(first.read_bytes().splitlines(True)[-1])
+    rows = [{"file": first.name, "first": 1, "last": last.seq, "hash": last.hash}]
+    end = segment(book.folder)
+    newest = read_line(end.read_bytes().splitlines(True)[-1])
+    forged = {"action": "audit.pruned", "actor": "gateway", "detail": {"segments": rows}}
+    with end.open("ab") as file:
+        file.write(seal(forged, newest.seq + 1, newest.hash)[0])
+    first.unlink()
+    assert any("no pruning is on record" in note for note in notes(book.folder))
+
+
+@pytest.mark.parametrize("zeros", [100, 70_000, 300_000])
+def test_a_long_tail_of_zeros_costs_no_entry(opened, zeros):
+    book = opened()
+    for number in range(700):
+        book.append(entry("x" * 300 + str(number)))
+    book.abandon()
+    with segment(book.folder).open("ab") as file:
+        file.write(b"\0" * zeros)
+    book = opened()
+    book.close()
+    verdict = verify_folder(book.folder)
+    assert verdict.is_good and verdict.entries == 704
 
 
 def test_a_clock_set_far_ahead_does_not_cost_the_log(opened, clock):
@@ -399,7 +429,7 @@ class Disk:
         self.left = 10**9
         self.code = errno.ENOSPC
         self._write = os.write
-        monkeypatch.setattr(book_module.os, "write", self.write)
+        monkeypatch.setattr(os, "write", self.write)
         monkeypatch.setattr(os, "posix_fallocate", self.fallocate)
 
     def write(self, fd, data):
@@ -462,7 +492,7 @@ def test_no_checkpoint_is_made_of_what_is_not_on_the_disk(opened, monkeypatch):
         raise OSError(errno.EIO, "broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(book_module.os, "fsync", fail)
+        patch.setattr(os, "fsync", fail)
         assert book.checkpoint() is None
     assert book.signed_seq == before and book.trouble == "broken"
     assert book.checkpoint() is not None
@@ -569,7 +599,7 @@ def test_a_key_may_be_given_and_a_wrong_one_is_refused(opened, tmp_path):
 
 
 def test_checkpoints_are_handed_on(opened):
-    told = []
+    told: list[Checkpoint] = []
     book = opened(on_checkpoint=told.append)
     book.append(entry())
     book.close()

@@ -168,7 +168,7 @@ def test_a_deleted_line_is_found(log, at):
 
 
 def test_a_deleted_file_in_the_middle_is_found(log):
-    first, second, third = segments(log)[:3]
+    _, second, third = segments(log)[:3]
     second.unlink()
     (fault, *_) = faults(log)
     numbers = int(second.name[9:21]), int(third.name[9:21]) - 1

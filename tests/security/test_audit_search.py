@@ -115,7 +115,7 @@ def test_a_log_with_rubbish_in_it_can_still_be_read(log, tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "|cmd", "%x", "＝1", -5, "\n=1"],
+    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "|cmd", "%x", "\uff1d1", -5, "\n=1"],
     ids=range(12),
 )
 def test_no_cell_is_a_formula(value):

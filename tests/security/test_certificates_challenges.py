@@ -86,7 +86,7 @@ def test_challenges_are_bounded_and_the_oldest_goes_first():
     ids=lambda message: "-".join(map(str, message)) or "empty",
 )
 def test_news_that_is_no_challenge_changes_nothing(message):
-    told = []
+    told: list[ChallengeBook] = []
     book = ChallengeBook(told.append)
     book.hear(message)
     assert book.pems == {}
@@ -233,19 +233,33 @@ def test_an_authority_sees_the_challenge_and_everybody_else_what_they_always_saw
     run(main())
 
 
+def test_an_authority_whose_key_share_is_refused_sees_the_challenge_at_its_second_try(tmp_path):
+    store = CertificateStore(made(tmp_path, "a.test"), TlsProfile())
+    book = ChallengeBook(lambda it: it.show_on([store]))
+    book.hear({"name": "a.test", "digest": DIGEST})
+    # Clients send a share of X25519 at first.
+    store._base.set_ecdh_curve("secp384r1")
+
+    async def main():
+        async with serving(store) as port:
+            assert (await asyncio.to_thread(look, port, "a.test", "acme-tls/1"))[0] == "acme-tls/1"
+            assert (await asyncio.to_thread(look, port, "a.test", "h2"))[0] == "h2"
+
+    run(main())
+
+
 def test_a_challenge_is_made_for_this_name_and_digest_alone():
     with pytest.raises(ValueError, match="SHA-256"):
         challenge_pem("a.test", b"short", NOW)
 
 
-def test_the_files_that_python_needs_are_gone_afterwards(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
+def test_the_files_that_python_needs_are_gone_afterwards(tmp_path):
+    opened = len(list(Path("/proc/self/fd").iterdir()))
     store = CertificateStore(made(tmp_path, "a.test"), TlsProfile())
     book = ChallengeBook(lambda it: it.show_on([store]))
     book.hear({"name": "a.test", "digest": DIGEST})
     assert list(store._challenges) == ["a.test"]
-    assert not list((tmp_path / "tmp").iterdir())
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
 
 
 # -- tickets --------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ NOW = time.time()
 DAY = dt.timedelta(days=1)
 
 
-def signed(*names, key=None, begin=-1, end=90, algorithm=hashes.SHA256()) -> x509.Certificate:  # noqa: B008  a constant
+def signed(*names, key=None, begin=-1, end=90, algorithm=hashes.SHA256()) -> x509.Certificate:
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
     now = dt.datetime.fromtimestamp(NOW, dt.UTC)

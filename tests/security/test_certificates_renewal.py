@@ -133,9 +133,9 @@ def test_the_first_to_ask_orders_and_the_next_one_after_it():
 
 def test_of_two_that_ask_at_once_one_orders():
     claims = {name: Claims(name) for name in ("a", "b")}
-    for name in claims:
-        heard(claims, claims[name].claim(10.0), 0.0)
-    assert [claims[name].is_ours(0.0) for name in claims] == [True, False]
+    for each in claims.values():
+        heard(claims, each.claim(10.0), 0.0)
+    assert [each.is_ours(0.0) for each in claims.values()] == [True, False]
 
 
 def test_a_claim_of_the_dead_ends():

@@ -22,6 +22,7 @@ from headgate.security.secrets import (
     VaultRules,
     VaultSealed,
 )
+from headgate.wire import local_ca
 from tests.security.openbao import OpenBao, Proxy, running
 
 pytestmark = pytest.mark.integration
@@ -492,6 +493,80 @@ def test_what_is_no_vault_is_away_and_quoted_only_briefly(tmp_path: Path):
                     with pytest.raises(VaultAway) as caught:
                         await vault.read("x")
                     assert "canary" not in str(caught.value)
+
+    run(story)
+
+
+def test_a_certificate_is_checked_against_the_authority_that_is_named(tmp_path: Path):
+    (tmp_path / "state").mkdir(mode=0o700)
+    made = local_ca.ensure(tmp_path / "state", ["127.0.0.1"], time.time())
+
+    async def story(url: str, token: str) -> None:
+        async with Vault(rules(url, Token(token))) as vault:
+            with pytest.raises(VaultAway, match="certificate that is not trusted; ca_file"):
+                await vault.read("ready")
+        async with Vault(rules(url, Token(token), ca_file=made.ca_path)) as vault:
+            assert (await vault.read("ready"))["is"] == "yes"
+
+    with running(tmp_path / "bao", tls=(made.path, made.path)) as bao:
+        run(lambda: story(f"https://127.0.0.1:{bao.tls_port}", bao.root))
+
+
+def test_nothing_of_the_environment_or_the_home_is_used(bao: OpenBao, tmp_path: Path, monkeypatch):
+    (tmp_path / ".vault-token").write_text("s.canary")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
+    for name, value in {
+        "HOME": str(tmp_path),
+        "VAULT_ADDR": "http://127.0.0.1:1",
+        "VAULT_TOKEN": "s.canary",
+        "VAULT_NAMESPACE": "nowhere",
+        "HTTP_PROXY": "http://127.0.0.1:1",
+        "http_proxy": "http://127.0.0.1:1",
+        "REQUESTS_CA_BUNDLE": "/nowhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    async def story() -> None:
+        async with Vault(rules(bao.url, Token(bao.root))) as vault:
+            assert (await vault.read("ready"))["is"] == "yes"
+
+    run(story)
+
+
+def test_who_waits_when_it_is_closed_is_told_and_not_cancelled(bao: OpenBao, proxy: Proxy):
+    async def story() -> None:
+        async with Vault(rules(proxy.url, Token(bao.root))) as vault:
+            await vault.read("ready")
+            proxy.is_silent = True
+            waiting = asyncio.create_task(vault.read("other"))
+            await asyncio.sleep(0.1)
+        with pytest.raises(VaultAway, match="closed meanwhile"):
+            await waiting
+
+    run(story)
+
+
+def test_a_redirect_does_not_take_the_token_along():
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        place = f"{urls[-1]}/elsewhere"
+        line = f"HTTP/1.1 307 Moved\r\nlocation: {place}\r\ncontent-length: 0\r\n"
+        writer.write(f"{line}connection: close\r\n\r\n".encode())
+        writer.close()
+
+    urls: list[str] = []
+
+    async def story() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            async with Vault(rules(urls[0], Token("s.canary"))) as vault:
+                with pytest.raises(VaultAway):
+                    await vault.read("x")
+        assert heads
+        assert not any(b"elsewhere" in head for head in heads)
 
     run(story)
 

@@ -63,8 +63,8 @@ class ExternalAccountSpec(Spec):
     id: Text
     """The key identifier that the authority gave you."""
 
-    key: Text
-    """The secret that came with it, base64url. Keep it out of the file: `${env:ACME_HMAC}`."""
+    secret: Text
+    """The HMAC key that came with it, base64url. Keep it out of the file: `${env:ACME_HMAC}`."""
 
 
 class AcmeSpec(Spec):
@@ -162,7 +162,7 @@ def acme_rules(config: Config) -> AcmeRules | None:
         renew_before_s=spec.renew_before,
         ca_file=spec.ca_file,
         binding_id=bound.id if bound is not None else None,
-        binding_key=bound.key if bound is not None else None,
+        binding_key=bound.secret if bound is not None else None,
     )
 
 

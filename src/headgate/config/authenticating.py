@@ -42,7 +42,7 @@ class AuthUseSpec(Spec):
 
     pass_credentials: Flag = False
     """Send the credentials on to the service. By default they end here, so that a service that
-    is broken into or logs too much has none of them."""
+    is broken into or logs too much has none of them. A mirror never gets any."""
 
 
 def _methods(value: Any) -> object:
@@ -99,7 +99,8 @@ class IdentitySpec(Spec):
     )
     """Header to what it carries: `subject`, `consumer`, `api_key`, `tier`, `roles`, `scopes`,
     `groups`, `method`, or `claim.NAME`. What is not known is not sent; lists are joined by
-    commas."""
+    commas. What is not printable ASCII is percent-encoded, and so are `%` itself, blanks at
+    either end, and commas in a member of a list, so that no two names look alike."""
 
     token: Annotated[SignedIdentitySpec | Literal[False], OrFalse()] = False
     """Also send a signed token. Off unless said."""

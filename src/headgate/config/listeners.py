@@ -215,8 +215,8 @@ class LimitsSpec(Spec):
 
     requests_per_connection: Count = 0
     """Requests on one connection before it is closed politely; 0 is no limit. Over HTTP/2 that is
-    GOAWAY, at the first moment without a request in flight or 2 seconds later; what the client sends
-    until it has read that is still answered."""
+    GOAWAY, at the first moment without a request in flight or 2 seconds later; what the client
+    sends until it has read that is still answered."""
 
     pipeline: Positive = 16
     """HTTP/1.1 requests a client may send ahead on one connection before it is no longer read."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,11 +42,12 @@ from headgate.config.files import Files
 from headgate.config.model import Config
 from headgate.config.nodes import Mapping as MappingNode
 from headgate.config.nodes import Node, Scalar, as_written, find
+from headgate.config.offline import judged, tell_unknown
 from headgate.config.problems import Problem
 from headgate.config.references import References
 from headgate.config.refusals import problems_of
 from headgate.config.rest import rest_of
-from headgate.config.sources import Sources
+from headgate.config.sources import OPENERS, Sources, without_openers
 from headgate.config.vaulting import SecretsSpec, VaultSpec, problems
 from headgate.config.walk import ANY, marked_paths
 from headgate.errors import ConfigInvalid, Fault
@@ -56,7 +57,6 @@ __all__ = ["Loaded", "from_document", "load"]
 _USER_INFO: Final = re.compile(r"//[^/@\s]*@")
 _PASSWORD: Final = re.compile(r"//[^/@\s]*:[^/@\s]+@|[?&]password=")
 _QUERY_PASSWORD: Final = re.compile(r"([?&]password=)[^&\s]*")
-_REFERENCE_ONLY: Final = re.compile(r"\$\{[^{}]*\}")
 _FORGED: Final = "whoever reads the file can make cookies"
 # Fields that are called like a secret and hold none.
 _INNOCENT: Final = (("balance", "key"), ("affinity", "cookie"))
@@ -70,21 +70,14 @@ _SECRET_WORDS: Final = (
     "secret",
     "token",
 )
-_OPENERS: Final[tuple[Loc, ...]] = (
-    ("vault", "token"),
-    ("vault", "approle", "secret_id"),
-    ("secrets", "key"),
-    ("secrets", "passphrase"),
-)
-"""What opens Vault or the encrypted file. Only loading needs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration that was read and found good."""
 
-    config: Config
-    document: dict[str, Any]
+    config: Config = field(repr=False)
+    document: dict[str, Any] = field(repr=False)
     """Plain data, references resolved: what ``from_document`` takes. It may hold secrets."""
     files: tuple[Path, ...]
     """Every file that was read, for watching: included ones and those of ``${file:}`` too."""
@@ -94,9 +87,9 @@ class Loaded:
     """What ``${vault:}`` and ``${secret:}`` brought in: value and reference, never to be shown."""
     _unknown: frozenset[Place] = field(default=frozenset(), repr=False, compare=False)
 
-    def is_unknown(self, fault: Fault) -> bool:
-        """Whether it may be the echo of a value that was not asked for, offline."""
-        return Place(fault.file, fault.line, fault.column) in self._unknown
+    def judged(self, faults: Iterable[Fault]) -> tuple[Fault, ...]:
+        """What building it found: only a warning where a value is not known, offline."""
+        return judged(faults, self._unknown, self._root)
 
     def fault(self, loc: Loc, message: str, hint: str = "") -> Fault:
         """A fault at a path of the document, with its line, for those who find more later:
@@ -147,13 +140,13 @@ def load(
         document["state_dir"] = os.path.abspath(os.path.join(base, ".headgate"))  # noqa: PTH100, PTH118
     _check_secrets(root, view, faults)
     config = _validate(document, view, faults, is_complete=files.is_complete)
-    _tell_unknown(references, faults)
+    tell_unknown(references.unknown, faults)
     if config is None and references.unknown and not faults.errors:
         config = _what_is_known(document)
     if config is None or faults.errors:
         raise ConfigInvalid(faults.sorted("error") + faults.sorted("warning"))
     _check_extras(config, view, faults)
-    _without_openers(document, root)
+    without_openers(document, root)
     return Loaded(
         config,
         document,
@@ -214,18 +207,6 @@ def _sources(root: MappingNode, builder: Builder, faults: Faults, *, offline: bo
     )
 
 
-def _tell_unknown(references: References, faults: Faults) -> None:
-    for scheme in ("vault", "secret"):
-        places = [place for place, kind in references.unknown.items() if kind == scheme]
-        if places:
-            many = f"{len(places)} references" if len(places) > 1 else "1 reference"
-            faults.add(
-                min(places),
-                f"{many} of the kind ${{{scheme}:...}} were not asked for: offline",
-                warning=True,
-            )
-
-
 def _what_is_known(document: Mapping[str, Any]) -> Config | None:
     """The configuration without the values that are unknown and had to be more than text."""
     try:
@@ -233,17 +214,6 @@ def _what_is_known(document: Mapping[str, Any]) -> Config | None:
     except ValidationError as error:
         rest = rest_of(document, list(problems_of(error, Config)))
     return rest.config if rest is not None else None
-
-
-def _without_openers(document: dict[str, Any], root: MappingNode) -> None:
-    for loc in _OPENERS:
-        inner: Any = document
-        for part in loc[:-1]:
-            inner = inner.get(part) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and inner.get(loc[-1]):
-            node, _, depth = find(root, loc)
-            text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
-            inner[loc[-1]] = text if _REFERENCE_ONLY.fullmatch(text) else "***"
 
 
 def _opened_files(config: Config) -> tuple[Path, ...]:
@@ -400,7 +370,7 @@ def _check_secrets(root: MappingNode, view: _FileView, faults: Faults) -> None:
         (("affinity", "secret"), _FORGED),
         *((("services", name, "affinity", "secret"), _FORGED) for name in names or ()),
         (("state",), "whoever reads the file can read and change what is shared"),
-        *((loc, "whoever reads the file can read what it opens") for loc in _OPENERS),
+        *((loc, "whoever reads the file can read what it opens") for loc in OPENERS),
     ]
     for loc, why in places:
         node, _, depth = find(root, loc)

@@ -19,6 +19,8 @@ from headgate.config.authenticating import AuthSpec
 from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
 from headgate.config.fields import (
+    DURATION_PATTERN,
+    FALSE,
     Duration,
     FilePath,
     Flag,
@@ -75,6 +77,7 @@ from headgate.config.services import (
     parse_url,
 )
 from headgate.config.vaulting import SecretsSpec, VaultSpec
+from headgate.units import UnitError, parse_duration
 
 __all__ = [
     "AccessLogSpec",
@@ -291,7 +294,8 @@ class AccessLogSpec(Spec):
     `request.header.NAME` and `response.header.NAME` are any header."""
 
     redact: Annotated[tuple[Text, ...], OneOrMore] = REDACTED
-    """Headers and query parameters whose values are not written, in any case of letters."""
+    """Headers and query parameters whose values are not written, in any case of letters. Those in
+    which methods under `auth` look for credentials never are."""
 
 
 class DnsSpec(Spec):
@@ -414,6 +418,24 @@ ServiceName = Annotated[
     Words("name"),
     WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$"}),
 ]
+
+
+def _watchdog(value: object) -> float:
+    if value is False or (isinstance(value, str) and value.strip().lower() in FALSE):
+        return 0.0
+    try:
+        seconds = parse_duration(value)
+    except UnitError as error:
+        raise refuse(f"{error.rule}, or off", kind="unit") from None
+    if 0 < seconds < _WATCHDOG_LEAST_S:
+        raise refuse(
+            "is too short; a worker may be busy for a moment, so write 1s or more, or off",
+            kind="unit",
+        )
+    return seconds
+
+
+_WATCHDOG_LEAST_S: Final = 1.0
 
 
 class Config(PolicyFields, ServicePolicyFields):
@@ -540,6 +562,26 @@ class Config(PolicyFields, ServicePolicyFields):
     drain: Duration = 30.0
     """How long requests in flight may go on after SIGTERM, or on an old worker. Then they are
     cut off."""
+
+    watchdog: Annotated[
+        float,
+        PlainValidator(_watchdog),
+        Words("duration, or `off`"),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": DURATION_PATTERN},
+                    {"type": "number", "minimum": 0},
+                    {"enum": ["off", False]},
+                ],
+                "examples": ["30s", "2min", "off"],
+            }
+        ),
+    ] = 30.0
+    """How long a worker may give no sign of life before it is ended and another one takes its seat,
+    as after a crash. Its requests in flight are lost with it. Where it hung stands in the log: the
+    stacks of all its threads. `off` or 0 for never, as for a debugger that holds the process's
+    threads from within; one that attaches from outside is noticed."""
 
     error_pages: dict[StatusKey, ErrorPageSpec] = Field(default_factory=dict)
     """Pages for errors that Headgate itself answers, by status (`404`), or by class (`4xx`,

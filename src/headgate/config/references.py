@@ -34,6 +34,7 @@ __all__ = ["References"]
 SCHEMES: Final = ("env", "file", "vault", "secret")
 MAX_FILE: Final = 1024 * KB
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
+_UNKNOWN_LENGTH: Final = 64  # long enough for a key, so that it does not pass for a short one
 _TOP: Final = re.compile(r"[^.\[]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -163,7 +164,7 @@ class References:
         if value is None:
             self.unknown[node.place] = scheme
             self._faults.unresolved.add(node.place)
-            return reference
+            return reference.ljust(_UNKNOWN_LENGTH, "x")
         if value:
             self.kept[value] = reference
         return value

@@ -47,6 +47,7 @@ _METHODS = {"jwt": auth_jwt, "login": auth_login}
 
 def check_security(config: Config) -> Iterator[Problem]:
     yield from _check_methods(config)
+    yield from _check_told(config)
     known = auth_methods(config.auth)
     for loc, use in _uses(config):
         for at, name in enumerate(use.methods):
@@ -106,6 +107,29 @@ def _check_methods(config: Config) -> Iterator[Problem]:
                 "{value} is nothing that is known of who asks",
                 did_you_mean(what, _CARRIED) or f"write claim.NAME or one of {', '.join(_CARRIED)}",
             )
+
+
+def _check_told(config: Config) -> Iterator[Problem]:
+    """Two headers of one name: a service would believe either."""
+    identity = config.auth.identity
+    seen: dict[str, Loc] = {}
+    if identity.token:
+        seen[_canonical(identity.token.header)] = ("auth", "identity", "token", "header")
+    for name in identity.headers:
+        loc: Loc = ("auth", "identity", "headers", name)
+        first = seen.setdefault(_canonical(name), loc)
+        if first != loc:
+            yield Problem(
+                loc,
+                "is the name of another header that tells who asks",
+                "names that differ in capitals or underscores are one to services",
+                at_key=True,
+                see=first,
+            )
+
+
+def _canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 _CARRIED = ("subject", "consumer", "api_key", "tier", "roles", "scopes", "groups", "method")
@@ -176,7 +200,11 @@ def _check_ways(config: Config) -> Iterator[Problem]:
             continue
         others = (*targets(route)[1:], *_side_ways(config, route))
         service = config.services.get(first)
-        for policy, top in (("auth", config.auth.default), ("allow", config.allow)):
+        for policy, top in (
+            ("auth", config.auth.default),
+            ("allow", config.allow),
+            ("addresses", config.addresses),
+        ):
             if getattr(route, policy) is not None:
                 continue
             holds = getattr(service, policy, None)

@@ -12,9 +12,12 @@ checked, since names can be read without the key.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Final
 
+from headgate.config.faults import Loc
+from headgate.config.nodes import Node, Scalar, find
 from headgate.config.vaulting import SecretsSpec, VaultSpec
 from headgate.errors import ExtraMissing
 from headgate.security.secrets.errors import (
@@ -37,11 +40,19 @@ from headgate.security.secrets.secret_file import SecretFile
 from headgate.security.secrets.vault_rules import split_path
 from headgate.security.secrets.vault_session import VaultSession
 
-__all__ = ["NoValue", "Sources"]
+__all__ = ["OPENERS", "NoValue", "Sources", "without_openers"]
 
+OPENERS: Final[tuple[Loc, ...]] = (
+    ("vault", "token"),
+    ("vault", "approle", "secret_id"),
+    ("secrets", "key"),
+    ("secrets", "passphrase"),
+)
+"""What opens Vault or the encrypted file. Only loading needs it."""
 LOAD_S: Final = 30.0
 """All of Vault's answers for one file together."""
 
+_REFERENCE_ONLY: Final = re.compile(r"\$\{[^{}]*\}")
 _HINTS: Final[tuple[tuple[type[SecretError], str], ...]] = (
     (VaultSealed, "somebody has to unseal it"),
     (VaultAway, "`headgate check --offline` checks the file without it"),
@@ -55,7 +66,7 @@ _HINTS: Final[tuple[tuple[type[SecretError], str], ...]] = (
 )
 
 
-class NoValue(Exception):  # noqa: N818 - it never leaves the loader
+class NoValue(Exception):
     """A reference that stands for nothing: why, and the way out. Empty: it was said elsewhere."""
 
     def __init__(self, message: str = "", hint: str = "") -> None:
@@ -206,6 +217,18 @@ class Sources:
         if isinstance(self._values, SecretFileError):
             raise self._values
         return self._values[name]
+
+
+def without_openers(document: dict[str, Any], root: Node) -> None:
+    """Take out of a loaded document what nobody needs any more, short of the reference to it."""
+    for loc in OPENERS:
+        inner: Any = document
+        for part in loc[:-1]:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and inner.get(loc[-1]):
+            node, _, depth = find(root, loc)
+            text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
+            inner[loc[-1]] = text if _REFERENCE_ONLY.fullmatch(text) else "***"
 
 
 def _has(values: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ from headgate.security.audit.diff import changes
 from headgate.security.audit.entry import Entry, Outcome, bounded
 from headgate.security.audit.rules import AuditRules
 from headgate.security.audit.tally import Tally, brief
+from headgate.security.ban_list import BY_HAND
 from headgate.security.redact import Redactor
 
 __all__ = ["Auditing", "boot_id"]
@@ -298,7 +299,8 @@ class Auditing:
                 return
             names = ("for_s", "why", "times")
             detail = {name: message[name] for name in names if name in message}
-            self.record("ban.added", f"rule:{message['by']}", target=key, detail=detail)
+            actor = "operator" if message["by"] == BY_HAND else f"rule:{message['by']}"
+            self.record("ban.added", actor, target=key, detail=detail)
 
     def _may_say_ban(self) -> bool:
         """An attack from ten thousand addresses is counted after the first of them."""

@@ -9,10 +9,6 @@ changed is told to the workers (topic `certificates`), who read the files again:
 closed for it. Every half day they are told in any case, so that a `certificate: local` that has
 become old is made anew.
 
-A challenge is published (topic `acme`, retained) before the authority is asked to look, to the
-workers of all machines: the authority may come to any. It is taken back when the order ends,
-however it ends.
-
 Of processes on one state directory the one that holds `acme/lock` orders, and the others find its
 files. Of machines that share a Redis one orders at a time (`claims`), each for itself: keys do not
 leave a machine. While Redis is away, they do not wait for each other.
@@ -37,10 +33,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headgate.config.acme import acme_rules
-from headgate.security.certificates.acme import AcmeFailed, alpn_digest, make_key
-from headgate.security.certificates.challenges import CERTIFICATES_TOPIC, TOPIC
+from headgate.control.ordering import SETTLE_S, Ordering, Telling
+from headgate.security.certificates.acme import AcmeFailed
+from headgate.security.certificates.challenges import CERTIFICATES_TOPIC
 from headgate.security.certificates.claims import CLAIMS_TOPIC, Claims
-from headgate.security.certificates.client import AcmeClient, Shown, open_acme
+from headgate.security.certificates.client import AcmeClient
 from headgate.security.certificates.renewal import (
     Standing,
     due_at,
@@ -63,19 +60,13 @@ NOT_READY_S: Final = 0.25
 REFRESH_S: Final = 12 * 3600.0
 WINDOWS_S: Final = 8 * 3600.0
 CLAIM_S: Final = 2.0
-SETTLE_S: Final = 1.0
-"""How long news of a challenge may take to all workers."""
 
 log = logging.getLogger("headgate.control.certificates")
 
 
-class _Board(Protocol):
+class _Board(Telling, Protocol):
     """That which reaches all machines."""
 
-    def publish(
-        self, topic: str, message: Mapping[str, Any], *, retain: str | None = None
-    ) -> None: ...
-    def forget(self, topic: str, retain: str) -> None: ...
     def subscribe(self, topic: str, listener: Callable[[Mapping[str, Any]], None]) -> object: ...
 
 
@@ -96,14 +87,13 @@ class Certificates:
         self._is_ready = is_ready
         self._wall = wall
         self._rng = rng or random.Random()
-        self._settle_s = settle_s
+        self._ordering = Ordering(board, settle_s)
         self._rules: AcmeRules | None = None
         self._shares_board = False
         self._standings: dict[str, Standing] = {}
         """Those that could not be kept on the disk."""
         self._served: dict[str, str] = {}
         self._forced: set[str] = set()
-        self._shown: dict[str, dict[str, str]] = {}
         self._refresh_at = time.monotonic() + REFRESH_S
         self._windows_at = time.monotonic() + self._rng.uniform(1.0, 300.0)
         self._claims = Claims(f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(64):x}")
@@ -221,7 +211,9 @@ class Certificates:
             return NOT_READY_S
         store = AcmeStore(self._state_dir, rules.directory)
         await asyncio.to_thread(store.prepare)
-        due, next_at = await asyncio.to_thread(self._look, store, rules)
+        due, next_at, has_changed = await asyncio.to_thread(self._look, store, rules)
+        if has_changed:
+            self._tell_workers()
         self._worries.pop("", None)
         wants_windows = now >= self._windows_at and bool(self._served)
         if not due and not wants_windows:
@@ -241,8 +233,8 @@ class Certificates:
                     self._board.forget(CLAIMS_TOPIC, self._claims.holder)
         return 0.0
 
-    def _look(self, store: AcmeStore, rules: AcmeRules) -> tuple[list[str], float]:
-        """Who is due, the most urgent first, and when the next one is. Reads files."""
+    def _look(self, store: AcmeStore, rules: AcmeRules) -> tuple[list[str], float, bool]:
+        """Who is due, the most urgent first, when the next is, and whether a file has changed."""
         wall = self._wall()
         due: list[tuple[float, str]] = []
         next_at = wall + LOOK_S
@@ -262,9 +254,7 @@ class Certificates:
                 due.append((at, name))
             else:
                 next_at = min(next_at, at)
-        if has_changed:
-            self._tell_workers()
-        return [name for _, name in sorted(due)], next_at
+        return [name for _, name in sorted(due)], next_at, has_changed
 
     def _standing(self, store: AcmeStore, name: str, wall: float) -> tuple[Standing, float]:
         said = store.standing(name)
@@ -308,7 +298,7 @@ class Certificates:
         self, store: AcmeStore, rules: AcmeRules, due: list[str], *, wants_windows: bool
     ) -> None:
         try:
-            client = await self._open(store, rules)
+            client = await self._ordering.open(store, rules)
         except (AcmeFailed, OSError) as error:
             for name in due:
                 self._forced.discard(name)
@@ -327,36 +317,13 @@ class Certificates:
         finally:
             await client.close()
 
-    async def _open(self, store: AcmeStore, rules: AcmeRules) -> AcmeClient:
-        key, url = await asyncio.to_thread(store.account)
-        client = await open_acme(rules, key, url)
-        try:
-            if not url:
-                await self._register(store, client)
-        except BaseException:
-            await client.close()
-            raise
-        return client
-
-    async def _register(self, store: AcmeStore, client: AcmeClient) -> None:
-        url = await client.register()
-        await asyncio.to_thread(store.keep_account, url)
-        log.info("an account was made: %s", url)
-
     async def _renew_one(
         self, store: AcmeStore, rules: AcmeRules, client: AcmeClient, name: str
     ) -> None:
         began = time.monotonic()
         self._forced.discard(name)
         try:
-            try:
-                await self._order(store, rules, client, name)
-            except AcmeFailed as error:
-                if error.kind != "accountDoesNotExist":
-                    raise
-                # The authority has lost or closed it, or the state came from elsewhere.
-                await self._register(store, client)
-                await self._order(store, rules, client, name)
+            await self._ordering.order(store, rules, client, name)
         except (AcmeFailed, OSError) as error:
             await self._fail(store, name, error)
             return
@@ -377,44 +344,6 @@ class Certificates:
         fresh = replace(said, failures=0, not_before=0.0, window=None, why="")
         with contextlib.suppress(OSError):
             await asyncio.to_thread(store.keep_standing, name, fresh)
-
-    async def _order(
-        self, store: AcmeStore, rules: AcmeRules, client: AcmeClient, name: str
-    ) -> None:
-        url = await asyncio.to_thread(store.order, name)
-        key = await asyncio.to_thread(store.order_key, name) if url is not None else None
-        if key is None:
-            url, key = None, await asyncio.to_thread(make_key, rules.key)
-            await asyncio.to_thread(store.keep_order_key, name, key)
-
-        async def on_order(made: str) -> None:
-            await asyncio.to_thread(store.keep_order, name, made)
-
-        async def show(shown: Shown) -> None:
-            self._publish(shown, rules)
-            await asyncio.sleep(self._settle_s)
-
-        try:
-            chain = await client.order(name, key, url, on_order=on_order, show=show)
-        finally:
-            self._take_back()
-        await asyncio.to_thread(store.keep_certificate, name, chain, key)
-
-    def _publish(self, shown: Shown, rules: AcmeRules) -> None:
-        if rules.challenge == "http-01":
-            said = {"token": shown.token, "answer": shown.authorization}
-        else:
-            digest = alpn_digest(shown.authorization).hex()
-            said = {"name": shown.domain, "digest": digest}
-        retain = shown.token
-        self._shown[retain] = said
-        self._board.publish(TOPIC, said, retain=retain)
-
-    def _take_back(self) -> None:
-        shown, self._shown = self._shown, {}
-        for retain, said in shown.items():
-            self._board.publish(TOPIC, {**said, "gone": True}, retain=retain)
-            self._board.forget(TOPIC, retain)
 
     async def _fail(self, store: AcmeStore, name: str, error: Exception) -> None:
         wall = self._wall()

@@ -58,6 +58,7 @@ class Child:
     sockets: set[str] = field(default_factory=set)  # names of those it holds
     deadline: float | None = None  # of a leaving one: when it is killed
     refusal: list[dict[str, Any]] = field(default_factory=list)
+    verdict: str = ""  # why we ended it ourselves, if we did
     channel: Channel = field(init=False)
     first_news: asyncio.Future[None] = field(init=False)  # ready, refused, or dead
     ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -20,7 +20,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,6 +241,9 @@ class Control:
         try:
             loaded, plan = await asyncio.to_thread(self._read)
             warnings = [_fault(fault) for fault in getattr(loaded, "warnings", ())]
+            if (kept := self._state_dir_kept(loaded)) is not None:
+                log.warning("%s", kept)
+                warnings.append(_fault(kept))
             faults = await self._roll_out(loaded, plan)
         except ConfigInvalid as error:
             faults = [_fault(fault) for fault in error.faults if fault.level == "error"]
@@ -282,8 +285,22 @@ class Control:
         loaded.document["state_dir"] = self.start.state_dir
         return loaded, plan
 
+    def _state_dir_kept(self, loaded: Loaded) -> Fault | None:
+        """A warning when the file names another state directory than when the run began."""
+        before = self.current.outline.state_dir
+        if not before or loaded.config.state_dir == before:
+            return None
+        found = loaded.fault(
+            ("state_dir",),
+            f"is read at the start alone: this run keeps {self.start.state_dir}",
+            "to move it, end this run (headgate drain) and start another",
+        )
+        return replace(found, level="warning")
+
     async def _roll_out(self, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
-        outline = Outline.of(loaded, self.start.workers)
+        outline = replace(
+            Outline.of(loaded, self.start.workers), state_dir=self.current.outline.state_dir
+        )
         payload = json.dumps(loaded.document, separators=(",", ":")).encode()
         try:
             answer = await self.channel.ask(

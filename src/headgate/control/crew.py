@@ -96,11 +96,14 @@ class Crew:
         self.committed = committed
         self.slots: list[Slot] = []
         self.leaving: set[Child] = set()
+        self.applying: set[Child] = set()
+        """Those that are being given a configuration, which may hold them for long."""
         self.is_draining = False
         self._worker_class = worker_class
         self._folder = folder
         self._on_change = on_change
         self._on_seated = on_seated
+        self.on_pong: Callable[[Child], None] | None = None
         self.reserve = Reserve(lambda: self._exec(-1))
 
     # ------------------------------------------------------------------------------ seats
@@ -197,7 +200,7 @@ class Crew:
             return
         slot.child = None
         slot.last_refusal = child.refusal
-        how = f"(pid {child.pid}) {ending(child.status or 0)}"
+        how = f"(pid {child.pid}) {child.verdict or ending(child.status or 0)}"
         if child.refusal:
             how = f"(pid {child.pid}) could not start: {child.refusal[0]['message']}"
         self._wait_and_start(slot, how, child.ready_at)
@@ -225,6 +228,9 @@ class Crew:
                 # by itself and `ended` decides what next.
                 child.refusal = message.fields["faults"]
                 self._tell_news(child)
+            case "pong":
+                if self.on_pong is not None:
+                    self.on_pong(child)
             case "leaving":
                 # Somebody sent it SIGTERM: it drains, and its successor is wanted at once.
                 if child in self.reserve:
@@ -337,9 +343,13 @@ class Crew:
 
     async def _ask_apply(self, child: Child, candidate: Candidate) -> Message:
         fields, fds = self._terms(child, candidate)
-        return await child.channel.ask(
-            "apply", candidate.document, fds, timeout_s=APPLY_TIMEOUT_S, **fields
-        )
+        self.applying.add(child)
+        try:
+            return await child.channel.ask(
+                "apply", candidate.document, fds, timeout_s=APPLY_TIMEOUT_S, **fields
+            )
+        finally:
+            self.applying.discard(child)
 
     def _terms(self, child: Child, candidate: Candidate) -> tuple[dict[str, Any], list[int]]:
         """The sockets of a worker by name, and descriptors of those it has not got yet."""

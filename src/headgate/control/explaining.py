@@ -88,23 +88,28 @@ def _account(
     listener: str = "",
 ) -> Account:
     if not _METHOD.fullmatch(method):
-        raise NoRequest(f'"{method[:40]}" is no method; write GET, POST, ...')
+        raise NoRequest(f"{_quoted(method[:40])} is no method; write GET, POST, ...")
     try:
         ipaddress.ip_address(client_ip)
     except ValueError as error:
-        raise NoRequest(f'"{client_ip[:60]}" is no IP address') from error
+        raise NoRequest(f"{_quoted(client_ip[:60])} is no IP address") from error
     try:
         parts = urlsplit(url)
         url.encode()
     except ValueError as error:
-        raise NoRequest(f"{url[:80]!r} is no URL: {error}") from error
+        raise NoRequest(f"{_quoted(url[:80])} is no URL") from error
     for name, value in headers:
         if not _NAME.fullmatch(name):
-            raise NoRequest(f"{name[:60]!r} is no name of a header")
+            raise NoRequest(f"{_quoted(name[:60])} is no name of a header")
         if _CONTROL.search(value):
             raise NoRequest(f"the header {name} has characters that no header can have")
     if not url.startswith("/") and parts.scheme not in {"http", "https"}:
         raise NoRequest(
-            f'"{url[:80]}" is no URL; write http://host/path, or a path that begins with /'
+            f"{_quoted(url[:80])} is no URL; write http://host/path, or a path that begins with /"
         )
     return plan_explain(plan, method, url, list(headers), client_ip, listener)
+
+
+def _quoted(text: str) -> str:
+    """As it was given, without what a terminal would take for an order."""
+    return '"' + "".join(char if char.isprintable() else "?" for char in text) + '"'

@@ -54,6 +54,8 @@ class Outline:
     admin: str | None  # bind of the admin API; None when it is off
     files: tuple[str, ...] = ()  # what the document was read from, for the watch
     hidden: tuple[tuple[str, str], ...] = ()  # values that references brought in, and which
+    state_dir: str = ""  # what the file said of it when the run began; "" is not known
+    watchdog_s: float = 30.0  # how long a worker may give no sign of life; 0 is for ever
 
     @classmethod
     def of(cls, loaded: Loaded, workers: int | None = None) -> Outline:
@@ -70,6 +72,8 @@ class Outline:
             admin=None if config.admin.bind == "off" else config.admin.bind,
             files=tuple(str(path) for path in loaded.files),
             hidden=brought_in(loaded.files),
+            state_dir=config.state_dir or "",
+            watchdog_s=config.watchdog,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +88,9 @@ class Outline:
             admin=content["admin"],
             files=tuple(content["files"]),
             hidden=tuple((value, reference) for value, reference in content["hidden"]),
+            # Code that is older than these does not say them.
+            state_dir=content.get("state_dir", ""),
+            watchdog_s=content.get("watchdog_s", 30.0),
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from headgate.security.tokens.revocations import RevocationKind, retain_key
 
 _KEPT: Final = 10_000
-_KINDS: Final = frozenset(get_args(RevocationKind))
+_KINDS: Final = get_args(RevocationKind)
 
 
 class Revoked:

@@ -17,6 +17,9 @@ document. Whoever of control and a worker starts later, both get one end of a fr
 (the *link*), over which control asks for snapshots and workers tell events; the supervisor
 sees none of that traffic.
 
+A worker that lives and serves nobody, because something holds its loop, is ended like one that
+has crashed; see `watchdog`.
+
 The first start is strict: if no worker ever became ready and one refuses or dies, the run ends
 with the reason, because somebody is watching. From then on nothing but an order ends it.
 
@@ -48,6 +51,7 @@ from headgate.control.listening import BindRefused, Listeners
 from headgate.control.service_manager import notify, raise_descriptor_limit
 from headgate.control.state_dir import StateDir
 from headgate.control.succession import SIGNALS, TRIAL_PASSED, become, why_new_code_fails
+from headgate.control.watchdog import Watchdog
 from headgate.errors import AlreadyRunning, HeadgateError
 
 __all__ = ["Supervisor", "main"]
@@ -81,6 +85,7 @@ class Supervisor:
             on_change=self._changed,
             on_seated=self._link,
         )
+        self._watchdog = Watchdog(self._crew)
         self._control = ControlSeat(
             self._children, self._state, terms=self._control_terms, workers=self._crew.processes
         )
@@ -107,6 +112,7 @@ class Supervisor:
         self._children.reap()  # who ended while SIGCHLD had no handler
         self._control.start()
         self._crew.fill()
+        self._spawn_task(self._watchdog.run(), "watchdog")
         status = await self._done
         for task in self._tasks:
             task.cancel()

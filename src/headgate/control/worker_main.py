@@ -9,6 +9,7 @@ are carried out one after the other:
     apply        the document and the sockets -> applied | refused
     drain        stop accepting, finish, end
     reopen_logs
+    ping         -> pong: the loop turns (`watchdog`)
     link         a socket to control, over which it asks for snapshots and workers share limits
                  and news; an end of it (control has died) is no event: the supervisor brings a
                  new one
@@ -111,7 +112,9 @@ class WorkerProcess:
         self._scanned_at = 0.0
 
     def _orders_put(self, message: Message) -> None:
-        if message.kind == "link":
+        if message.kind == "ping":
+            self._channel.send("pong")  # that it comes at all is the answer
+        elif message.kind == "link":
             self._on_link(message)
         elif message.kind == "reopen_logs":
             if self._worker is not None:
@@ -122,8 +125,11 @@ class WorkerProcess:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         # Ctrl-C and a closing terminal are the supervisor's business.
-        for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(signum, signal.SIG_IGN)
+        # The watchdog's wish before it ends us: written by the signal handler itself, so that it
+        # needs neither the loop nor the interpreter's lock. Harmless if somebody else sends it.
+        faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         self._channel.start()
         serves = False

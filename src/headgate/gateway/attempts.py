@@ -399,7 +399,7 @@ class AttemptedExchange(Exchange):
             if self._promote_hedge():
                 return
         if self.response_started:
-            self.error = f"upstream_{failure.kind}"
+            self.error = failure.log_word
             self.down.abort(f"upstream {failure.kind} in the middle of a response")
             self._finish()
             return
@@ -528,7 +528,7 @@ class AttemptedExchange(Exchange):
         self.answer(problem.render(self, status, reason, headers=headers))
 
     def fail(self, failure: UpstreamFailed) -> None:
-        self.error = f"upstream_{failure.kind}"
+        self.error = failure.log_word
         if not self.fall_back(_FALLBACK_FOR.get(failure.kind, "failed")):
             super().fail(failure)
 

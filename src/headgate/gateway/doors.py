@@ -26,7 +26,7 @@ from headgate.security.method import TOLD, Instead, Refused, Strips, Verified
 from headgate.wire.message import Forward
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from headgate.gateway.filters.base import Filter
     from headgate.gateway.identity_headers import Telling
@@ -356,9 +356,10 @@ class Authentication:
             if got is None:
                 continue
             if isinstance(got, Verified | Refused | Instead):
-                flow, refused = self._take(ex, index, got, generation, refused)
-                if flow is not _NEXT:
-                    return flow if isinstance(flow, Flow) else None
+                taken = self._take(ex, index, got, generation)
+                if not isinstance(taken, Refused):
+                    return taken
+                refused = refused or taken
                 continue
             return self._later(ex, index, got, generation, refused)
         return self._nobody(ex, look, refused)
@@ -392,9 +393,10 @@ class Authentication:
         if ex.finished:
             return STOP
         if got is not None:
-            flow, refused = self._take(ex, index, got, generation, refused)
-            if flow is not _NEXT:
-                return flow if isinstance(flow, Flow) else None
+            taken = self._take(ex, index, got, generation)
+            if not isinstance(taken, Refused):
+                return taken
+            refused = refused or taken
         rest = self._look(ex, index + 1, refused)
         if rest is None or isinstance(rest, Flow):
             return rest
@@ -406,18 +408,18 @@ class Authentication:
         index: int,
         got: Verified | Refused | Instead,
         generation: int,
-        refused: Refused | None,
-    ) -> tuple[Flow | object | None, Refused | None]:
+    ) -> Refused | Flow | None:
+        """Let it in, or answer, or hand the refusal back: the next method may accept."""
         method = self._methods[index]
         if isinstance(got, Verified):
             self._admit(ex, index, got, generation)
-            return None, refused
+            return None
         if isinstance(got, Instead):
             self._parts.count(method.name, "answered")
             ex.answer_instead(got.status, got.headers, got.body)
-            return STOP, refused
+            return STOP
         self._parts.count(method.name, got.error)
-        return _NEXT, refused or got
+        return got
 
     def _admit(self, ex: PolicedExchange, index: int, got: Verified, generation: int) -> None:
         identity = got.identity
@@ -477,9 +479,15 @@ class Authentication:
         return STOP
 
 
-_NEXT: Final = object()
 _HONEST: Final = frozenset({"expired", "early", "not_covered", "no_nonce", "missing"})
 """Mistakes that honest clients make, which count against nobody."""
+
+
+def credential_names(methods: Iterable[Method]) -> tuple[str, ...]:
+    """Names of headers, parameters and cookies that nobody should find in a log."""
+    places = strips_of(tuple(methods))
+    fields = places.headers | places.cookies
+    return (*sorted(name.decode("latin-1") for name in fields), *sorted(places.query))
 
 
 def is_shown(shown: Shown, places: Strips) -> bool:

@@ -209,6 +209,11 @@ class Exchange:
         self.line: Line | None = None
         site.stats.in_flight += 1
 
+    @property
+    def query(self) -> str:
+        """The query, as far as it may be told to others."""
+        return self.prep.head.query
+
     # -- from the downstream rim ---------------------------------------------------------------
 
     def start(self, body: bytes, end: bool) -> None:
@@ -347,7 +352,7 @@ class Exchange:
         if failure.kind == "timeout":
             self.site.stats.timeouts.add("upstream")
         if self.response_started:
-            self.error = f"upstream_{failure.kind}"
+            self.error = failure.log_word
             self.down.abort(f"upstream {failure.kind} in the middle of a response")
             self._finish()
         elif self._is_stale(failure):
@@ -364,7 +369,7 @@ class Exchange:
 
     def fail(self, failure: UpstreamFailed) -> None:
         """Answer for an instance that could not."""
-        self.error = f"upstream_{failure.kind}"
+        self.error = failure.log_word
         self.answer(problem.for_upstream(self, failure))
 
     def answer(self, reply: tuple[ResponseHead, bytes]) -> None:

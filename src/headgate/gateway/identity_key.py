@@ -38,12 +38,16 @@ class IdentityKey:
 
     def sign(self, identity: Identity, audience: str, wall: float, ttl_s: float) -> bytes:
         now = int(wall)
+        ends = now + max(int(ttl_s), 1)
+        if identity.expires is not None:
+            # Not beyond what it was made from.
+            ends = max(min(ends, int(identity.expires)), now + 1)
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": identity.subject,
             "aud": audience,
             "iat": now,
-            "exp": now + max(int(ttl_s), 1),
+            "exp": ends,
             "jti": secrets.token_hex(8),
         }
         for name in ("consumer", "tier", "method"):

@@ -10,11 +10,10 @@ is state, and a client must not choose how much of it.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-from headgate.policy.limiter.keys import client_ip_key
+from headgate.policy.limiter.keys import client_ip_key, measured_key, short_key
 from headgate.wire.message import find
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from headgate.config.keys import KeySpec
     from headgate.gateway.attempts import AttemptedExchange
 
-_LONGEST: Final = 96
 _IPV6_PREFIX: Final = 64
 
 
@@ -49,7 +47,7 @@ def compile_key(
                 text if text is not None else part(ex) if part is not None else ""
                 for text, part in zip(literal, parts, strict=True)
             ]
-            return _joined(values)
+            return measured_key(values)
 
         return by_template
     find_value = _FINDERS[spec.kind](spec.name)
@@ -59,7 +57,7 @@ def compile_key(
         value = find_value(ex)
         if value is None:
             return client_ip_key(ex.client_ip, ipv6_prefix)
-        return mark + _short(value)
+        return mark + short_key(value)
 
     if spec.kind not in _OF_THE_HEAD:
         return by_value
@@ -71,7 +69,7 @@ def compile_key(
             value = find_value(ex)
             if value is None:
                 return client_ip_key(ex.client_ip, ipv6_prefix)
-            known = memo[spec] = mark + _short(value)
+            known = memo[spec] = mark + short_key(value)
         return known
 
     return by_head
@@ -86,31 +84,7 @@ def compile_keys(
         return lambda _ex: ""
     if len(made) == 1:
         return made[0]
-    return lambda ex: _joined([key(ex) for key in made])
-
-
-def _joined(values: Sequence[str]) -> str:
-    return "".join(f"{len(value)}:{value}" for value in values)
-
-
-def _digest(value: str) -> str:
-    return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _short(value: str) -> str:
-    """The value, or its digest where it is long or is no text that can leave this process."""
-    if len(value) <= _LONGEST and (value.isascii() or _is_whole(value)):
-        return value
-    return _digest(value)
-
-
-def _is_whole(value: str) -> bool:
-    """JSON may name half a character (a lone surrogate), which no encoding has."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return lambda ex: measured_key([key(ex) for key in made])
 
 
 # -- one finder a kind ---------------------------------------------------------------------------

@@ -267,10 +267,15 @@ class Limiting:
             )
         except BaseException as error:
             now = monotonic()
+            is_away = isinstance(error, HomeAway)
             for rule, state, key, sent in asked:
-                if state.leased is not None:
+                if state.leased is None:
+                    continue
+                if is_away:
                     verdicts.append((rule, state, key, state.leased.fail(sent, now)))
-            if not isinstance(error, HomeAway):
+                else:
+                    state.leased.drop(sent, now)  # nothing was charged, nothing is given back
+            if not is_away:
                 _undo(verdicts, now, began)
                 raise
         else:
@@ -342,12 +347,12 @@ async def turn(states: Sequence[LimitState], home: LimitHome, now: float) -> Non
         leased = state.leased
         if leased is None:
             continue
+        state.take_holders()  # first, because a share is made by how many they are
         if home.is_away != leased.is_away:
             if home.is_away:
                 leased.away(now)
             else:
                 leased.back(now)
-        state.take_holders()
         backs.extend((state.id, back) for back in leased.expired(now))
         asks.extend((state, ask) for ask in leased.wants(now))
     if backs:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.downstream_h1 import DownstreamH1
 from headgate.gateway.downstream_h2 import DownstreamH2, limits_of
+from headgate.gateway.handshakes import FailedHandshakes
 from headgate.gateway.heads_h2 import Judge
 from headgate.gateway.problem import title_of
 from headgate.wire.forwarded import UNIX_PEER
@@ -58,12 +59,15 @@ class Listener:
         self.stats = stats
         self.worker_stats = worker_stats
         self.store = store
+        if store is not None:
+            store.watch(FailedHandshakes(bind, stats).on_fault, _HANDSHAKE_S)
         self.draining = False
         self.h2_limits = _h2_limits(site)
         self.h2_judge = Judge()
         # A dict for its order: the oldest connection comes first.
         self.connections: dict[Connection, None] = {}
         self._emptied = asyncio.Event()
+        self._clients_shown = store.clients_shown if store is not None else (None, False)
         self._spawn = spawn
         self._per_ip: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
@@ -80,6 +84,17 @@ class Listener:
         self.asks_certificate = _asks_certificate(site)
         self.h2_limits = _h2_limits(site)
         self.h2_judge = Judge()
+        if self.store is not None and self.store.clients_shown != self._clients_shown:
+            self._clients_shown = self.store.clients_shown
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Other authorities vouch for clients now. What the former ones said is worth nothing any
+        more, and only a new handshake can show what these say.
+        """
+        for connection in list(self.connections):
+            connection.certificate = None
+            connection.drain()
 
     # -- sockets -------------------------------------------------------------------------------
 

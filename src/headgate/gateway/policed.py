@@ -63,6 +63,11 @@ class PolicedExchange(AttemptedExchange):
         """Its place in `shed.PRIORITIES`."""
         return self.traffic.priority_of(self)
 
+    @property
+    def query(self) -> str:
+        passport = self.passport
+        return self.prep.head.query if passport is None else passport.query
+
     # -- before the first attempt --------------------------------------------------------------
 
     def _heard_scheme(self, scheme: str) -> None:

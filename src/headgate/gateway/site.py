@@ -46,6 +46,7 @@ from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
 from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
+from headgate.wire.max_forwards import COUNTED, counted_down, hops_left
 from headgate.wire.message import Forward, Refusal, RequestHead, ResponseHead, find
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class RouteRuntime:
             host=head.authority,
             # A path may begin with two slashes, and "//host" in a Location is another host.
             path="/" + head.path.lstrip("/"),
-            query=f"?{head.query}" if head.has_query else "",
+            query=f"?{ex.query}" if ex.query or (head.has_query and not head.query) else "",
         )
         location = fill(redirect.to, values).encode("latin-1", "replace")
         reason = problem.title_of(redirect.status).encode("ascii")
@@ -527,9 +528,25 @@ class Site:
                 prep.refuse(404, "no route matches")
             return prep
         route = self.routes[found.index]
+        if head.method in COUNTED and route.service is not None and self._ends_here(prep, head):
+            return prep
         prep.params = found.params
         prep.lead_to(route)
         return prep
+
+    def _ends_here(self, prep: Prepared, head: RequestHead) -> bool:
+        """Whether a request that counts its hops may take no more: then we are who it is for."""
+        left = hops_left(head.headers)
+        if isinstance(left, Refusal):
+            prep.refuse(left.status, left.reason)
+        elif left != 0:
+            return False
+        elif head.method == "OPTIONS":
+            prep.answer_with(_OPTIONS_ALL)
+        else:
+            # To send a request back would show what hops before us have put into it.
+            prep.refuse(405, "TRACE is not answered here", _OPTIONS_ALL[0].headers)
+        return True
 
     def _found(self, head: RequestHead, client_ip: str, scheme: str) -> Matched | Missed:
         """The router's answer. Paths that a method of authentication owns belong to a route that
@@ -606,6 +623,8 @@ class Site:
         kept = self.kept(head.headers, trusted=prep.trusted_forwarding)
         if prep.makes_trace:
             kept = [field for field in kept if field[0] not in _TRACE_FIELDS]
+        if head.method in COUNTED:
+            kept = counted_down(kept)
         host = plan.host or service.host
         if host == "preserve":
             host = head.authority

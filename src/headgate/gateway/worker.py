@@ -27,6 +27,7 @@ from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
 from headgate.gateway.compile import compile_plan
+from headgate.gateway.doors import credential_names
 from headgate.gateway.entrance import Entrance
 from headgate.gateway.listener import Listener
 from headgate.gateway.parts import WorkerParts
@@ -137,7 +138,8 @@ class Worker:
         log = self._log
         if log is None:
             raise RuntimeError("the access log is made by _start")
-        log.configure(config.access_log)
+        hidden = (*config.access_log.redact, *credential_names(compiled.methods.values()))
+        log.configure(config.access_log.model_copy(update={"redact": hidden}))
         self._take_dns(config)
         self._stats.keep(
             [(route.name, service) for route in plan.routes for service in route.services]

@@ -94,7 +94,9 @@ METRICS: Final[dict[str, Metric]] = {
             "headgate_tls_handshakes_total",
             "counter",
             ("listener", "result"),
-            "TLS handshakes with clients; result is ok or failed.",
+            "TLS handshakes with clients; result is ok, or why one failed: not_tls, version,"
+            " no_shared_cipher, alpn, no_client_certificate, client_certificate,"
+            " certificate_refused (ours, by the client), client_alert, closed, timeout, other.",
         ),
         Metric(
             "headgate_upstream_connections",

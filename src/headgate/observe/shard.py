@@ -216,7 +216,8 @@ class ListenerStats:
         self.open = 0
         self.accepted = 0
         self.tls_ok = 0
-        self.tls_failed = 0
+        self.tls_failed = Counts()
+        """By what went wrong."""
         self.refused = Counts()
 
     @property
@@ -226,16 +227,17 @@ class ListenerStats:
     def fold_into(self, other: ListenerStats) -> None:
         other.accepted += self.accepted
         other.tls_ok += self.tls_ok
-        other.tls_failed += self.tls_failed
+        other.tls_failed.take_over(self.tls_failed)
         other.refused.take_over(self.refused)
 
     def rows_into(self, rows: Rows, listener: str) -> None:
         rows["headgate_connections"].append(([listener], self.open))
         rows["headgate_connections_accepted_total"].append(([listener], self.accepted))
         handshakes = rows["headgate_tls_handshakes_total"]
-        if self.tls_ok or self.tls_failed:
+        if self.tls_ok or self.tls_failed.counts:
             handshakes.append(([listener, "ok"], self.tls_ok))
-            handshakes.append(([listener, "failed"], self.tls_failed))
+        for reason, count in self.tls_failed.counts.items():
+            handshakes.append(([listener, reason], count))
         for reason, count in self.refused.counts.items():
             rows["headgate_connections_refused_total"].append(([listener, reason], count))
 

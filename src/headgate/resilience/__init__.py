@@ -53,6 +53,7 @@ from headgate.resilience.pool import (
 )
 from headgate.resilience.retry import Retry, RetrySnapshot, retry, retrying
 from headgate.resilience.settings import Event
+from headgate.resilience.shared import Shared
 from headgate.resilience.timeout import Timeout, timeout
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "Registry",
     "Retry",
     "RetrySnapshot",
+    "Shared",
     "TimedOut",
     "Timeout",
     "WsgiDeadline",

@@ -40,6 +40,7 @@ from headgate.resilience.hedge import Hedge
 from headgate.resilience.limit import Limit
 from headgate.resilience.retry import Retry
 from headgate.resilience.settings import Duration
+from headgate.resilience.shared_limit import SharedLimit
 from headgate.resilience.timeout import Timeout
 from headgate.resilience.timeout import timeout as make_timeout
 
@@ -86,7 +87,7 @@ def policies(
     retry: Retry | None = None,
     hedge: Hedge | None = None,
     breaker: CircuitBreaker | None = None,
-    limit: Limit | None = None,
+    limit: Limit | SharedLimit | None = None,
     bulkhead: Bulkhead | None = None,
     timeout: Timeout | Duration | None = None,
 ) -> Policies:

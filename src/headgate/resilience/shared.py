@@ -80,6 +80,7 @@ class Shared:
         self._talk: Talk | None = None
         self._task: asyncio.Task[None] | None = None
         self._pid = 0
+        self._is_starting = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._prefix = prefix
@@ -111,13 +112,17 @@ class Shared:
         """Connect. A Redis that is not there is no error: limits do what `when_away` says."""
         from headgate.resilience.shared_talk import Talk
 
-        if self._is_here:
+        if self._is_here or self._is_starting:
             raise RuntimeError(f"{self!r} is started already; start it once in each process")
         if self._pid and self._pid != os.getpid():
             # What was leased before the fork is the parent's to spend.
             for rule in self._rules.values():
                 rule.leased.expired(inf, 2 * len(rule.leased) + 1)
-        home, close = await self._open()
+        self._is_starting = True
+        try:
+            home, close = await self._open()
+        finally:
+            self._is_starting = False
 
         def rules() -> tuple[LeasedRule, ...]:
             return tuple(self._rules.values())
@@ -133,11 +138,12 @@ class Shared:
         talk, task = self._talk, self._task
         if talk is None or task is None or self._pid != os.getpid():
             return
-        if task.get_loop() is not asyncio.get_running_loop():
-            raise RuntimeError(f"{self!r} runs in another event loop: close it there")
-        talk.finish()
-        # The task ends by itself, also when who closes is cancelled.
-        await asyncio.wait((task,))
+        if not task.done():
+            if task.get_loop() is not asyncio.get_running_loop():
+                raise RuntimeError(f"{self!r} runs in another event loop: close it there")
+            talk.finish()
+            # The task ends by itself, also when who closes is cancelled.
+            await asyncio.wait((task,))
         if not task.cancelled():
             task.result()
 

@@ -51,15 +51,27 @@ class Asked:
         if self.is_decided:
             self._return(grants)
         elif self.answer.set_running_or_notify_cancel():
-            given: Sequence[Grant | None] = grants or [None] * len(self.asks)
-            self.answer.set_result(self._set.settle(self.pending, given, now))
+            self.answer.set_result(
+                self._alone(now) if grants is None else self._set.settle(self.pending, grants, now)
+            )
         else:
             self.undo(grants, now)
 
     def decide(self, now: float) -> Decision:
         """No answer, or nobody was asked: by the fail mode."""
         self.is_decided = True
-        return self._set.settle(self.pending, [None] * len(self.asks), now)
+        return self._alone(now)
+
+    def _alone(self, now: float) -> Decision:
+        pending = self.pending
+        decision = self._set.settle(pending, [None] * len(self.asks), now)
+        if decision.allowed and self._rules[0].lease.fail == "open":
+            costs = list(pending.costs)
+            for at, _ in pending.asks:
+                if self._rules[at].rules.algorithm != "concurrency":
+                    costs[at] = 0  # nothing was taken, so nothing can be given back
+            decision.costs = costs
+        return decision
 
     def undo(self, grants: Sequence[Grant] | None, now: float) -> None:
         """Nobody waits: what was granted is leased, what was taken for the hit goes back."""
@@ -71,7 +83,7 @@ class Asked:
             else:
                 pending.verdicts[at] = leased.take(ask, grants[number], now)
         for at, verdict in enumerate(pending.verdicts):
-            if verdict is None and verdict.allowed:
+            if verdict is not None and verdict.allowed:
                 key, cost = pending.keys[at], pending.costs[at]
                 self._rules[at].leased.refund(key, cost, now, pending.at)
 

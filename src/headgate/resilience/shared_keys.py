@@ -13,10 +13,9 @@ would be shared and nobody would notice.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from hashlib import blake2b
 from typing import Final, TypeAlias
 
-from headgate.policy.limiter.keys import client_ip_key
+from headgate.policy.limiter.keys import client_ip_key, measured_key, short_key
 
 __all__ = ["By", "TextOf", "plain_text", "text_by"]
 
@@ -26,7 +25,6 @@ TextOf: TypeAlias = Callable[[Hashable], str]
 
 _PLAIN: Final = ("user", "api_key", "consumer", "route")
 _NAMED: Final = ("header", "cookie", "query", "claim", "param")
-_LONGEST: Final = 96
 
 
 def plain_text(key: Hashable) -> str:
@@ -55,7 +53,7 @@ def text_by(by: By) -> TextOf:
         if not isinstance(key, tuple) or len(key) != len(parts):
             raise TypeError(f"a key by {', '.join(by)} is a tuple of {len(parts)} values")
         texts = [part(value) for part, value in zip(parts, key, strict=True)]
-        return "".join(f"{len(text)}:{text}" for text in texts)
+        return measured_key(texts)
 
     return joined
 
@@ -72,19 +70,4 @@ def _one(by: str) -> TextOf:
             f"{', '.join(f'{each}:NAME' for each in _NAMED)}"
         )
     mark = f"{kind}:{name.strip()}=" if colon else f"{kind}="
-    return lambda key: mark + _short(plain_text(key))
-
-
-def _short(value: str) -> str:
-    if len(value) <= _LONGEST and (value.isascii() or _is_whole(value)):
-        return value
-    return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _is_whole(value: str) -> bool:
-    """Half a character (a lone surrogate) cannot leave the process."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return lambda key: mark + short_key(plain_text(key))

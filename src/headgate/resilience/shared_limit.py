@@ -23,9 +23,9 @@ import functools
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, get_args
 
-from headgate.policy.limiter.lease import LeasedSnapshot
+from headgate.policy.limiter.lease import FailMode, LeasedSnapshot, LeaseRules
 from headgate.policy.limiter.rules import LimitRules, Verdict
 from headgate.policy.limiter.ruleset import Decision
 from headgate.resilience.calls import is_async, is_one_of, name_of, refuse_generators
@@ -292,13 +292,21 @@ def make_shared(
     rules: Sequence[LimitRules],
     home: Shared,
     rule: str | Sequence[str] | None,
+    *,
+    lease: LeaseRules,
     **settings: Any,
 ) -> SharedLimit:
     """What `limit` answers where it is given a home."""
+    if lease.fail not in get_args(FailMode):
+        raise ValueError(
+            f"limit {name}: when_away={lease.fail!r}: write one of {', '.join(get_args(FailMode))}"
+        )
     if rule is None and name == "limit":
         raise ValueError('limit: say what the ledger is to call it, as in rule="orders"')
     ids = _ids(rule if rule is not None else name, len(rules))
-    return SharedLimit(ids[0] if name == "limit" else name, home, *rules, ids=ids, **settings)
+    return SharedLimit(
+        ids[0] if name == "limit" else name, home, *rules, ids=ids, lease=lease, **settings
+    )
 
 
 def _ids(rule: str | Sequence[str], count: int) -> list[str]:

@@ -28,6 +28,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from headgate.errors import UpstreamFailed
 from headgate.wire.certificates import say
+from headgate.wire.handshakes import words_of
 
 STAGGER_S: Final = 0.25
 """The "connection attempt delay" of RFC 8305 5."""
@@ -101,10 +102,11 @@ async def connect(
         what = "its name was not found" if stage == "dns" else "no connection"
         raise UpstreamFailed(stage, f"{endpoint}: {what} within {timeout_s:g} s") from error
     except ssl.SSLError as error:
-        raise UpstreamFailed("tls", f"{endpoint}: {_say_tls(error)}") from error
+        raise UpstreamFailed("tls", f"{endpoint}: {_say_tls(error)}", words_of(error)) from error
     except OSError as error:
         if stage == "tls":
-            raise UpstreamFailed("tls", f"{endpoint}: closed during the handshake") from error
+            words = "closed during the handshake"
+            raise UpstreamFailed("tls", f"{endpoint}: {words}", words) from error
         raise UpstreamFailed("connect", f"{endpoint}: {say(error)}") from error
 
 
@@ -210,5 +212,5 @@ async def _open_unix(path: str) -> socket.socket:
 
 def _say_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
-    return f"TLS failed: {say(error)}"
+        return f"its certificate is refused: {words_of(error)}"
+    return f"TLS failed: {words_of(error)}"

@@ -55,6 +55,7 @@ from headgate.wire.certificates import (
     read_pair,
     say,
 )
+from headgate.wire.handshakes import OnFault, WatchedObject
 
 # Mozilla's "intermediate" list, version 5.7, without its finite-field DHE suites: every client of
 # the last ten years has ECDHE, and DHE is slow for the server.
@@ -137,10 +138,14 @@ class _Front(ssl.SSLContext):
     """What servers are started with: every connection is made by the base of the time."""
 
     base: Callable[[], ssl.SSLContext]
+    watch: Callable[[WatchedObject], None] | None = None
 
     # The parameters are those of the standard library, and their own business.
     def wrap_bio(self, *how: Any, **more: Any) -> ssl.SSLObject:
-        return self.base().wrap_bio(*how, **more)
+        made = self.base().wrap_bio(*how, **more)
+        if self.watch is not None and isinstance(made, WatchedObject):
+            self.watch(made)
+        return made
 
     def wrap_socket(self, *how: Any, **more: Any) -> ssl.SSLSocket:
         return self.base().wrap_socket(*how, **more)
@@ -172,6 +177,11 @@ class CertificateStore:
             self._profile = profile
             self._renew_base()
 
+    @property
+    def clients_shown(self) -> tuple[str | None, bool]:
+        """Whose certificates clients are asked for, and whether they must show one."""
+        return self._profile.client_ca, self._profile.is_client_certificate_needed
+
     def show_challenges(self, files: Mapping[str, str]) -> None:
         """Show these to authorities from the next handshake on: for a name the PEM file with the
         certificate of RFC 8737 and its key. They take the place of those before.
@@ -186,6 +196,10 @@ class CertificateStore:
         self._challenges = challenges
         self._hello = b""
         self._show_hellos()
+
+    def watch(self, on_fault: OnFault, timeout_s: float) -> None:
+        """Tell of each handshake that comes to nothing; `timeout_s` is the server's own limit."""
+        self.context.watch = lambda made: made.watch(on_fault, timeout_s)
 
     def choose(self, name: str | None) -> Certificate:
         """Choose the certificate for a server name: lower-case, or None when none was sent."""
@@ -247,6 +261,7 @@ class CertificateStore:
         # The stub of the standard library has the callback return None alone; an alert's number
         # is legal too, but None (go on) is all we answer.
         base.sni_callback = self._on_server_name
+        base.sslobject_class = WatchedObject
         self._base = base
         self._renew_at = self._clock() + TICKET_KEY_S
         self._show_hellos()
@@ -278,9 +293,13 @@ class CertificateStore:
             # OpenSSL has just shown it, in this very call of the handshake.
             hello, self._hello = self._hello, b""
             challenge = self._challenges.get(normal or "")
-            if challenge is not None and is_acme_hello(hello):
+            # A client that was asked for another key share comes here twice (RFC 8446 4.1.4), and
+            # what it has been given shows no messages.
+            if challenge is not None and (connection.context is challenge or is_acme_hello(hello)):
                 connection.context = challenge
                 return
+        if isinstance(connection, WatchedObject):
+            connection.asked_name = normal
         connection.context = self.choose(normal).context
 
 

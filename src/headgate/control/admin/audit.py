@@ -142,7 +142,7 @@ class Audited:
 def _actor(scope: Scope) -> str:
     peer = scope.get("state", {}).get("peer")
     if peer is None:
-        return "token:admin"
+        return "admin-token"
     with contextlib.suppress(KeyError):
         return f"uid:{peer[1]} ({pwd.getpwuid(peer[1]).pw_name})"
     return f"uid:{peer[1]}"

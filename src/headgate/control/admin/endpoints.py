@@ -220,9 +220,7 @@ def add_explain(router: APIRouter, control: Control) -> None:
     async def explain_post(asked: models.ExplainRequest) -> Response:
         """Which route takes a request, and why the others do not."""
         pairs = asked.headers.items() if isinstance(asked.headers, dict) else asked.headers
-        return await answer(
-            asked.method, asked.url, list(pairs), asked.client_ip, asked.listener
-        )
+        return await answer(asked.method, asked.url, list(pairs), asked.client_ip, asked.listener)
 
     @router.get("/api/explain", tags=["configuration"], responses=_refused("This is no request"))
     async def explain_get(

@@ -9,12 +9,15 @@ cut to a length that no address has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from socket import AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 _KEPT: Final = 16_384
 _LONGEST: Final = 64
+_LONGEST_VALUE: Final = 96
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -34,6 +37,29 @@ def client_ip_key(ip: str, v6_prefix: int = 64) -> str:
         return inet_ntop(AF_INET6, packed)
     kept = int.from_bytes(packed) >> (128 - v6_prefix) << (128 - v6_prefix)
     return f"{inet_ntop(AF_INET6, kept.to_bytes(16))}/{v6_prefix}"
+
+
+def short_key(value: str) -> str:
+    """The value, or its digest where it is long or is no text that can leave this process: a key is
+    state, and a client must not choose how much of it.
+    """
+    if len(value) <= _LONGEST_VALUE and (value.isascii() or _is_whole(value)):
+        return value
+    return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _is_whole(value: str) -> bool:
+    """JSON may name half a character (a lone surrogate), which no encoding has."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def measured_key(parts: Sequence[str]) -> str:
+    """Several parts, each with its length before it, so that none can run into the next."""
+    return "".join([f"{len(part)}:{part}" for part in parts])
 
 
 def joined_key(*parts: str) -> str:

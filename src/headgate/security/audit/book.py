@@ -27,7 +27,6 @@ Methods may be called from several threads.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import threading
@@ -49,7 +48,14 @@ from headgate.security.audit.chain import (
 from headgate.security.audit.entry import LIMIT_BYTES, Entry
 from headgate.security.audit.files import CHECKPOINTS, last_of, last_sealed, lines_of, segments_of
 from headgate.security.audit.keys import note_public, private_key, public_bytes
-from headgate.security.audit.mending import FULL, Reserve, cut_torn, last_checkpoint, shorten
+from headgate.security.audit.mending import (
+    FULL,
+    Reserve,
+    add_checkpoint,
+    cut_torn,
+    last_checkpoint,
+    shorten,
+)
 from headgate.security.audit.rules import AuditRules
 from headgate.security.audit.verify import CLOSED, PRUNED
 
@@ -419,7 +425,7 @@ class Book:
             made = sign_checkpoint(unsigned, self._key)
             try:
                 self._sync_now()
-                self._keep(made)
+                add_checkpoint(self.folder / CHECKPOINTS, made)
             except OSError as error:
                 self._failed(error)
                 return None
@@ -428,21 +434,6 @@ class Book:
         if self._on_checkpoint is not None:
             self._on_checkpoint(made)
         return made
-
-    def _keep(self, made: Checkpoint) -> None:
-        fd = os.open(self.folder / CHECKPOINTS, _FLAGS, 0o600)
-        try:
-            size = os.fstat(fd).st_size
-            line = made.to_line()
-            try:
-                if os.write(fd, line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                os.ftruncate(fd, size)
-                raise
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def prune(self) -> int:
         """Let go of whole segments that are too old or too many; how many went."""

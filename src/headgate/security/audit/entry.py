@@ -22,7 +22,7 @@ class Entry:
     action: str
     """What was done, dotted: `config.reloaded`, `admin.delete`, `ban.added`."""
     actor: str
-    """Who: `uid:1000`, `token:admin`, `worker-2`, `gateway`."""
+    """Who: `uid:1000`, `admin-token`, `worker-2`, `gateway`."""
     target: str = ""
     origin: str = ""
     """From where: an address, or `unix` for the socket of this machine."""

@@ -39,6 +39,7 @@ KEYS: Final = "keys.pub"
 LINE_MAX: Final = LIMIT_BYTES + 4096
 _SEGMENT: Final = re.compile(r"([0-9]{8})-([0-9]{12})\.jsonl")
 _TRIES: Final = 3
+_BLOCK: Final = 64 * 1024
 
 
 class AuditUnreadable(Exception):
@@ -82,14 +83,18 @@ def lines_of(path: Path, until: int | None = None) -> Iterator[bytes]:
 def last_of(path: Path) -> tuple[bytes, int]:
     """The last line that has its end, and how many bytes come after it."""
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        start = max(0, size - 3 * LINE_MAX)
+        size = at = file.seek(0, 2)
+        end = 0  # where the last line that is whole ends
+        while at > 0 and not end:
+            step = min(_BLOCK, at)
+            at -= step
+            file.seek(at)
+            found = file.read(step).rfind(b"\n")
+            end = at + found + 1 if found >= 0 else 0
+        start = max(0, end - LINE_MAX)
         file.seek(start)
-        tail = file.read()
-    whole, end, torn = tail.rpartition(b"\n")
-    if not end:
-        return b"", len(tail) if start == 0 else size
-    return whole.rpartition(b"\n")[2] + b"\n", len(torn)
+        tail = file.read(end - start)
+    return tail[tail.rfind(b"\n", 0, max(len(tail) - 1, 0)) + 1 :], size - end
 
 
 def last_sealed(path: Path) -> Sealed | None:

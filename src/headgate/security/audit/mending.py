@@ -1,4 +1,4 @@
-"""What the book does to files besides adding lines: cutting off, shortening, a reserve of room."""
+"""What the book does to files besides adding entries: checkpoints, cutting off, a reserve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import Any, Final
 from headgate.security.audit.chain import Checkpoint, NotALine, read_checkpoint
 from headgate.security.audit.files import last_of, lines_of
 
-__all__ = ["FULL", "RESERVE_BYTES", "Reserve", "cut_torn", "last_checkpoint", "shorten"]
+__all__ = [
+    "FULL",
+    "RESERVE_BYTES",
+    "Reserve",
+    "add_checkpoint",
+    "cut_torn",
+    "last_checkpoint",
+    "shorten",
+]
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 RESERVE_BYTES: Final = 256 * 1024
@@ -77,6 +85,23 @@ def last_checkpoint(path: Path) -> Checkpoint | None:
         return read_checkpoint(line) if line else None
     except NotALine:
         return None
+
+
+def add_checkpoint(path: Path, made: Checkpoint) -> None:
+    """Append it whole, on the disk; or raise OSError and leave the file as it was."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        line = made.to_line()
+        try:
+            if os.write(fd, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(fd, size)
+            raise
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def shorten(path: Path, gone: int) -> None:

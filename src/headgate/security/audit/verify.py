@@ -187,7 +187,7 @@ class Verifier:
         self._marks = list(marks)
         self._last: Sealed | None = None
         self._start_prev: str | None = None
-        self._is_start_told = False
+        self._start_told_at: int | None = None
         self._where = ""
         for mark in self._marks:
             mark.advance(self._report, keys)
@@ -238,7 +238,7 @@ class Verifier:
 
     def _begin(self, found: Sealed) -> None:
         if found.seq == 1:
-            self._is_start_told = True
+            self._start_told_at = 0
             if found.prev != GENESIS:
                 self._report.fault(self._where, 1, "the first entry follows upon something")
         else:
@@ -297,7 +297,7 @@ class Verifier:
                     and segment.get("last") == first - 1
                     and segment.get("hash") == self._start_prev
                 ):
-                    self._is_start_told = True
+                    self._start_told_at = found.seq
         words = detail.get("what")
         self._report.note(where, found.seq, f"{action}: {words}" if words else action)
 
@@ -318,7 +318,9 @@ class Verifier:
             )
         if last is None:
             return verdict
-        if not self._is_start_told:
+        told_at = self._start_told_at
+        # Pruning is signed before anything goes: an entry that is not was put there by others.
+        if told_at is None or told_at > max(verdict.signed_to, verdict.anchored_to):
             first_seq = verdict.first or 1
             report.fault(
                 "beginning",

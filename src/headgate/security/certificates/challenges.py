@@ -11,12 +11,12 @@ certificate which every worker makes itself from `{name, digest}`, so that no ke
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
 
 from headgate.security.certificates.rules import CHALLENGE_PREFIX, domain_fault
 from headgate.wire.acme_alpn import challenge_pem
@@ -29,6 +29,12 @@ LIFE_S: Final = 600.0
 MAX: Final = 200
 _AUTHORIZATION: Final = re.compile(r"([A-Za-z0-9_-]{1,128})\.[A-Za-z0-9_-]{43}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class _Showing(Protocol):
+    """A `CertificateStore`."""
+
+    def show_challenges(self, files: Mapping[str, str]) -> None: ...
 
 
 class ChallengeBook:
@@ -61,20 +67,17 @@ class ChallengeBook:
         now = self._clock()
         return {name: pem for name, (_, pem, until) in self._pems.items() if now <= until}
 
-    def show_on(self, stores: Mapping[str, Any] | list[Any]) -> None:
-        """Have these `CertificateStore`s show them. Python reads certificates from files alone:
-        they are there for a moment, for this user only.
-        """
-        pems = self.pems
-        listed = list(stores.values()) if isinstance(stores, Mapping) else stores
-        with tempfile.TemporaryDirectory(prefix="headgate-acme-") as folder:
-            files = {}
-            for number, (name, pem) in enumerate(pems.items()):
-                path = Path(folder) / f"{number}.pem"
-                path.touch(mode=0o600)
-                path.write_bytes(pem)
-                files[name] = str(path)
-            for store in listed:
+    def show_on(self, stores: Iterable[_Showing]) -> None:
+        """Have these `CertificateStore`s show them."""
+        files: dict[str, str] = {}
+        with contextlib.ExitStack() as opened:
+            for name, pem in self.pems.items():
+                # Python reads certificates from files alone; these are in memory.
+                descriptor = os.memfd_create("headgate-acme")
+                opened.callback(os.close, descriptor)
+                os.write(descriptor, pem)
+                files[name] = f"/proc/self/fd/{descriptor}"
+            for store in stores:
                 store.show_challenges(files)
 
     def hear(self, message: Mapping[str, Any]) -> None:

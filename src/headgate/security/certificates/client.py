@@ -142,7 +142,7 @@ class AcmeClient:
             try:
                 secret = unb64(self._rules.binding_key)
             except ValueError:
-                raise AcmeFailed("acme.external_account.key is not base64url") from None
+                raise AcmeFailed("acme.external_account.secret is not base64url") from None
             payload["externalAccountBinding"] = bind_account(
                 self._key, self.directory.new_account, self._rules.binding_id, secret
             )

@@ -48,6 +48,4 @@ class RedactionRules:
     @classmethod
     def none(cls) -> RedactionRules:
         """Everything is left as it is."""
-        return cls(
-            tokens="off", passwords="off", private_keys="off", cards="off", ibans="off"
-        )
+        return cls(tokens="off", passwords="off", private_keys="off", cards="off", ibans="off")

@@ -144,17 +144,7 @@ class Calls:
         if self._waiting >= MAX_WAITING:
             raise VaultAway(f"{what}: {MAX_WAITING} requests to {self._rules.url} wait already")
         loop = asyncio.get_running_loop()
-        is_left = False
-
-        def job() -> Answer:
-            answer = work()
-            if is_left and orphan is not None:
-                try:
-                    orphan(answer)
-                except SecretError as error:
-                    log.warning("what was made for nobody could not be given back: %s", error)
-            return answer
-
+        future: asyncio.Future[Answer] | None = None
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 self._waiting += 1
@@ -163,7 +153,7 @@ class Calls:
                 finally:
                     self._waiting -= 1
                 try:
-                    future = loop.run_in_executor(self._pool, job)
+                    future = loop.run_in_executor(self._pool, work)
                 except BaseException:
                     self._free.release()
                     raise
@@ -171,13 +161,30 @@ class Calls:
                 # Shielded: cancelling it would give the thread back before it is free.
                 return await asyncio.shield(future)
         except TimeoutError:
-            is_left = True
+            self._leave(future, orphan)
             raise VaultAway(
                 f"{what}: {self._rules.url} did not answer within {self._rules.budget_s:g} s"
             ) from None
         except asyncio.CancelledError:
-            is_left = True
+            self._leave(future, orphan)
             raise
+
+    def _leave(
+        self, future: asyncio.Future[Answer] | None, orphan: Callable[[Answer], None] | None
+    ) -> None:
+        """Nobody waits for it any more: what it brings is given back."""
+        if future is None or orphan is None:
+            return
+
+        def ended(done: asyncio.Future[Answer]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                return
+            try:
+                self._pool.submit(orphan, done.result())
+            except RuntimeError:
+                log.warning("what was made for nobody ends by itself: closed meanwhile")
+
+        future.add_done_callback(ended)
 
     def _ended(self, future: asyncio.Future[Any]) -> None:
         self._free.release()

@@ -45,6 +45,7 @@ __all__ = ["Credentials", "DatabaseRole", "Ticket"]
 
 log = logging.getLogger("headgate.secrets")
 
+FOLLOW_S = 10.0
 Ask = Callable[..., Awaitable[Any]]
 
 
@@ -202,9 +203,11 @@ class DatabaseRole:
             old.wake.set()
             for follower in tuple(self._followers):
                 try:
-                    await follower()
-                except Exception:
-                    log.exception("a pool did not take up new credentials of %s", self._role)
+                    async with asyncio.timeout(FOLLOW_S):
+                        await follower()
+                except Exception as error:  # noqa: BLE001 - of a driver; it may quote what it likes
+                    kind = type(error).__name__
+                    log.warning("a pool did not take up the new %s: %s", self._role, kind)
 
     async def _make(self) -> _Grant:
         began = time.monotonic()

@@ -176,6 +176,11 @@ class Vault:
         try:
             # Shielded: one who gives up does not take it from the others.
             return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if task.cancelled() and (this is None or not this.cancelling()):
+                raise VaultAway(f"{path}: this Vault was closed meanwhile") from None
+            raise
         except VaultUnavailable as error:
             kept = self._kept.stale(key, time.monotonic()) if stale_ok else None
             if kept is None:

@@ -121,19 +121,19 @@ class VaultSession:
         with self._lock:
             if self.logged_in is not before and self.logged_in is not None:
                 return self.logged_in
-            self._generation += 1
             now = time.monotonic()
             login = self.rules.login
             if isinstance(login, AppRole):
                 found = self._by_role(login, now)
             else:
                 token = login.token if login.file is None else _line_of(login.file, "token_file")
-                found = self._by_token(token, now)
+                found = self._by_token(token, now, before)
             self.logged_in = found
             self._client.token = found.token
             return found
 
     def _by_role(self, role: AppRole, now: float) -> LoggedIn:
+        self._generation += 1
         secret_id = role.secret_id or None
         if role.secret_id_file is not None:
             secret_id = _line_of(role.secret_id_file, "secret_id_file")
@@ -164,7 +164,9 @@ class VaultSession:
         except Exception as error:  # noqa: BLE001 - likewise
             raise self._translated(error, "the log-in by AppRole") from None
 
-    def _by_token(self, token: str, now: float) -> LoggedIn:
+    def _by_token(self, token: str, now: float, before: LoggedIn | None) -> LoggedIn:
+        if before is None or before.token != token:
+            self._generation += 1  # otherwise what it made lives on
         client = self._new_client(token)
         try:
             data = client.auth.token.lookup_self()["data"]
