@@ -42,7 +42,9 @@ class Pebble:
         options = [f"-dns01={dns}", f"-management=127.0.0.1:{free_port()}", "-defaultIPv6=", *none]
         command = [_program("pebble"), "-config", str(self.folder / "pebble.json")]
         command += ["-dnsserver", dns]
-        environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0", **environment}
+        # What it does at random otherwise is for the tests that are about it.
+        steady = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "0"}
+        environment = {**steady, **environment}
         with (self.folder / "pebble.log").open("ab") as log:
             self.names = subprocess.Popen(
                 [_program("pebble-challtestsrv"), *options], stdout=log, stderr=log

@@ -159,6 +159,7 @@ def test_a_head_beyond_the_bound_is_refused(gateway: Gateway):
         ("GET", "/api/explain?url=/&header=nonsense", None, 422),
         ("GET", "/api/explain?url=/&client_ip=nobody", None, 422),
         ("GET", "/api/explain?url=/&method=G%20T", None, 422),
+        ("GET", "/api/explain?url=/&listener=nowhere", None, 422),
     ],
 )
 def test_errors_are_problems(gateway: Gateway, method, path, body, status):

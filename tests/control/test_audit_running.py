@@ -90,7 +90,7 @@ def test_no_canary_is_in_anything_that_is_written(tmp_path):
             },
             redaction={
                 "emails": "hash",
-                "key": "0123456789abcdef",
+                "secret": "0123456789abcdef",
                 "patterns": [{"pattern": "BADGE-[0-9]+", "name": "badge"}],
                 "fields": ["badge_no"],
             },
@@ -134,3 +134,31 @@ def send(gateway: Gateway, canary: str) -> None:
     )
     connection.getresponse().read()
     connection.close()
+
+
+def test_what_workers_refuse_is_counted_by_address(tmp_path):
+    auth = {
+        "jwt": {
+            "issuer": "https://id.example",
+            "audience": "shop",
+            "secret": "0123456789abcdef0123456789abcdef",
+        }
+    }
+    route = {
+        "name": "all",
+        "match": {"path": "/x"},
+        "auth": "jwt",
+        "respond": {"body": "x"},
+    }
+    with serving(tmp_path, auth=auth, routes=[route]) as gateway:
+        for _ in range(7):
+            connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+            connection.request("GET", "/x", headers={"authorization": f"Bearer {JWT}"})
+            assert connection.getresponse().status == 401
+            connection.close()
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait_end() == 0
+    found = entries(gateway, "security.bad_credentials")
+    assert sum(each["detail"]["count"] for each in found) == 7
+    assert {each["origin"] for each in found} == {"127.0.0.1"}
+    assert JWT not in json.dumps(found)

@@ -123,7 +123,7 @@ def test_open_routes_are_reported(gateway: Serving):
     shown = access()
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "jwt" in shown.stdout
-    assert "roles" in shown.stdout
+    assert "clerk" in shown.stdout
     only = access("--open", "--format", "json")
     assert only.returncode == 1
     assert [row["route"] for row in json.loads(only.stdout)] == ["where", "open"]

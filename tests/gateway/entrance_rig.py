@@ -47,7 +47,7 @@ class Slow(Method):
         self.asked = threading.Semaphore(0)
         self.waiting = 0
         self.is_open = False
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
         self._waits: list[asyncio.Future[None]] = []
 
     def verify(self, shown: Any, wall: float) -> Any:

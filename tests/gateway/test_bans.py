@@ -61,6 +61,25 @@ def test_bad_tokens_count_and_a_missing_one_does_not(start, echo):
     assert status(gateway, "192.0.2.1") == 403
 
 
+def test_those_who_are_cut_off_are_counted_together(start, echo):
+    """By address there would be as many counters as there are attackers."""
+    rule = {"kind": "status_404", "more_than": 1, "within": "1min", "ban": "10min"}
+    made = banning(echo, rule, answer="cut")
+    made["routes"][0]["addresses"] = {"deny": ["198.51.100.0/24"], "answer": "cut"}
+    gateway = start(made)
+    for number in range(5):
+        ip = f"192.0.2.{number}"
+        for _ in range(2):
+            assert status(gateway, ip, "/nowhere") == 404
+        for address in (ip, f"198.51.100.{number}"):
+            client = gateway.client()
+            client.send(get("/known/", f"x-forwarded-for: {address}"))
+            assert client.is_closed()
+    rows = gateway.on_loop(gateway.worker.snapshot)["rows"]
+    assert "192.0.2" not in str(rows)
+    assert "198.51.100" not in str(rows)
+
+
 def test_a_trusted_proxy_is_never_banned(start, echo):
     rule = {"kind": "status_404", "more_than": 1, "within": "1min", "ban": "10min"}
     gateway = start(banning(echo, rule))

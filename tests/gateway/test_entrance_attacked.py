@@ -572,6 +572,25 @@ def test_a_path_of_a_method_leads_to_no_service(start, instance, monkeypatch):
 BASIC = "$2b$04$Ws8YVYZ1Hr1zUeT1yM/Xm.aoF5eVSgYHSzZRkQO3WdPYp5dTDuJVO"
 
 
+def test_a_path_of_a_method_is_judged_by_the_route_that_would_take_it(start, instance, monkeypatch):
+    """What guards one route of several with the same log-in is not what guards the others."""
+    use_methods(monkeypatch, Form)
+    made = guarded(instance.url)
+    inner = {"addresses": {"allow": ["192.0.2.0/24"]}, "auth": "jwt", "to": "upstream"}
+    made["routes"] = [
+        {"match": {"host": "admin.example"}, **inner},
+        {"match": {"host": "app.example"}, "auth": "jwt", "to": "upstream"},
+        {"match": {"host": "inner.example"}, **inner},
+        {"match": {"host": "open.example"}, "to": "upstream"},
+    ]
+    gateway = start(made)
+    for _ in range(3):
+        for host, found in (("app", 200), ("admin", 403), ("inner", 403), ("open", 403)):
+            raw = request("POST", "/form", host=f"{host}.example", body=b"abc")
+            assert status(gateway, raw) == found, host
+    assert instance.is_left_alone(0.05)
+
+
 def test_a_client_that_waits_to_be_told_to_send_is_told(start, instance, monkeypatch):
     use_methods(monkeypatch, Form)
     gateway = start(guarded(instance.url))
@@ -769,6 +788,36 @@ def test_a_ban_by_hand_ends_connections_that_are_open(start, instance):
     assert busy.is_closed()
     assert gateway.client().answer()[0].status == 403
     assert_all_given_back(gateway)
+
+
+@pytest.mark.parametrize(
+    "source", ["TCP4 192.0.2.66", "TCP6 ::ffff:192.0.2.66", "TCP6 ::ffff:c000:242"]
+)
+@pytest.mark.parametrize("rules", [True, False], ids=["rules", "by-hand-alone"])
+def test_a_ban_holds_for_whom_a_proxy_introduces(start, echo, source, rules):
+    made = document(echo.url, listener={"proxy_protocol": True}, trusted_proxies=["127.0.0.1"])
+    if rules:
+        made["bans"] = {"when": []}
+    gateway = start(made)
+    bans = gateway.worker._entrance.parts.bans
+    words = source.split()
+    line = f"PROXY {words[0]} {words[1]} {words[1]} 1234 80\r\n".encode()
+    assert status(gateway, line + get("/")) == 200
+    open_one = gateway.client()
+    open_one.send(line + get("/"))
+    assert open_one.answer()[0].status == 200
+    gateway.on_loop(lambda: bans.ban("192.0.2.66", 600.0, "a test", "hand", monotonic()))
+    for raw in (line, line + get("/")):
+        with gateway.client() as client:
+            client.send(raw)
+            head, _ = client.answer()
+            assert (head.status, head.get("connection")) == (403, "close")
+    if rules:
+        open_one.send(get("/"))
+        assert open_one.answer()[0].status == 403
+    else:
+        assert open_one.is_closed()
+    assert status(gateway, b"PROXY TCP4 192.0.2.67 192.0.2.1 1234 80\r\n" + get("/")) == 200
 
 
 # -- by chance -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from headgate.wire.h2.hpack_static import NeverIndexed
 from tests.gateway.entrance_rig import JWT, Form, Slow, token, use_methods
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.h2_client import Client, Told
+from tests.gateway.h2_instance import Instance as H2Instance
 from tests.gateway.rig import document, wait_until
 
 pytestmark = pytest.mark.integration
@@ -251,3 +252,28 @@ def test_a_form_for_a_method_comes_over_streams_too(start, instance, monkeypatch
         assert client.wait(stream).status == 413
         assert client.wait(client.ask("POST", "/form", (), b"abc")).status == 200
     assert_all_given_back(gateway)
+
+
+@pytest.mark.parametrize("plugin", [False, True], ids=["plain", "plugin"])
+def test_a_service_over_streams_is_told_who_asks_and_gets_no_credentials(start, plugin):
+    with H2Instance(lambda served: served.answer() if served.ended else None) as service:
+        made = guarded(f"http://127.0.0.1:{service.port}", jwt={"query": "t"})
+        made["services"]["upstream"]["http"] = "2"
+        if plugin:
+            made["routes"][0]["plugins"] = [{"use": "tests.gateway.test_doors:Sees"}]
+        gateway = start(made)
+        forged = ((b"x-auth-subject", b"root"), (b"x_auth_roles", b"root"))
+        with Client(gateway.port()) as client:
+            for name in ("ann", "bob", "ann", "ann", "bob"):
+                shown = token(sub=name)
+                stream = client.ask("POST", f"/?t={shown}&a=1", forged, b"abc", end=False)
+                client.codec.send_trailers(stream, (*forged, (b"x-sum", b"7")))
+                client.flush()
+                assert client.wait(stream).status == 200
+                got = service.requests[-1]
+                assert got.path == "/?a=1"
+                assert got.header(b"x-auth-subject") == name.encode()
+                assert got.trailers == ((b"x-sum", b"7"),)
+                assert got.fields is not None
+                assert b"root" not in {value for _, value in got.fields.headers}
+        assert_all_given_back(gateway)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headgate.gateway.filters import Filter, Request, Response
 from headgate.testing import EchoServer
 from headgate.wire.h2 import ErrorCode
 from tests.gateway.entrance_rig import JWT, Form, Slow, foreign, use_methods
@@ -174,6 +175,55 @@ def test_a_method_that_fails_costs_its_own_request_alone(start, echo, slow, capl
     slow["jwt"].fails = None
     assert gateway.ask(get("/", "x-user: ann"))[0].status == 200
     assert_all_given_back(gateway)
+
+
+def test_a_look_up_that_is_given_up_leaves_nobody_waiting(start, echo, slow):
+    """What a method awaits may be shared, and be cancelled by whoever owns it."""
+    gateway = start(guarded(echo.url))
+    slow["jwt"].is_open = True
+    slow["jwt"].fails = asyncio.CancelledError()
+    for raw in (get("/", "x-user: ann"), request("POST", "/", "x-user: ann", body=b"abc")):
+        assert gateway.ask(raw)[0].status == 500
+    slow["jwt"].fails = None
+    assert gateway.ask(get("/", "x-user: ann"))[0].status == 200
+    assert_all_given_back(gateway)
+
+
+class GivesUp(Filter):
+    """A plugin whose own look-up is given up."""
+
+    async def on_request(self, request: Request) -> None:
+        if request.path == "/request":
+            raise asyncio.CancelledError
+
+    async def on_request_body(self, request: Request, chunk: bytes, last: bool) -> bytes:
+        if request.path == "/body":
+            raise asyncio.CancelledError
+        return chunk
+
+    async def on_response(self, request: Request, response: Response) -> None:
+        if request.path == "/response":
+            raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("path", ["/request", "/body", "/response"])
+def test_a_plugin_that_gives_up_leaves_nobody_waiting(start, echo, path):
+    made = document(echo.url, route={"plugins": [{"use": f"{__name__}:GivesUp"}]})
+    gateway = start(made)
+    assert gateway.ask(request("POST", path, body=b"abc"))[0].status == 500
+    assert gateway.ask(request("POST", "/", body=b"abc"))[0].status == 200
+    assert_all_given_back(gateway)
+
+
+def test_a_worker_that_ends_does_not_wait_for_who_is_still_asked(start, instance, slow):
+    gateway = start(guarded(instance.url))
+    client = gateway.client()
+    client.send(get("/", "x-user: ann"))
+    slow["jwt"].wait_asked()
+    gateway.call(gateway.worker.drain(0.1))
+    assert client.is_closed()
+    wait_until(lambda: slow["jwt"].waiting == 0)
+    assert instance.is_left_alone(0.0)
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "reset-stream"])

@@ -93,7 +93,7 @@ def test_a_steady_body_is_let_through(start, echo):
 def test_no_rate_is_asked_of_a_grpc_call(start, echo):
     with served(start, echo.url, **DRIP) as (_, client):
         stream = client.ask("POST", "/x", ((b"content-type", b"application/grpc"),), end=False)
-        drip(client, stream, for_s=0.9)
+        drip(client, stream, for_s=1.6)
         assert not stream.is_over
         client.send(stream, b"", end=True)
         assert client.wait(stream).status == 200

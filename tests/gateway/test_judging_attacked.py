@@ -223,6 +223,17 @@ def test_what_is_no_request_is_said_so(method, url, headers):
     assert isinstance(caught.value, NoRequest | HeadgateError)
 
 
+def test_two_slashes_are_a_path_as_they_are_to_the_gateway(start, echo):
+    route = {"match": {"path": "/open"}, "auth": False}
+    gateway = start(guarded(echo.url, route))
+    plan = gateway.worker._plan
+    for url in ("/open", "//open", "//h.example/open", "/open//x"):
+        explained = explain(plan, "GET", url, [("host", "h.example")], "127.0.0.1")
+        status = gateway.ask(get(url))[0].status
+        assert (explained["route"] is not None) == (status == 200), (url, explained["text"])
+        assert described("GET", url, [("host", "h.example")], "127.0.0.1").host == "h.example"
+
+
 @pytest.mark.parametrize("address", ["", "x", "1.2.3", "::1%eth0/../", "127.0.0.1\n"])
 def test_what_is_no_address_is_said_so(address):
     from headgate.config import from_document

@@ -27,7 +27,7 @@ def test_both_may_be_switched_off():
 
 
 def test_short_forms():
-    spec = REDACTION.validate_python(
+    spec = RedactionSpec.model_validate(
         {
             "cards": True,
             "ibans": "no",
@@ -44,8 +44,8 @@ def test_short_forms():
     )
     assert rules.names == ("ref",)
     Redactor(rules)
-    spec = AUDIT.validate_python({"keep": "30d", "anchor": "stderr", "segment": "1MB"})
-    assert spec.rules() == AuditRules(
+    kept = AuditSpec.model_validate({"keep": "30d", "anchor": "stderr", "segment": "1MB"})
+    assert kept.rules() == AuditRules(
         keep_s=30 * 86400.0, anchors=("stderr",), segment_bytes=1024 * 1024
     )
 
@@ -80,9 +80,10 @@ def test_what_cannot_be_is_refused_without_its_value(said):
         {"anchor": "ftp://x/y"},
         {"anchor": "https://"},
         {"anchor": ""},
+        {"anchor": "marks.jsonl"},
         {"keep": "-1d"},
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_an_audit_log_that_cannot_be_is_refused(said):
     with pytest.raises(ValidationError):
@@ -98,8 +99,8 @@ def told(module, spec):
     [
         ({"emails": "hash"}, ("emails",), False),
         ({"patterns": [{"pattern": "x", "mode": "hash"}]}, ("patterns",), False),
-        ({"emails": "hash", "key": "short"}, ("key",), False),
-        ({"key": "0123456789abcdef"}, ("key",), True),
+        ({"emails": "hash", "secret": "short"}, ("secret",), False),
+        ({"secret": "0123456789abcdef"}, ("secret",), True),
         ({"max_text": 10}, ("max_text",), False),
         ({"patterns": [{"pattern": "x", "name": "a b]"}]}, ("patterns", 0, "name"), False),
     ],
@@ -132,6 +133,6 @@ def test_nothing_is_told_of_what_is_fine():
     assert told(auditing, AuditSpec.model_validate({"anchor": "http://127.0.0.1:1/"})) == []
 
 
-def test_the_key_of_redaction_is_in_no_repr():
-    spec = RedactionSpec.model_validate({"emails": "hash", "key": "canary-canary-12"})
+def test_the_secret_of_redaction_is_in_no_repr():
+    spec = RedactionSpec.model_validate({"emails": "hash", "secret": "canary-canary-12"})
     assert "canary" not in repr(spec.rules()) + repr(Redactor(spec.rules()))

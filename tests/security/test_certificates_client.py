@@ -186,8 +186,9 @@ def test_an_order_that_is_gone_is_made_again(authority, status):
     asyncio.run(main())
 
 
-def test_a_limit_on_looking_makes_no_other_order(authority):
-    authority.answers["/old"] = problem(RATE_LIMITED, 429)
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_authority_that_does_not_say_how_it_stands_gets_no_other_order(authority, status):
+    authority.answers["/old"] = problem(RATE_LIMITED, status)
 
     async def main() -> None:
         async with authority.serving():

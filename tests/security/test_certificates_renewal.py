@@ -93,6 +93,13 @@ def test_no_hour_has_more_than_five_failures_whoever_asks(steps):
         assert later - first >= 3600.0
 
 
+def test_five_failures_by_an_operators_wish_leave_an_hour_without_a_try():
+    standing = Standing()
+    for _ in range(FAILURES_AN_HOUR):
+        standing = failed(standing, NOW, "no", None)
+    assert due_at(standing, NOW, 0.0) == forced_at(standing, NOW) == NOW + 3600.0
+
+
 @given(st.floats(-400 * DAY, 400 * DAY), st.integers(1, 30), st.floats(0, 7 * DAY))
 def test_a_clock_that_jumps_does_not_end_renewals(jump_s, failures, retry_after_s):
     standing = Standing()

@@ -256,7 +256,7 @@ def test_the_table_of_small_points_holds_those_whose_order_divides_8():
 @pytest.mark.parametrize(
     "octets, algorithms",
     [(32, {"HS256"}), (47, {"HS256"}), (48, {"HS256", "HS384"}), (64, HS), (200, HS)],
-    ids=str,
+    ids=["32", "47", "48", "64", "200"],
 )
 def test_a_secret_serves_the_digests_that_it_is_long_enough_for(octets, algorithms):
     (key,) = secret_keys(["x" * octets], "text", HS, named=False).keys

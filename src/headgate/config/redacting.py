@@ -125,7 +125,7 @@ class RedactionSpec(Spec):
     patterns: Annotated[tuple[RedactionPattern, ...], OneOrMore] = ()
     """Patterns of your own. Each is looked for in every text, so they cost more than the rest."""
 
-    key: Text | None = None
+    secret: Text | None = None
     """For `hash`: without it values could be found out by trying. Write it as `${env:NAME}` or
     `${file:PATH}`, at least 16 characters."""
 
@@ -145,7 +145,7 @@ class RedactionSpec(Spec):
             addresses=self.addresses,
             names=self.fields,
             patterns=tuple(OwnPattern(own.name, own.pattern, own.mode) for own in self.patterns),
-            key=(self.key or "").encode(),
+            key=(self.secret or "").encode(),
             most_chars=self.max_text,
         )
 
@@ -161,16 +161,16 @@ def problems(spec: RedactionSpec | Any) -> Iterator[Found]:
     kinds = ("tokens", "passwords", "private_keys", "cards", "ibans", "emails", "phones")
     asking = [name for name in (*kinds, "addresses") if getattr(spec, name) == "hash"]
     is_asked = bool(asking) or any(own.mode == "hash" for own in spec.patterns)
-    if is_asked and spec.key is None:
+    if is_asked and spec.secret is None:
         where: tuple[str | int, ...] = (asking[0],) if asking else ("patterns",)
-        hint = "write key: ${file:redaction.key}"
-        yield where, "is `hash`, which takes a `key`", hint, False
-    if spec.key is not None:
-        if len(spec.key) < 16:
+        hint = "write secret: ${file:redaction.secret}"
+        yield where, "is `hash`, which takes a `secret`", hint, False
+    if spec.secret is not None:
+        if len(spec.secret) < 16:
             hint = "`openssl rand -hex 32` makes one"
-            yield ("key",), "is shorter than 16 characters, so it can be guessed", hint, False
+            yield ("secret",), "is shorter than 16 characters, so it can be guessed", hint, False
         elif not is_asked:
-            yield ("key",), "is used by `hash` alone, which nothing asks for", "", True
+            yield ("secret",), "is used by `hash` alone, which nothing asks for", "", True
     if spec.max_text < 256:
         yield ("max_text",), "is less than 256", "", False
     names = [own.name for own in spec.patterns]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from headgate.config.authenticating import auth_methods
 from headgate.config.degrading import DEGRADE_IN_FILE, FallbackSpec
 from headgate.config.faults import Loc, did_you_mean
 from headgate.config.in_words import judged
@@ -53,9 +54,9 @@ class _Level(NamedTuple):
 def check_traffic(config: Config, services: set[str]) -> Iterator[Problem]:
     """Everything wrong with the policies of traffic. ``services`` are those that exist."""
     levels = list(_levels(config))
-    has_plugins = any(level.spec.plugins for level in levels)
+    tells_who = any(level.spec.plugins for level in levels) or _asks_somebody(config)
     for level in levels:
-        yield from _check_level(level, config, services, has_plugins=has_plugins)
+        yield from _check_level(level, config, services, tells_who=tells_who)
     yield from _check_shared_counts(levels)
     yield from check_service_policies(config, (), config)
     for name, service in config.services.items():
@@ -77,9 +78,9 @@ def _levels(config: Config) -> Iterator[_Level]:
 
 
 def _check_level(
-    level: _Level, config: Config, services: set[str], *, has_plugins: bool
+    level: _Level, config: Config, services: set[str], *, tells_who: bool
 ) -> Iterator[Problem]:
-    """``has_plugins``: somewhere in the file."""
+    """``tells_who``: somewhere in the file."""
     spec, loc = level.spec, level.loc
     if spec.timeout is not None:
         yield from _check_timeout(spec.timeout, (*loc, "timeout"))
@@ -90,11 +91,11 @@ def _check_level(
         yield from judged(spec.hedge.rules().problems(), spec.hedge, (*loc, "hedge"))
     if spec.limit:
         if isinstance(spec, RouteSpec):
-            has_plugins = bool(_nearest(level, "plugins", config))
+            tells_who = bool(_nearest(level, "plugins", config)) or _asks_somebody(config)
         for index, limit in enumerate(spec.limit):
             at = (*loc, "limit", index)
             yield from _check_limit(limit, at)
-            yield from _check_keys(limit, at, spec, has_plugins=has_plugins)
+            yield from _check_keys(limit, at, spec, tells_who=tells_who)
     if spec.concurrency:
         yield from _check_concurrency(spec.concurrency, (*loc, "concurrency"))
     if spec.importance is not None and spec.importance.header and not config.trusted_proxies:
@@ -184,18 +185,23 @@ def _check_limit(limit: LimitSpec, loc: Loc) -> Iterator[Problem]:
         )
 
 
+def _asks_somebody(config: Config) -> bool:
+    """Whether the file has a way to find out who asks; which routes take it is seen elsewhere."""
+    return bool(auth_methods(config.auth))
+
+
 def _check_keys(
-    limit: LimitSpec, loc: Loc, spec: PolicyFields, *, has_plugins: bool
+    limit: LimitSpec, loc: Loc, spec: PolicyFields, *, tells_who: bool
 ) -> Iterator[Problem]:
     keys = [key for each in limit.by for key in each.keys]
     unknown = [key for key in keys if key.kind in _IDENTITY]
-    if (unknown or (limit.tiers and limit.rate is not None)) and not has_plugins:
+    if (unknown or (limit.tiers and limit.rate is not None)) and not tells_who:
         what = str(unknown[0]) if unknown else "tiers"
         yield Problem(
             (*loc, "by" if unknown else "tiers"),
             f'nobody is known by "{what}" here, as nothing tells who a client is: '
             "all are counted by their address",
-            "a plugin that sets the identity has to stand on these routes",
+            "say auth: on these routes, or let a plugin set the identity",
             warning=True,
             needs=(loc, *_wherever("plugins")),
         )

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
+from headgate.control.auditing import Auditing
 from headgate.control.ban_book import BanBook
 from headgate.control.channel import Channel, ChannelClosed, Message
 from headgate.control.fleet import Fleet
@@ -43,6 +44,8 @@ from headgate.errors import ConfigInvalid, Fault, HeadgateError
 from headgate.observe import ProcessWatch, Rows, WorkerStats
 from headgate.plan.build import build
 from headgate.plan.plan import Plan
+from headgate.security.ban_news import TOPIC as BANS
+from headgate.security.redact import RedactionRules, Redactor, redact_logs
 from headgate.security.tokens.revocations import TOPIC
 from headgate.wire.resolve import Resolver
 
@@ -130,6 +133,10 @@ class Control:
         self.bans = BanBook(self.fleet, lambda: self.current.config)
         self.revoked = Revoked()
         self.fleet.subscribe(TOPIC, self.revoked.hear)
+        self.auditing = Auditing(self.state.path, self.current.config.audit, self._redactor())
+        self.fleet.subscribe(TOPIC, self.auditing.revocation_heard)
+        self.fleet.subscribe(BANS, self.auditing.ban_heard)
+        self.hub.on_security = self.auditing.heard
         self._tasks: set[asyncio.Task[None]] = set()
         self.resolver = Resolver(self.current.config.dns)
         self.health_checks = HealthProber(self._tell_health, self.resolver)
@@ -146,17 +153,37 @@ class Control:
         self._process.start(loop)
         self.shared.start(loop)
         self.bans.start()
+        self.auditing.start()
+        self.auditing.record(
+            "control.started",
+            "supervisor",
+            target=f"generation {self.start.generation}",
+            detail={
+                "version": __version__,
+                "incarnation": self.start.incarnation,
+                "pid": self.start.supervisor,
+                "file": self.start.config_file,
+                "since": self.start.started,
+            },
+        )
         self._take_up()
 
     def _take_up(self) -> None:
         """Act on what `current` says about control itself."""
         self.token = self.current.config.admin.token or self._own_token()
+        redactor = self._redactor()
+        redact_logs(redactor)
+        self.auditing.take(self.current.config.audit, redactor)
         self._follow_files()
         self._check_health()
         work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
         self.write_instance()
+
+    def _redactor(self) -> Redactor:
+        spec = self.current.config.redaction
+        return Redactor(spec.rules() if spec else RedactionRules.none())
 
     def _check_health(self) -> None:
         """Check the instances of the services that ask for it, and no others."""
@@ -198,6 +225,8 @@ class Control:
         self.bans.stop()
         for work in tuple(self._tasks):
             work.cancel()
+        self.auditing.record("control.stopped", "supervisor")
+        await self.auditing.close()
         await self.fleet.close()
         await self.health_checks.close()
         await self.resolver.aclose()
@@ -237,6 +266,7 @@ class Control:
     async def _reload(self, reason: str) -> ReloadResult:
         began = time.monotonic()
         wall = time.time()  # noqa: TID251  for the operator: when it was
+        served = self.current
         warnings: list[dict[str, Any]] = []
         try:
             loaded, plan = await asyncio.to_thread(self._read)
@@ -259,6 +289,14 @@ class Control:
             at=wall,
             faults=faults,
             warnings=warnings,
+        )
+        self.auditing.reloaded(
+            reason,
+            generation=result.generation,
+            before=served.document,
+            after=self.current.document if result.ok else None,
+            hidden=(*served.outline.hidden, *self.current.outline.hidden),
+            faults=faults,
         )
         self.hub.reloads["ok" if result.ok else "refused"] += 1
         if result.ok:
@@ -384,6 +422,7 @@ class Control:
                 f"the last reload was refused, generation {self.current.generation} serves on: "
                 f"{first}"
             )
+        reasons.extend(self.auditing.worries())
         if not ready:
             return "down", [*reasons, "no worker is ready"]
         return ("degraded" if reasons else "ok"), reasons

@@ -6,10 +6,10 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from headgate.errors import HeadgateError
 from headgate.plan.build import explain as plan_explain
+from headgate.plan.build import parts_of
 from headgate.plan.explain import Account
 from headgate.plan.plan import Plan
 from headgate.security.shown import ShownRequest
@@ -44,9 +44,8 @@ def described(
     method: str, url: str, headers: Sequence[tuple[str, str]], client_ip: str
 ) -> ShownRequest:
     """The request as guards see it."""
-    parts = urlsplit(url)
-    raw = url[url.index("//") + 2 + len(parts.netloc) :] if parts.netloc else url
-    target = parse_target(method, (raw.partition("#")[0] or "/").encode())
+    scheme, authority, raw = parts_of(url)
+    target = parse_target(method, raw.encode())
     fields = tuple(
         (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in headers
@@ -56,10 +55,10 @@ def described(
         method,
         getattr(target, "path", "/"),
         getattr(target, "query", ""),
-        host or parts.netloc,
+        host or authority,
         fields,
         client_ip,
-        parts.scheme == "https",
+        scheme == "https",
     )
 
 
@@ -94,7 +93,7 @@ def _account(
     except ValueError as error:
         raise NoRequest(f"{_quoted(client_ip[:60])} is no IP address") from error
     try:
-        parts = urlsplit(url)
+        scheme, _, _ = parts_of(url)
         url.encode()
     except ValueError as error:
         raise NoRequest(f"{_quoted(url[:80])} is no URL") from error
@@ -103,7 +102,7 @@ def _account(
             raise NoRequest(f"{_quoted(name[:60])} is no name of a header")
         if _CONTROL.search(value):
             raise NoRequest(f"the header {name} has characters that no header can have")
-    if not url.startswith("/") and parts.scheme not in {"http", "https"}:
+    if not url.startswith("/") and scheme not in {"http", "https"}:
         raise NoRequest(
             f"{_quoted(url[:80])} is no URL; write http://host/path, or a path that begins with /"
         )

@@ -78,6 +78,7 @@ class Hub:
         self._carried = Carried()
         self._departed = Carried()  # the same lives once they have ended, for the file
         self.links: dict[int, WorkerLink] = {}
+        self.on_security: Callable[[int, dict[str, Any]], bool] | None = None
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self.samples: deque[Sample] = deque()
         self._asking: asyncio.Task[None] | None = None
@@ -106,7 +107,9 @@ class Hub:
         if message.kind == "last_words":
             self._take(link, message)
         elif message.kind == "event":
-            self.events.append({**message.fields.get("event", {}), "worker": link.index})
+            event = message.fields.get("event", {})
+            if self.on_security is None or not self.on_security(link.index, event):
+                self.events.append({**event, "worker": link.index})
         elif message.kind == "snapshot":
             self._take(link, message)  # it answers, late
         else:

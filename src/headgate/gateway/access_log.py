@@ -38,6 +38,7 @@ class AccessLog:
         worker: int = 0,
         report: Callable[[str], None] | None = None,
         queue_bytes: int = QUEUE_BYTES,
+        scrub: Callable[[str], str] | None = None,
     ) -> None:
         """Raises ConfigInvalid when a field is unknown or the file cannot be opened."""
         self._worker = worker
@@ -54,11 +55,11 @@ class AccessLog:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.is_on = False
-        self.configure(spec)
+        self.configure(spec, scrub)
 
-    def configure(self, spec: AccessLogSpec) -> None:
+    def configure(self, spec: AccessLogSpec, scrub: Callable[[str], str] | None = None) -> None:
         """Take up a new spec; what was added before is written as it was. Raises ConfigInvalid."""
-        line_format = _compile(spec, self._worker)
+        line_format = _compile(spec, self._worker, scrub)
         is_on = line_format is not None
         sink = _open(spec.path) if is_on and spec.path != self._path else None
         self.flush()
@@ -135,13 +136,13 @@ class AccessLog:
             self.flush()
 
 
-def _compile(spec: AccessLogSpec, worker: int) -> Format | None:
+def _compile(spec: AccessLogSpec, worker: int, scrub: Callable[[str], str] | None) -> Format | None:
     if spec.format == "off":
         return None
     if spec.format == "combined":
-        return combined_format(spec.redact)
+        return combined_format(spec.redact, scrub)
     try:
-        return json_format(spec.fields, spec.redact, worker)
+        return json_format(spec.fields, spec.redact, worker, scrub)
     except UnknownField as error:
         where = f"access_log.fields[{(spec.fields or ()).index(error.name)}]"
         near = difflib.get_close_matches(error.name, FIELDS, 1)

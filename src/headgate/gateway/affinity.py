@@ -28,13 +28,22 @@ _SESSION_S: Final = 7 * 24 * 3600.0
 
 
 class Affinity:
-    __slots__ = ("_attributes", "_cookie", "_group", "_members", "_signer", "_ttl_s")
+    __slots__ = (
+        "_attributes",
+        "_cookie",
+        "_group",
+        "_may_be_secure",
+        "_members",
+        "_signer",
+        "_ttl_s",
+    )
 
     def __init__(self, plan: AffinityPlan, signer: Signer, group: Group) -> None:
         self._cookie = plan.cookie
         self._ttl_s = plan.ttl_s
         age = b"" if plan.ttl_s is None else b"; Max-Age=%d" % plan.ttl_s
         self._attributes = plan.attributes + age
+        self._may_be_secure = b"; Secure" not in plan.attributes
         self._signer = signer
         self._group = group
         self._members: dict[str, Member] = {member.id: member for member in group.members}
@@ -65,7 +74,9 @@ class Affinity:
             return b""
         wall = time.time()  # noqa: TID251 - a cookie lives in wall time
         value = self._signer.make(answered.id, wall + (self._ttl_s or _SESSION_S))
-        return b"set-cookie: %b=%b%b\r\n" % (self._cookie, value.encode(), self._attributes)
+        secure = b"; Secure" if self._may_be_secure and ex.is_secure else b""
+        parts = (self._cookie, value.encode(), self._attributes, secure)
+        return b"set-cookie: %b=%b%b%b\r\n" % parts
 
 
 def kept_secret(path: Path) -> bytes:

@@ -60,6 +60,8 @@ class AttemptedExchange(Exchange):
     member: Member | None = None
     tried: tuple[Member, ...] = ()
     """Instances that have failed this request; others are preferred."""
+    is_secure = False
+    """Whether the client's own connection is encrypted, as far as trusted proxies tell."""
     key = 0
     """What the balancer hashes, once known."""
     stamped: bytes = b""

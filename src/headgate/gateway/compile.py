@@ -138,7 +138,11 @@ def _route(
         for kind, spec in (methods[name] for name in _named(route) if name in methods)
         if kind == "signature"
     ]
-    filters = [*digests, *guarding, *_filters(route, folder, context)]
+    own = _filters(route, folder, context)
+    for index, each in enumerate(own[int(route.compress is not None) :]):
+        where = f"{route.plugins_where}[{index}]"
+        warnings += [(where, text) for text in each.warnings]
+    filters = [*digests, *guarding, *own]
     return RouteParts(
         build_chain(filters),
         tuple(each for each in filters if each.is_early),

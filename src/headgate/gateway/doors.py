@@ -253,7 +253,7 @@ def denied(ex: PolicedExchange, found: Denied) -> Flow:
     """Answer, or cut off, who may not."""
     ex.error = found.policy if not found.detail else f"{found.policy}: {found.detail}"
     if found.is_cut:
-        ex.cut(ex.error)
+        ex.cut(found.policy, ex.error)
     else:
         ex.refuse(found.status, found.reason, retry_after_s=found.retry_after_s)
     return STOP

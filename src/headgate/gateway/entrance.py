@@ -155,14 +155,14 @@ class Entrance:
         if change.what == "banned" and not self._has_ban_rules and self.on_banned is not None:
             self.on_banned()
 
-    def owned(self) -> dict[str, int]:
-        """Paths that methods own, each with the first route that names its method."""
-        found: dict[str, int] = {}
+    def owned(self) -> dict[str, tuple[int, ...]]:
+        """Paths that methods own, each with the routes that name its method."""
+        found: dict[str, list[int]] = {}
         for route, _ in self._routes.values():
             for name in route.auth.methods if route.auth is not None else ():
                 for path in self._methods[name].method.own_paths:
-                    found.setdefault(path, route.index)
-        return found
+                    found.setdefault(path, []).append(route.index)
+        return {path: tuple(routes) for path, routes in found.items()}
 
     def steps(self, route: RoutePlan, parts: RouteParts) -> list[Step]:
         """What a request to this route meets first."""

@@ -154,11 +154,13 @@ class FilteredExchange(PolicedExchange):
     async def _decide(self, awaitable: Awaitable[Reply | None], after: object) -> None:
         try:
             reply = await awaitable
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except BaseException as error:
             if self._after is after:
                 self._after = None
                 self._filter_failed(error)
-            return
+            if isinstance(error, Exception):  # a plugin may raise anything
+                return
+            raise
         if self._after is not after:
             return  # the request's time was over, or the client has gone
         if reply is None:
@@ -389,9 +391,11 @@ class FilteredExchange(PolicedExchange):
     async def _decide_response(self, awaitable: Awaitable[Reply | None]) -> None:
         try:
             reply = await awaitable
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except BaseException as error:
             self._filter_failed(error)
-            return
+            if isinstance(error, Exception):  # a plugin may raise anything
+                return
+            raise
         late, self._late = self._late or [], None
         if self.finished:
             return

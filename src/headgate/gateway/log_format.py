@@ -57,10 +57,15 @@ class UnknownField(ValueError):
         self.name = name
 
 
-def json_format(fields: Sequence[str] | None, redact: Sequence[str], worker: int) -> Format:
+def json_format(
+    fields: Sequence[str] | None,
+    redact: Sequence[str],
+    worker: int,
+    scrub: Callable[[str], str] | None = None,
+) -> Format:
     """Compile a formatter of JSON lines; raises UnknownField."""
     chosen = tuple(fields) if fields is not None else tuple(FIELDS)
-    hidden = Hidden(redact)
+    hidden = Hidden(redact, scrub)
     texts = _JsonTexts()
     pieces = ["{"]
     columns: list[_Column] = []
@@ -86,9 +91,9 @@ def json_format(fields: Sequence[str] | None, redact: Sequence[str], worker: int
     return _Formatter(pieces, columns, hidden, texts).lines
 
 
-def combined_format(redact: Sequence[str]) -> Format:
+def combined_format(redact: Sequence[str], scrub: Callable[[str], str] | None = None) -> Format:
     """Compile a formatter of Apache's combined format."""
-    hidden = Hidden(redact)
+    hidden = Hidden(redact, scrub)
     columns: list[_Column] = [
         _LATE["client_ip"],
         _LATE["time"],
@@ -365,7 +370,7 @@ def _json_early(name: str, hidden: Hidden, texts: _JsonTexts) -> _Early:
     return {
         "method": lambda head, _: texts[head.method[:32]],
         "host": lambda head, _: texts[head.host],
-        "path": lambda head, _: quote(bounded(head.path, TARGET_MAX)),
+        "path": lambda head, _: quote(bounded(_path(head, hidden), TARGET_MAX)),
         "query": lambda head, _: quote(hidden.in_query(head.query)) if head.has_query else "null",
         "protocol": lambda head, _: texts[_protocol(head)],
     }[name]
@@ -394,12 +399,16 @@ def _escape_or_dash(text: str) -> str:
 
 def _request_line(hidden: Hidden) -> _Early:
     def text_of(head: RequestHead, _fields: dict[bytes, bytes]) -> str:
-        target = bounded(head.path, TARGET_MAX)
+        target = bounded(_path(head, hidden), TARGET_MAX)
         if head.has_query:
             target += f"?{hidden.in_query(head.query)}"
         return escape(f"{head.method[:32]} {target} {_protocol(head)}")
 
     return text_of
+
+
+def _path(head: RequestHead, hidden: Hidden) -> str:
+    return head.path if hidden.scrub is None else hidden.scrub(head.path[: 4 * TARGET_MAX])
 
 
 def _protocol(head: RequestHead) -> str:
@@ -418,4 +427,4 @@ def _header_text(name: bytes, value: bytes, hidden: Hidden) -> str:
         text = value.decode("latin-1")
     if name in _URL_HEADERS:
         text = hidden.in_url(text)
-    return bounded(text, TEXT_MAX)
+    return bounded(hidden.scrubbed(text), TEXT_MAX)

@@ -6,7 +6,7 @@ What an editor must not break: whatever these return stays on one line and insid
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Final
 from urllib.parse import unquote_plus
@@ -30,11 +30,14 @@ __all__ = [
 
 
 class Hidden:
-    """The names of headers and query parameters whose values are not written."""
+    """The names of headers and query parameters whose values are not written, and what takes
+    secrets out of the rest.
+    """
 
-    __slots__ = ("_names_one", "names")
+    __slots__ = ("_names_one", "names", "scrub")
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], scrub: Callable[[str], str] | None = None) -> None:
+        self.scrub = scrub
         self.names = frozenset(name.lower() for name in names)
         listed = "|".join(re.escape(name) for name in sorted(self.names))
         self._names_one = re.compile(rf"[&;](?:{listed})=").search
@@ -44,14 +47,17 @@ class Hidden:
         if len(query) > 4 * TARGET_MAX:
             query = query[: 4 * TARGET_MAX]
         if "=" not in query or not self._may_hide(query):
-            return bounded(query, TARGET_MAX)
+            return bounded(self.scrubbed(query), TARGET_MAX)
         out = []
         for part in re.split(r"([&;])", query):
             name, equals, _ = part.partition("=")
             if equals and unquote_plus(name).strip().lower() in self.names:
                 part = f"{name}={REDACTED_TEXT}"
             out.append(part)
-        return bounded("".join(out), TARGET_MAX)
+        return bounded(self.scrubbed("".join(out)), TARGET_MAX)
+
+    def scrubbed(self, text: str) -> str:
+        return text if self.scrub is None else self.scrub(text)
 
     def _may_hide(self, query: str) -> bool:
         """Whether a name in the query is one of ours. Most have none, and only those that may

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from headgate.security.audit.tally import Tally, brief
+from headgate.security.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
     from headgate.state.home import Board
 
 T = TypeVar("T")
+
+AUDITED: Final = frozenset({"bad_credentials", "login_failed", "injection", "csrf", "bot"})
+"""Of what makes suspect, what the audit log counts."""
+_TOLD_EVERY_S: Final = 10.0
+_PAIRS_MAX: Final = 200
 
 log: Final = logging.getLogger("headgate.security")
 
@@ -36,6 +45,8 @@ class WorkerParts:
         self._hearers: list[_Hearer] = []
         self._kept: dict[tuple[object, ...], object] = {}
         self._asked: set[tuple[object, ...]] = set()
+        self.redactor = Redactor()
+        self._tally = Tally(_TOLD_EVERY_S, _PAIRS_MAX)
         self.bans: Bans | None = None
         self.counts: dict[tuple[str, str], int] = {}
         """What was decided, by policy and outcome; for metrics."""
@@ -78,9 +89,24 @@ class WorkerParts:
     def suspect(self, client_ip: str, kind: str, weight: float = 1.0) -> None:
         if self.bans is not None:
             self.bans.saw(client_ip, kind, weight)
+        if kind in AUDITED:
+            self._see(kind, client_ip, {})
 
     def note(self, kind: str, fields: Mapping[str, Any]) -> None:
-        log.warning("%s", json.dumps({"event": kind, **fields}, default=str))
+        clean = self.redactor.fields(fields)
+        log.warning("%s", json.dumps({"event": kind, **clean}, default=str))
+        self._see(kind, str(fields.get("client_ip", "")), clean)
+
+    def _see(self, kind: str, address: str, example: Mapping[str, Any]) -> None:
+        wall = time.time()  # noqa: TID251 - for the audit log
+        self._tally.see(kind, address, brief(example), now=time.monotonic(), wall=wall)
+
+    def told(self, now: float, *, is_last: bool = False) -> dict[str, Any] | None:
+        """What control's audit log is told: counts, every few seconds."""
+        rows = self._tally.take_all() if is_last else self._tally.take(now)
+        if not rows:
+            return None
+        return {"event": "security", "counted": [row.to_json() for row in rows]}
 
     # -- for the worker ------------------------------------------------------------------------
 

@@ -47,8 +47,6 @@ class PolicedExchange(AttemptedExchange):
     """A seat of the concurrency limit, or a place in its queue."""
     spent: Sequence[Callable[[PolicedExchange], None]] = ()
     """What limits want to hear at the end: costs and refunds depend on the outcome."""
-    is_secure = False
-    """Whether the client's own connection is encrypted, as far as trusted proxies tell."""
     passport: Passport | None = None
     """What the request's head was found to be worth, where the route asks who it is."""
     _after: _After | None = None
@@ -172,6 +170,11 @@ class PolicedExchange(AttemptedExchange):
     async def _await_step(self, awaitable: Awaitable[object | None], after: _After) -> None:
         try:
             got = await awaitable
+        except asyncio.CancelledError as error:
+            # Given up by whoever owns it, as a look-up that others share: nobody else will answer.
+            if self._after is after:
+                self._policy_failed(error)
+            raise
         except Exception as error:  # noqa: BLE001 - it is logged, and costs only its request
             if self._after is after:
                 self._policy_failed(error)
@@ -291,9 +294,9 @@ class PolicedExchange(AttemptedExchange):
         self._timer = loop.call_later(0, self._again)
         return True
 
-    def cut(self, reason: str) -> None:
-        """Break the connection off without an answer."""
-        self.error = reason
+    def cut(self, reason: str, detail: str = "") -> None:
+        """Break the connection off without an answer. `reason` is counted, so it is one of few."""
+        self.error = detail or reason
         self._let_go()
         self.down.abort(reason)
         if not self.finished:

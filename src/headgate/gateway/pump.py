@@ -130,10 +130,15 @@ class Pump:
     async def _wait(self, got: Awaitable[bytes | Reply], last: bool) -> None:
         try:
             data = await got
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except BaseException as error:
+            # Also what a plugin awaited and somebody gave up: nobody else will go on.
+            was_closed = self.is_closed
             self.close()
-            self._failed(error)
-            return
+            if not was_closed:
+                self._failed(error)
+            if isinstance(error, Exception):
+                return
+            raise
         if self.is_closed:
             return
         self.is_busy = False

@@ -80,7 +80,7 @@ _OPTIONS_ALL: Final = (
     ),
     b"",
 )
-_NOTHING_OWNED: Final[Mapping[str, int]] = {}
+_NOTHING_OWNED: Final[Mapping[str, tuple[int, ...]]] = {}
 _KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
@@ -426,7 +426,7 @@ class Site:
         spawn: Callable[[Coroutine[object, object, None]], object],
         rng: random.Random,
         bans: Bans | None = None,
-        owned: Mapping[str, int] = _NOTHING_OWNED,
+        owned: Mapping[str, tuple[int, ...]] = _NOTHING_OWNED,
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -530,6 +530,14 @@ class Site:
         route = self.routes[found.index]
         if head.method in COUNTED and route.service is not None and self._ends_here(prep, head):
             return prep
+        if (
+            head.method == "TRACE"
+            and "TRACE" not in self.plan.config.routes[found.index].match.methods
+        ):
+            # A service that echoes would show the client what services alone are told. A route
+            # that names the method has asked for it.
+            prep.refuse(405, "TRACE is not answered here", _OPTIONS_ALL[0].headers)
+            return prep
         prep.params = found.params
         prep.lead_to(route)
         return prep
@@ -550,11 +558,15 @@ class Site:
 
     def _found(self, head: RequestHead, client_ip: str, scheme: str) -> Matched | Missed:
         """The router's answer. Paths that a method of authentication owns belong to a route that
-        names it. A browser's preflight belongs to the request that it announces.
+        names it: to the one that would take them anyway, else to the first. A browser's preflight
+        belongs to the request that it announces.
         """
-        owner = self._owned.get(head.path)
-        if owner is not None:
-            return Matched(owner, {}, client_bound=False)
+        owners = self._owned.get(head.path)
+        if owners is not None:
+            found = self._match(self._asked(head, head.method, client_ip, scheme))
+            if isinstance(found, Matched) and found.index in owners:
+                return found
+            return Matched(owners[0], {}, client_bound=found.client_bound)
         if head.method == "OPTIONS" and self._has_cors:
             asked = find(head.headers, b"access-control-request-method")
             if asked is not None and find(head.headers, b"origin") is not None:

@@ -149,8 +149,8 @@ def splitting(
             if visitor is None or not 8 <= len(visitor) <= 64:
                 visitor = visitor_id()
                 ex.add_line(
-                    b"set-cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000\r\n"
-                    % (cookie, visitor.encode())
+                    b"set-cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000%b\r\n"
+                    % (cookie, visitor.encode(), b"; Secure" if ex.is_secure else b"")
                 )
             key = hash_key(visitor.encode("latin-1"))
         # A reload may have brought the split a part that the request's own plan does not know.

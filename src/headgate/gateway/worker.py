@@ -42,6 +42,7 @@ from headgate.gateway.wheel import TICK_S, Wheel
 from headgate.observe import ProcessWatch, WorkerStats
 from headgate.plan.build import build
 from headgate.policy.affinity import Affinity as Signer
+from headgate.security.redact import RedactionRules, Redactor, redact_logs
 from headgate.security.shown import ShownRequest
 from headgate.wire import local_ca
 from headgate.wire.connect import Endpoint, Tls, connect
@@ -139,7 +140,13 @@ class Worker:
         if log is None:
             raise RuntimeError("the access log is made by _start")
         hidden = (*config.access_log.redact, *credential_names(compiled.methods.values()))
-        log.configure(config.access_log.model_copy(update={"redact": hidden}))
+        redactor = Redactor(config.redaction.rules()) if config.redaction else None
+        log.configure(
+            config.access_log.model_copy(update={"redact": hidden}),
+            redactor.text if redactor is not None else None,
+        )
+        self._entrance.parts.redactor = redactor or Redactor(RedactionRules.none())
+        redact_logs(self._entrance.parts.redactor)
         self._take_dns(config)
         self._stats.keep(
             [(route.name, service) for route in plan.routes for service in route.services]
@@ -206,6 +213,7 @@ class Worker:
                     await listener.wait_empty()
         for listener in self._listeners.values():
             listener.close_all()
+        self._tell_security(monotonic(), is_last=True)
         lines = [*self._lines.values(), *self._retired]
         for line in lines:
             line.close()
@@ -311,6 +319,7 @@ class Worker:
         now = monotonic()
         self._wheel.turn(now)
         self._states.turn(now)
+        self._tell_security(now)
         home = self._limit_home()
         if home is not None and not self._leasing:
             leased = [state for state in self._states.limits.values() if state.home is home]
@@ -321,6 +330,11 @@ class Worker:
             line.sweep(now)
         for line in tuple(self._retired):
             line.sweep(now)
+
+    def _tell_security(self, now: float, *, is_last: bool = False) -> None:
+        told = self._entrance.parts.told(now, is_last=is_last)
+        if told is not None:
+            self._report(told)
 
     async def _lease(self, leased: list[limits.LimitState], home: LimitHome, now: float) -> None:
         try:

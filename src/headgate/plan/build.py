@@ -59,6 +59,19 @@ def build(config: Config) -> Plan:
     )
 
 
+def parts_of(url: str) -> tuple[str, str, str]:
+    """Scheme, authority and target of what somebody wants explained. What begins with a slash is a
+    path, also where there are two: clients that send one mean no host by it.
+    """
+    scheme = authority = ""
+    if not url.startswith("/"):
+        parts = urlsplit(url)
+        scheme, authority = parts.scheme, parts.netloc
+        if authority:
+            url = url[url.index("//") + 2 + len(authority) :]
+    return scheme, authority, url.partition("#")[0] or "/"
+
+
 def explain(
     plan: Plan,
     method: str,
@@ -75,16 +88,15 @@ def explain(
         (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in headers
     )
-    parts = urlsplit(url)
-    raw = url[url.index("//") + 2 + len(parts.netloc) :] if parts.netloc else url
-    target = parse_target(method, (raw.partition("#")[0] or "/").encode("utf-8"))
+    said_scheme, said_host, raw = parts_of(url)
+    target = parse_target(method, raw.encode("utf-8"))
     if isinstance(target, BadTarget):
         raise HeadgateError(f"the gateway answers {target.status} to this URL: {target.reason}")
-    said = next((value for name, value in fields if name == b"host"), parts.netloc.encode())
+    said = next((value for name, value in fields if name == b"host"), said_host.encode())
     authority = parse_authority(said) if said else None
     if said and authority is None:
         raise HeadgateError(f"the gateway answers 400: {said.decode('latin-1')!r} is no host")
-    scheme, came_to = _arrival(plan, parts.scheme, listener)
+    scheme, came_to = _arrival(plan, said_scheme, listener)
     request = MatchInput(
         method,
         authority.host if authority else "",

@@ -24,6 +24,7 @@ hosts and ports: no path, no user, no blank.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -151,9 +152,11 @@ def _why_not(text: str) -> str:
 def _pattern_fault(pattern: str) -> str | None:
     """Ways in which patterns of origins take in more than was meant."""
     try:
-        compiled = re.compile(pattern, re.ASCII)
-        tree = _parser.parse(pattern)
-    except (re.error, OverflowError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # what another Python reads differently
+            compiled = re.compile(pattern, re.ASCII)
+            tree = _parser.parse(pattern)
+    except (re.error, OverflowError, RecursionError, FutureWarning):
         return "is not a regular expression"
     if _has_lone_dot(tree):
         return (
@@ -172,7 +175,14 @@ def _pattern_fault(pattern: str) -> str | None:
 _PROBES: Final = tuple(
     f"{scheme}://{host}{port}"
     for scheme in ("http", "https")
-    for host in ("q7zk.example", "a.q7zk.test", "q7zk-x.invalid", "203.0.113.77")
+    for host in (
+        "q7zk.example",
+        "a.q7zk.test",
+        "q7zk-x.invalid",
+        "qzkw.example",
+        "a.qzkw.test",
+        "203.0.113.77",
+    )
     for port in ("", ":8443")
 )
 _REPEATS: Final = (_const.MAX_REPEAT, _const.MIN_REPEAT)
@@ -208,7 +218,7 @@ def _is_dot(tree: Any) -> bool:
 def _is_open_before(tree: Any) -> bool:
     """Whether a repeated dot stands right before something else than a literal dot or colon."""
     items = list(tree)
-    for (operator, argument), following in zip(items, [*items[1:], None], strict=True):
+    for (operator, argument), following in zip(items, [*items[1:], None], strict=False):
         if operator in _REPEATS and _is_dot(argument[2]):
             if following is None:
                 continue  # the probes see whether this is an end

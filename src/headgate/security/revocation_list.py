@@ -55,12 +55,15 @@ def read_revocations(content: bytes, ca_pem: bytes) -> Revocations:
 
     try:
         authorities = x509.load_pem_x509_certificates(ca_pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ValueError("its ca_file holds no PEM certificate") from None
     found: dict[bytes, RevocationList] = {}
     for number, der in enumerate(_each(content), 1):
         crl = _load(der, number)
-        issuer = crl.issuer.public_bytes()
+        try:
+            issuer = crl.issuer.public_bytes()
+        except ValueError:
+            raise ValueError(f"list {number} names an issuer that cannot be read") from None
         made = _judge(crl, [each for each in authorities if each.subject == crl.issuer], number)
         before = found.get(issuer)
         if before is None or made.this_update > before.this_update:
@@ -84,12 +87,15 @@ def _load(data: bytes, number: int) -> Any:
         if data.startswith(_PEM):
             return x509.load_pem_x509_crl(data)
         return x509.load_der_x509_crl(data)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ValueError(f"list {number} is no revocation list in PEM or DER") from None
 
 
 def _judge(crl: Any, authorities: list[Any], number: int) -> RevocationList:
-    issuer = crl.issuer.rfc4514_string()
+    try:
+        issuer = crl.issuer.rfc4514_string()
+    except ValueError:
+        raise ValueError(f"list {number} names an issuer that cannot be read") from None
     if not authorities:
         raise ValueError(f"list {number} is from {issuer}, which is not in its ca_file")
     if not any(_may_sign(each) and _is_signed(crl, each) for each in authorities):

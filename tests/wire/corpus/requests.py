@@ -173,7 +173,7 @@ refuse("method-endless", b"A" * 20000 + b" /p HTTP/1.1\r\n" + H + b"\r\n", "9112
 forward("method-unknown", b"FROB /p HTTP/1.1\r\n" + H + b"\r\n", "9110 9.1: unknown methods pass", sends=(b"frob /p http/1.1\r\n",))
 forward("method-query", b"QUERY /p HTTP/1.1\r\n" + H + b"Content-Length: 1\r\n\r\nx", "9110 16.1.1: methods can be added")
 forward("method-m-search", b"M-SEARCH /p HTTP/1.1\r\n" + H + b"\r\n", "9110 5.6.2: a hyphen is a token character")
-forward("method-trace", b"TRACE /p HTTP/1.1\r\n" + H + b"\r\n", "9110 9.3.8: ours to pass on", answers=((200, 405),), seen=1)
+forward("method-trace", b"TRACE /p HTTP/1.1\r\n" + H + b"\r\n", "9110 9.3.8: shows what services alone are told", answers=((405,),), seen=0)
 
 refuse("connect-authority", b"CONNECT h.example:443 HTTP/1.1\r\nHost: h.example:443\r\n\r\n", "9110 9.3.6: no tunnels", (400, 405, 501))
 refuse("connect-path", b"CONNECT /p HTTP/1.1\r\n" + H + b"\r\n", "9112 3.2.3: and none to a path", (400, 405, 501))

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from headgate import __version__
+from headgate.control.admin.audit import Audited
 from headgate.control.admin.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from headgate.control.admin.endpoints import make_router
 from headgate.control.admin.guard import Guard
@@ -45,11 +46,12 @@ def make_api(control: Control) -> FastAPI:
     return api
 
 
-def make_app(control: Control, *, is_local: bool, bind: str) -> Guard:
+def make_app(control: Control, *, is_local: bool, bind: str) -> Audited:
     own_host = "" if bind.startswith("unix:") else bind.rpartition(":")[0]
-    return Guard(
+    guard = Guard(
         make_api(control),
         token=lambda: control.token,
         own_host=own_host,
         is_local=is_local,
     )
+    return Audited(guard, control.auditing)

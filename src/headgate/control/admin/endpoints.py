@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from headgate import __version__
 from headgate.control.admin import models
 from headgate.control.admin.bans import add_bans
+from headgate.control.admin.audit import add_audit
 from headgate.control.admin.identities import add_identities
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
@@ -45,6 +46,7 @@ def make_router(control: Control) -> APIRouter:
     add_explain(router, control)
     add_traffic(router, control)
     add_identities(router, control)
+    add_audit(router, control)
     add_bans(router, control)
     return router
 

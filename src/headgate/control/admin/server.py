@@ -12,6 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn._types import ASGIApplication
 
+from headgate.control.admin.peer import PeerProtocol
+
 __all__ = ["AdminServer"]
 
 MAX_CONNECTIONS = 200
@@ -28,7 +30,7 @@ class AdminServer:
     def __init__(self, app: ASGIApp) -> None:
         config = uvicorn.Config(
             cast("ASGIApplication", app),
-            http="h11",
+            http=PeerProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

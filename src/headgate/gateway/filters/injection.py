@@ -11,19 +11,24 @@ exclude before anything is.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from headgate.gateway.filters.base import Filter, FilterContext, Reply, Request
 from headgate.gateway.filters.origin import refusal
 from headgate.security.injection.findings import THRESHOLD
 from headgate.security.injection.inspector import Found, Inspector
+from headgate.units import KB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from headgate.config.injection import InjectionSpec
     from headgate.security.method import Parts
 
+_IN_A_THREAD_BYTES: Final = 16 * KB
+"""Half a millisecond for what people send, tens of them for what an attacker makes."""
 _DETAIL: Final = "the request looks like an attack"
 
 
@@ -43,6 +48,8 @@ class Injection(Filter):
         super().__init__(spec, context)
         rules = spec.rules()
         self._inspector = Inspector(rules)
+        self._long_inspector = Inspector(rules)
+        self._long_turn = threading.Lock()
         self._blocks = rules.mode == "block"
         self._tells: _Tells | None = None
         self._sees_body = rules.body_bytes > 0
@@ -56,7 +63,9 @@ class Injection(Filter):
         found = self._inspector.head(request.path, request.query, request.headers.fields)
         return None if found is None else self._judged(request, found)
 
-    def on_request_body(self, request: Request, chunk: bytes, last: bool) -> bytes | Reply:
+    def on_request_body(
+        self, request: Request, chunk: bytes, last: bool
+    ) -> bytes | Reply | Awaitable[bytes | Reply]:
         if not chunk or not self._sees_body:
             return chunk
         content_type = encoding = b""
@@ -65,12 +74,28 @@ class Injection(Filter):
                 content_type = value
             elif key == b"content-encoding":
                 encoding = value
-        found = self._inspector.body(
-            chunk, content_type.decode("latin-1"), encoding.decode("latin-1")
-        )
+        types = (content_type.decode("latin-1"), encoding.decode("latin-1"))
+        if len(chunk) > _IN_A_THREAD_BYTES:
+            return self._beside(request, chunk, *types)
+        found = self._inspector.body(chunk, *types)
         if found is None:
             return chunk
         return self._judged(request, found) or chunk
+
+    async def _beside(
+        self, request: Request, chunk: bytes, content_type: str, encoding: str
+    ) -> bytes | Reply:
+        """The same where it may take long: the loop gets its turns meanwhile."""
+        found = await asyncio.to_thread(self._inspected, chunk, content_type, encoding)
+        if found is None:
+            return chunk
+        return self._judged(request, found) or chunk
+
+    def _inspected(self, chunk: bytes, content_type: str, encoding: str) -> Found | None:
+        # An inspector keeps verdicts, and is not for two threads; one such body at a time is also
+        # a bound on what they can take of the processor.
+        with self._long_turn:
+            return self._long_inspector.body(chunk, content_type, encoding)
 
     def _judged(self, request: Request, found: Found) -> Reply | None:
         tells = self._tells

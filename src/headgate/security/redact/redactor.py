@@ -20,6 +20,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -48,6 +49,8 @@ __all__ = ["Redactor"]
 
 _CUT: Final = "...[cut]"
 _DEEPEST: Final = 20
+_DEEPEST: Final = 16
+"""Pairs within the values of pairs."""
 _MOST_FIELDS: Final = 10_000
 _SHORT: Final = 12  # of a shorter value the last four are too much of it
 
@@ -191,13 +194,17 @@ class Redactor:
             return found[0]
         return f"{found[1]}{found[2]}{self._show['token'](found[3])}"
 
-    def _pair(self, found: re.Match[str]) -> str:
+    def _pair(self, found: re.Match[str], depth: int = 0) -> str:
         name, between, value = found[1], found[2], found[3]
         if not self.names.has(unquote(name) if "%" in name else name):
             # What stands in its place may be a pair itself, as in `where: password=...`.
             if value.startswith(("\\", '"', "'")) or PAIR.search(value) is None:
                 return found[0] if not value.startswith(('"', "'")) else self._inside(found)
-            return f"{name}{between}{PAIR.sub(self._pair, value)}"
+            if depth >= _DEEPEST:
+                # Nobody writes this; whoever made it up may be hiding something in it.
+                return f"{name}{between}{self._show['password'](value)}"
+            deeper = partial(self._pair, depth=depth + 1)
+            return f"{name}{between}{PAIR.sub(deeper, value)}"
         quote = '\\"' if value.startswith('\\"') else value[0] if value[0] in "\"'" else ""
         inner = value[len(quote) :]
         end = quote if quote and inner.endswith(quote) else ""

@@ -39,7 +39,7 @@ from headgate.security.secrets.errors import (
     VaultRefused,
     VaultUnavailable,
 )
-from headgate.security.secrets.lease import Lease, pause_s
+from headgate.security.secrets.lease import Lease, pause_s, seconds_of
 
 __all__ = ["Credentials", "DatabaseRole", "Ticket"]
 
@@ -230,8 +230,8 @@ class DatabaseRole:
         answer = await self._ask(call, what, is_safe=False, orphan=give_back)
         try:
             data = answer["data"]
-            credentials = Credentials(data["username"], data["password"])
-            lease = Lease.of(began, float(answer["lease_duration"]))
+            credentials = Credentials(_text(data["username"]), _text(data["password"]))
+            lease = Lease.of(began, seconds_of(answer["lease_duration"]))
             id_ = str(answer["lease_id"])
             is_fixed = not answer["renewable"]
         except (KeyError, TypeError, ValueError):
@@ -314,7 +314,7 @@ class DatabaseRole:
             f"database role {self._role}",
         )
         try:
-            grant.lease = lease.renewed(began, float(answer["lease_duration"]))
+            grant.lease = lease.renewed(began, seconds_of(answer["lease_duration"]))
         except (KeyError, TypeError, ValueError):
             raise VaultAway(f"database role {self._role}: answered something else") from None
 
@@ -350,6 +350,12 @@ class DatabaseRole:
         for grant in tasks:
             grant.is_retired = True
         await asyncio.gather(*(self._give_back(grant) for grant in tasks))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("no text")
+    return value
 
 
 async def _is_timed_out(event: asyncio.Event, wait_s: float) -> bool:

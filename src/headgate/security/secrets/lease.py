@@ -15,10 +15,11 @@ it is.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
-__all__ = ["Lease", "pause_s"]
+__all__ = ["Lease", "pause_s", "seconds_of"]
 
 _SHARE = 2.0 / 3.0
 _FULL = 0.9
@@ -55,6 +56,15 @@ class Lease:
 
     def renewed(self, granted_at: float, ttl_s: float) -> Lease:
         return Lease(granted_at, ttl_s, self.first_ttl_s)
+
+
+def seconds_of(value: object) -> float:
+    """A time to live as a server says it. Raises ValueError for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("no number")
+    if not 0 <= value < math.inf:
+        raise ValueError("no time")
+    return float(value)
 
 
 def pause_s(failures: int, left_s: float, rng: random.Random) -> float:

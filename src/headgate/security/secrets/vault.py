@@ -219,31 +219,26 @@ class Vault:
         that another was first.
         """
         mount, inner = split_path(path, self.rules.mount)
-        answer = await self._ask(
+        number: int = await self._ask(
             lambda client: client.secrets.kv.v2.create_or_update_secret(
                 path=inner, secret=dict(values), cas=after, mount_point=mount
-            ),
+            )["data"]["version"],
             path,
             is_safe=after is not None,
         )
         self._kept.drop((mount, inner, None))
-        number: int = answer["data"]["version"]
         return number
 
     async def versions(self, path: str) -> tuple[Version, ...]:
         """The versions of a path, oldest first."""
         mount, inner = split_path(path, self.rules.mount)
-        answer = await self._ask(
-            lambda client: client.secrets.kv.v2.read_secret_metadata(path=inner, mount_point=mount),
+        found: tuple[Version, ...] = await self._ask(
+            lambda client: _versions_of(
+                client.secrets.kv.v2.read_secret_metadata(path=inner, mount_point=mount)
+            ),
             path,
         )
-        rows = sorted(answer["data"]["versions"].items(), key=lambda row: int(row[0]))
-        return tuple(
-            Version(
-                int(number), row["created_time"], bool(row["deletion_time"]), bool(row["destroyed"])
-            )
-            for number, row in rows
-        )
+        return found
 
     # ---- the other engines
 
@@ -274,23 +269,21 @@ class Vault:
 
     async def wrap(self, values: Mapping[str, Any], *, ttl_s: int = 300) -> str:
         """A token that gives these values once, to whoever comes first."""
-        answer = await self._ask(
+        token: str = await self._ask(
             lambda client: client.adapter.post(
                 "/v1/sys/wrapping/wrap", json=dict(values), wrap_ttl=f"{ttl_s}s"
-            ),
+            )["wrap_info"]["token"],
             "wrapping",
         )
-        token: str = answer["wrap_info"]["token"]
         return token
 
     async def unwrap(self, token: str) -> dict[str, Any]:
         """What a wrapping token holds. It can be had once: VaultRefused means that somebody
         else was there before.
         """
-        answer = await self._ask(
-            lambda client: client.sys.unwrap(token=token), "unwrapping", is_safe=False
+        data: dict[str, Any] = await self._ask(
+            lambda client: dict(client.sys.unwrap(token=token)["data"]), "unwrapping", is_safe=False
         )
-        data: dict[str, Any] = answer["data"]
         return data
 
     # ---- how things stand
@@ -389,6 +382,16 @@ class Vault:
             left_s = max(0.0, after.at + after.ttl_s - time.monotonic())
             raise VaultAway(f"it ends in {left_s:.0f} s and there is no other one")
         return Lease.of(after.at, after.ttl_s)
+
+
+def _versions_of(answer: Any) -> tuple[Version, ...]:
+    rows = sorted(answer["data"]["versions"].items(), key=lambda row: int(row[0]))
+    return tuple(
+        Version(
+            int(number), row["created_time"], bool(row["deletion_time"]), bool(row["destroyed"])
+        )
+        for number, row in rows
+    )
 
 
 def secret_of(path: str, answer: Any) -> Secret:

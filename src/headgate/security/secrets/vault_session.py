@@ -34,6 +34,7 @@ from headgate.security.secrets.errors import (
     VaultRefused,
     VaultSealed,
 )
+from headgate.security.secrets.lease import seconds_of
 from headgate.security.secrets.vault_rules import AppRole, VaultRules
 
 __all__ = ["LoggedIn", "VaultSession"]
@@ -150,7 +151,7 @@ class VaultSession:
                 auth["client_token"],
                 self._generation,
                 now,
-                float(auth["lease_duration"]),
+                seconds_of(auth["lease_duration"]),
                 bool(auth["renewable"]),
                 is_ours=True,
             )
@@ -170,7 +171,7 @@ class VaultSession:
         client = self._new_client(token)
         try:
             data = client.auth.token.lookup_self()["data"]
-            ttl_s, renewable = float(data["ttl"]), bool(data.get("renewable"))
+            ttl_s, renewable = seconds_of(data["ttl"]), bool(data.get("renewable"))
         except self._hvac.exceptions.Forbidden:
             raise VaultDenied(
                 f"{self.rules.url}: the token is refused: it is wrong, expired or revoked"
@@ -187,17 +188,20 @@ class VaultSession:
         if before is None:
             return self.log_in()
         now = time.monotonic()
-        auth = self._asked(
-            self._opened(), lambda one: one.auth.token.renew_self()["auth"], "renewing the token"
-        )
+
+        def asked(client: Any) -> tuple[float, bool]:
+            auth = client.auth.token.renew_self()["auth"]
+            return seconds_of(auth["lease_duration"]), bool(auth["renewable"])
+
+        ttl_s, renewable = self._asked(self._opened(), asked, "renewing the token")
         with self._lock:
             if self.logged_in is before:
                 self.logged_in = LoggedIn(
                     before.token,
                     before.generation,
                     now,
-                    float(auth["lease_duration"]),
-                    bool(auth["renewable"]),
+                    ttl_s,
+                    renewable,
                     before.is_ours,
                 )
             return self.logged_in or before

@@ -126,7 +126,7 @@ def read_pem(octets: bytes) -> KeySet:
                 key: Any = x509.load_pem_x509_certificate(found[0]).public_key()
             else:
                 key = load_pem_public_key(found[0])
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
             raise KeysUnusable("it has a PEM block that is no public key or certificate") from None
         try:
             keys.append(_of_object(key))
