@@ -214,7 +214,7 @@ def test_a_silent_body_after_the_answer_is_declined(client):
         ("GET", "/", ((b"expect", b"miracles"),), 417),
         ("GET", "/", ((b"content_length", b"3"),), 400),
         ("get", "/", (), 501),
-        ("TRACE", "/", (), 200),
+        ("TRACE", "/", (), 405),
         ("POST", "/small/", ((b"content-length", b"5000"),), 413),
         ("GET", "/gone/", (), 502),
     ],

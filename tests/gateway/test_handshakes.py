@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 import threading
+from functools import partial
 
 import pytest
 import trustme
@@ -56,7 +57,7 @@ def trusting(authority):
 
 
 def failed(gateway, fault, count=1):
-    """Wait until so many have been counted under this class, and nothing under another."""
+    """Whether so many have been counted under this class, and nothing under another."""
     rows = gateway.on_loop(gateway.worker.snapshot)["rows"].get("headgate_tls_handshakes_total", [])
     counts = {labels[1]: value for labels, value in rows if labels[1] != "ok" and value}
     return counts == {fault: count}
@@ -97,7 +98,7 @@ def test_what_is_no_tls(start, instance, issue, data, fault, caplog):
     gateway = start(document(instance, listener={"tls": issue("plain")}))
     for count in (1, 2, 3):
         bare(gateway, data)
-        wait_until(lambda count=count: failed(gateway, fault, count))
+        wait_until(partial(failed, gateway, fault, count))
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
     assert lines[0].startswith("127.0.0.1:0: a TLS handshake failed (not_tls): ")
@@ -152,7 +153,7 @@ def test_a_client_that_closes_is_counted_and_not_told(start, instance, issue, ca
     for count, data in enumerate((b"", b"\x16\x03\x01"), 1):
         with socket.create_connection(("127.0.0.1", gateway.port())) as sock:
             sock.sendall(data)
-        wait_until(lambda count=count: failed(gateway, "closed", count))
+        wait_until(partial(failed, gateway, "closed", count))
     assert not caplog.records
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.config.keys import parse_key
-from headgate.security.identity import Identity
 from headgate.gateway.keys import compile_key, compile_keys, cookie_of
 from headgate.gateway.states import hashed
 from headgate.policy.limiter.keys import client_ip_key
+from headgate.security.identity import Identity
 
 LONGEST = 160
 """Characters that one key may have, with the name of what it is."""

@@ -137,8 +137,8 @@ def decide(specs: list[tuple[MatchSpec, int]], asked: Asked):
         if takes and asked.method not in takes:
             methods |= takes
             continue
-        said = [spec.methods, spec.client_ip, *spec.headers, *spec.query, *spec.cookies]
-        said += [spec.scheme, spec.listener]
+        conditions = (*spec.headers, *spec.query, *spec.cookies)
+        said = (spec.methods, spec.client_ip, spec.scheme, spec.listener, *conditions)
         count = sum(1 for one in said if one)
         key = (-priority, min(hosts), path_order(spec, index), -count, index)
         takers.append((key, index, params))

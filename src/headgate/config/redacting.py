@@ -70,6 +70,7 @@ class RedactionPatternSpec(Spec):
     """What stands in place of it: `[redacted:NAME]`."""
 
     mode: Treatment = "mask"
+    """What becomes of it, in the words of the kinds in [Redaction](#redaction)."""
 
 
 RedactionPattern = Annotated[

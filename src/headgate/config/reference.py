@@ -390,6 +390,15 @@ bans:
     "BotsSpec": """\
 bots: {deny: [scraper, ai], tag: x-bot}
 """,
+    "InjectionSpec": """\
+injection: {mode: block, exclude: [json.post.html, query.filter]}
+""",
+    "AuditSpec": """\
+audit: {keep: 400d, anchor: [stderr]}
+""",
+    "RedactionSpec": """\
+redaction: {emails: mask, patterns: [{pattern: "BADGE-[0-9]{6}", name: badge}]}
+""",
     "LimitsSpec": """\
 limits:
   body: 1MB

@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from headgate import __version__
 from headgate.control.admin import models
-from headgate.control.admin.bans import add_bans
 from headgate.control.admin.audit import add_audit
+from headgate.control.admin.bans import add_bans
 from headgate.control.admin.identities import add_identities
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures

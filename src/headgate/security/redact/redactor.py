@@ -49,7 +49,7 @@ __all__ = ["Redactor"]
 
 _CUT: Final = "...[cut]"
 _DEEPEST: Final = 20
-_DEEPEST: Final = 16
+_PAIRS_DEEP: Final = 16
 """Pairs within the values of pairs."""
 _MOST_FIELDS: Final = 10_000
 _SHORT: Final = 12  # of a shorter value the last four are too much of it
@@ -200,7 +200,7 @@ class Redactor:
             # What stands in its place may be a pair itself, as in `where: password=...`.
             if value.startswith(("\\", '"', "'")) or PAIR.search(value) is None:
                 return found[0] if not value.startswith(('"', "'")) else self._inside(found)
-            if depth >= _DEEPEST:
+            if depth >= _PAIRS_DEEP:
                 # Nobody writes this; whoever made it up may be hiding something in it.
                 return f"{name}{between}{self._show['password'](value)}"
             deeper = partial(self._pair, depth=depth + 1)
