@@ -58,7 +58,7 @@ def state_dir_of(file: Path | None, state_dir: Path | None) -> Path:
     said: str | None = None
     if path.is_file():
         try:
-            said = load(path).config.state_dir
+            said = load(path, offline=True).config.state_dir
         except ConfigInvalid:
             # The command may be about to report these very faults.
             said = _state_dir_said(path)

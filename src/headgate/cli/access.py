@@ -43,7 +43,7 @@ def access(
     listed in review.
     """
     try:
-        plan = build(load((file or DEFAULT_FILE).absolute()).config)
+        plan = build(load((file or DEFAULT_FILE).absolute(), offline=True).config)
     except ConfigInvalid as error:
         print_faults(error.faults)
         raise typer.Exit(1) from None

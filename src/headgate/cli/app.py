@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "bans": "List whom a running gateway shuts out, add or lift bans.",
     "audit": "Verify, search and export the audit log.",
     "keys": "Make, list, revoke and rotate API keys; hash passwords.",
+    "secrets": "Keep secrets in an encrypted file.",
     "reload": "Make a running gateway read its file again.",
     "drain": "Finish what is under way, then stop.",
     "upgrade": "Restart the workers one by one, on the code now installed.",

@@ -248,7 +248,7 @@ def revoke(
     With `key-compromise` act first on how the key was lost: the next one lies in the same place.
     """
     path = file or DEFAULT_FILE
-    rules = acme_rules(load(path).config)
+    rules = acme_rules(load(path, offline=True).config)
     if rules is None:
         raise HeadgateError(f"no listener of {path} has certificates from acme")
     store = AcmeStore(state_dir_of(file, state_dir), rules.directory)
@@ -288,7 +288,7 @@ def _known(file: Path | None, state_dir: Path | None) -> Iterator[Path]:
     if not path.exists():
         return
     seen = set()
-    for listener in load(path).config.listeners:
+    for listener in load(path, offline=True).config.listeners:
         if listener.tls is not None:
             for said in (listener.tls.cert_file, *(c.cert_file for c in listener.tls.certificates)):
                 if said is not None and said not in seen:

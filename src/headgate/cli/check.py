@@ -38,6 +38,10 @@ def check(
         Format, typer.Option("--format", help="A report for people, or JSON for programs.")
     ] = Format.text,
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")] = False,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Ask no Vault and open no encrypted file."),
+    ] = False,
 ) -> None:
     """Check a configuration and report every fault in it, with file, line and column.
 
@@ -50,7 +54,7 @@ def check(
         raise typer.Exit(2)
     config: Config | None = None
     try:
-        loaded = load(file)
+        loaded = load(file, offline=offline)
         faults = _on_trial(loaded, file)
         if all(fault.level == "warning" for fault in faults):
             config = loaded.config
@@ -74,7 +78,7 @@ def _on_trial(loaded: Loaded, file: Path) -> tuple[Fault, ...]:
     try:
         notes += trial(loaded, file.absolute()).warnings
     except ConfigInvalid as error:
-        notes += error.faults
+        notes += loaded.judged(error.faults)
     return (*loaded.warnings, *notes)
 
 

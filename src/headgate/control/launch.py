@@ -71,7 +71,7 @@ class Outline:
             drain_s=config.drain,
             admin=None if config.admin.bind == "off" else config.admin.bind,
             files=tuple(str(path) for path in loaded.files),
-            hidden=brought_in(loaded.files),
+            hidden=brought_in(loaded.files, kept=loaded.hidden),
             state_dir=config.state_dir or "",
             watchdog_s=config.watchdog,
         )
