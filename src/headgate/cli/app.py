@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "audit": "Verify, search and export the audit log.",
     "keys": "Make, list, revoke and rotate API keys; hash passwords.",
     "secrets": "Keep secrets in an encrypted file.",
+    "certs": "Certificates: an authority of your own, those served, and a check of any server.",
     "reload": "Make a running gateway read its file again.",
     "drain": "Finish what is under way, then stop.",
     "upgrade": "Restart the workers one by one, on the code now installed.",

@@ -114,7 +114,7 @@ def _check_listener(listener: ListenerSpec, loc: Loc, config: Config) -> Iterato
         if said
     ]
     if not ways:
-        hint = "write cert_file and key_file, certificates, or certificate: local"
+        hint = "write cert_file and key_file, certificates, or certificate: local or acme"
         needs = _under((*loc, "tls"), "cert_file", "key_file", "certificates", "certificate")
         yield Problem((*loc, "tls"), "no certificate", hint, needs=needs)
     elif len(ways) > 1:

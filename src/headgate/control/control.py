@@ -28,6 +28,7 @@ from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
 from headgate.control.auditing import Auditing
 from headgate.control.ban_book import BanBook
+from headgate.control.certificates import Certificates
 from headgate.control.channel import Channel, ChannelClosed, Message
 from headgate.control.fleet import Fleet
 from headgate.control.health import HealthProber, targets_of
@@ -131,6 +132,7 @@ class Control:
         self.orders = Orders(self.plan, self._tell_order)
         self.fleet.subscribe("order", self.orders.hear)
         self.bans = BanBook(self.fleet, lambda: self.current.config)
+        self.certificates = Certificates(self.state.path, self.fleet, self._is_serving)
         self.revoked = Revoked()
         self.fleet.subscribe(TOPIC, self.revoked.hear)
         self.auditing = Auditing(self.state.path, self.current.config.audit, self._redactor())
@@ -167,6 +169,7 @@ class Control:
             },
         )
         self._take_up()
+        self.certificates.start()
 
     def _take_up(self) -> None:
         """Act on what `current` says about control itself."""
@@ -176,6 +179,7 @@ class Control:
         self.auditing.take(self.current.config.audit, redactor)
         self._follow_files()
         self._check_health()
+        self.certificates.take(self.current.config)
         work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
@@ -227,6 +231,7 @@ class Control:
             work.cancel()
         self.auditing.record("control.stopped", "supervisor")
         await self.auditing.close()
+        await self.certificates.close()
         await self.fleet.close()
         await self.health_checks.close()
         await self.resolver.aclose()
@@ -400,6 +405,9 @@ class Control:
 
     # -------------------------------------------------------------------------------- health
 
+    def _is_serving(self) -> bool:
+        return not self.is_draining and any(row["state"] == "ready" for row in self.workers)
+
     def health(self) -> tuple[Literal["ok", "degraded", "down"], list[str]]:
         """ok, degraded or down, and why it is not ok."""
         seated = [row for row in self.workers if row["state"] != "leaving"]
@@ -423,6 +431,7 @@ class Control:
                 f"{first}"
             )
         reasons.extend(self.auditing.worries())
+        reasons.extend(self.certificates.worries())
         if not ready:
             return "down", [*reasons, "no worker is ready"]
         return ("degraded" if reasons else "ok"), reasons

@@ -19,6 +19,7 @@ from headgate.gateway.downstream_h2 import DownstreamH2, limits_of
 from headgate.gateway.handshakes import FailedHandshakes
 from headgate.gateway.heads_h2 import Judge
 from headgate.gateway.problem import title_of
+from headgate.wire.acme_alpn import ACME_TLS
 from headgate.wire.forwarded import UNIX_PEER
 from headgate.wire.proxy_protocol import ProxyRefused, accept_with_proxy
 
@@ -194,7 +195,13 @@ class Listener:
             if self.asks_certificate:
                 # Known as bytes alone: what it means is for `auth.certificate`.
                 conn.certificate = ssl_object.getpeercert(binary_form=True)
-            if ssl_object.selected_alpn_protocol() == "h2":
+            protocol = ssl_object.selected_alpn_protocol()
+            if protocol == ACME_TLS:
+                # It has seen the challenge's certificate, which is all there is to it (RFC 8737 3).
+                conn.is_closing = True
+                transport.close()
+                return False
+            if protocol == "h2":
                 self.become_http2(conn, b"")
                 return False
             if self.store is not None and len(self.store.snapshot()) > 1:

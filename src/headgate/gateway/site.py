@@ -42,6 +42,7 @@ from headgate.policy.hops import (
     parse_deadline,
     parse_grpc_timeout,
 )
+from headgate.security.certificates.rules import CHALLENGE_PREFIX
 from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
 from headgate.wire.headcache import HeadCache
@@ -182,6 +183,11 @@ class RouteRuntime:
         return ResponseHead(
             redirect.status, ((b"location", location),), reason=reason, length=0
         ), b""
+
+
+def _challenge_head(shown: bytes) -> ResponseHead:
+    content_type = (b"content-type", b"application/octet-stream")  # RFC 8555 8.3
+    return ResponseHead(200, (content_type,), reason=b"OK", length=len(shown))
 
 
 class Prepared:
@@ -427,6 +433,7 @@ class Site:
         rng: random.Random,
         bans: Bans | None = None,
         owned: Mapping[str, tuple[int, ...]] = _NOTHING_OWNED,
+        challenge: Callable[[str], bytes | None] | None = None,
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -439,6 +446,8 @@ class Site:
         self.spawn = spawn
         self.rng = rng
         self.bans = bans
+        self._challenge = challenge
+        """The answer to an authority's question, by path."""
         self.has_ban_rules = bool(config.bans)
         self._owned = owned
         """Routes by the paths that their methods of authentication own."""
@@ -510,8 +519,17 @@ class Site:
             prep.host_block = self._host_blocks.get(head.authority) or self._host_block(
                 head.authority
             )
+        is_challenge = self._challenge is not None and head.path.startswith(CHALLENGE_PREFIX)
+        if is_challenge and self._challenge is not None and head.method in ("GET", "HEAD"):
+            shown = self._challenge(head.path)
+            if shown is not None:
+                prep.is_cacheable = False
+                prep.trace_id = _trace_id(head)
+                prep.makes_trace = prep.trace_id is None
+                prep.answer_with((_challenge_head(shown), shown))
+                return prep
         found = self._found(head, client_ip, prep.scheme)
-        prep.is_cacheable = not found.client_bound
+        prep.is_cacheable = not found.client_bound and not is_challenge
         asked = find(head.headers, EXPLAIN) if self._explain_token is not None else None
         if asked is not None and hmac.compare_digest(asked, self._explain_token or b""):
             prep.explanation = self._explain(found)

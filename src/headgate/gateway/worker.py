@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import time
@@ -23,6 +24,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config import ConfigInvalid, from_document
+from headgate.config.acme import acme_domains
 from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
@@ -42,6 +44,9 @@ from headgate.gateway.wheel import TICK_S, Wheel
 from headgate.observe import ProcessWatch, WorkerStats
 from headgate.plan.build import build
 from headgate.policy.affinity import Affinity as Signer
+from headgate.security.certificates.challenges import CERTIFICATES_TOPIC, ChallengeBook
+from headgate.security.certificates.challenges import TOPIC as ACME_TOPIC
+from headgate.security.certificates.store import serving_files
 from headgate.security.redact import RedactionRules, Redactor, redact_logs
 from headgate.security.shown import ShownRequest
 from headgate.wire import local_ca
@@ -71,6 +76,8 @@ if TYPE_CHECKING:
     from headgate.state.redis import RedisShared
     from headgate.wire.message import ResponseHead
     from headgate.wire.tls import Certificate
+
+log = logging.getLogger("headgate.gateway")
 
 _UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)
 _CLOSING_TURNS: Final = 50
@@ -104,6 +111,13 @@ class Worker:
         self._entrance = Entrance(WorkerParts(self._spawn, self._board))
         self._entrance.on_banned = self._shut_soon
         self._is_shutting = False
+        self._certificates_said = 0
+        self._is_refreshing = False
+        self._challenges = ChallengeBook(self._show_challenges)
+        self._entrance.parts.subscribe(ACME_TOPIC, self._challenges.hear)
+        self._entrance.parts.subscribe(
+            CERTIFICATES_TOPIC, lambda _message: self._spawn(self.refresh_certificates())
+        )
         self._affinity_key = b""
         self._is_alone = True
         self._leasing = False
@@ -125,6 +139,7 @@ class Worker:
         plan = build(config)
         compiled = compile_plan(plan)
         pages = read_error_pages(config.error_pages)
+        said = self._certificates_said
         stores = self._load_certificates(config)
         for service in plan.services.values():
             for instance in service.instances:
@@ -189,8 +204,13 @@ class Worker:
                 self._rng,
                 self._entrance.parts.bans,
                 owned,
+                challenge=self._challenges.answer,
             )
             await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
+        self._show_challenges(self._challenges)
+        if said != self._certificates_said:
+            # Files have changed since they were read above.
+            self._spawn(self.refresh_certificates())
         named = {spec.bind for spec in plan.listeners}
         for bind in self._listeners.keys() - named:
             gone = self._listeners.pop(bind)
@@ -402,6 +422,34 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def refresh_certificates(self) -> None:
+        """Read the certificate files again; where they cannot be read, those of before serve on."""
+        self._certificates_said += 1
+        if self._is_refreshing:
+            return  # and is told to read once more
+        self._is_refreshing = True
+        try:
+            while (plan := self._plan) is not None:
+                said = self._certificates_said
+                try:
+                    stores = await asyncio.to_thread(self._load_certificates, plan.config)
+                except (ConfigInvalid, OSError) as error:
+                    log.error("certificates cannot be taken up: %s", error)  # noqa: TRY400
+                    return
+                if plan is not self._plan:
+                    continue  # a reload came in between
+                for bind, made in stores.items():
+                    listener = self._listeners.get(bind)
+                    if listener is not None and listener.store is not None:
+                        listener.store.replace(*made)
+                if said == self._certificates_said:
+                    return
+        finally:
+            self._is_refreshing = False
+
+    def _show_challenges(self, book: ChallengeBook) -> None:
+        book.show_on([each.store for each in self._listeners.values() if each.store is not None])
+
     def _load_certificates(
         self, config: Config
     ) -> dict[str, tuple[tuple[Certificate, ...], TlsProfile]]:
@@ -423,6 +471,14 @@ class Worker:
                 names = {host for route in config.routes for host in route.match.host}
                 made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)
                 files = [(str(made.path), str(made.path))]
+            elif tls.certificate == "acme":
+                domains = acme_domains(config)
+                directory = config.acme.directory if config.acme is not None else ""
+                state_dir = Path(config.state_dir or ".headgate")
+                files, lacking = serving_files(state_dir, directory, domains)
+                if lacking or not files:
+                    made = local_ca.ensure(state_dir, domains, wall)
+                    files.append((str(made.path), str(made.path)))
             elif tls.cert_file is not None:
                 files = [(tls.cert_file, tls.key_file or tls.cert_file)]
             else:

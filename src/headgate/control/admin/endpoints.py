@@ -14,6 +14,7 @@ from headgate import __version__
 from headgate.control.admin import models
 from headgate.control.admin.audit import add_audit
 from headgate.control.admin.bans import add_bans
+from headgate.control.admin.certificates import add_certificates
 from headgate.control.admin.identities import add_identities
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
@@ -48,6 +49,7 @@ def make_router(control: Control) -> APIRouter:
     add_identities(router, control)
     add_audit(router, control)
     add_bans(router, control)
+    add_certificates(router, control)
     return router
 
 
