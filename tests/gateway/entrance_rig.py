@@ -12,8 +12,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from headgate.gateway import compile as compiling
+from headgate.gateway.filters import Filter, Request
 from headgate.security.identity import Identity
 from headgate.security.method import Finding, Instead, Method, Refused, Strips, Verified, header
+from tests.gateway.rig import document
 
 SECRET = "a secret that is long enough for it"
 JWT: dict[str, Any] = {"secret": SECRET, "audience": "*", "algorithms": "HS256"}
@@ -117,3 +119,23 @@ def use_methods(monkeypatch: Any, make: Callable[[str], Method | None]) -> dict[
 
     monkeypatch.setattr(compiling, "build_methods", build)
     return made
+
+
+class Looks(Filter):
+    """Tells the service what a plugin can see of the query."""
+
+    def on_request(self, request: Request) -> None:
+        request.headers.set("x-query", request.query or "none")
+
+
+def guarded(upstream: str, route: dict[str, Any] | None = None, *, jwt: dict[str, Any] | None = None,
+            identity: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:  # fmt: skip
+    made = document(upstream, route={"auth": "jwt", **(route or {})}, **more)
+    auth: dict[str, Any] = {"jwt": {**JWT, **(jwt or {})}}
+    if identity is not None:
+        auth["identity"] = identity
+    return {**made, "auth": auth}
+
+
+def status(gateway, raw: bytes) -> int:
+    return gateway.ask(raw)[0].status

@@ -17,16 +17,23 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_plus
 
 from headgate.gateway import problem
+from headgate.gateway.credentials import (
+    is_shown,
+    kept_query,
+    may_hold,
+    stripped,
+    strips_of,
+    without_query,
+)
 from headgate.gateway.steps import STOP, Flow
 from headgate.security.access import Asked
 from headgate.security.method import TOLD, Instead, Refused, Strips, Verified
 from headgate.wire.message import Forward
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from headgate.gateway.filters.base import Filter
     from headgate.gateway.identity_headers import Telling
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
     from headgate.security.bots import Bots
     from headgate.security.denied import Denied
     from headgate.security.identity import Identity
-    from headgate.security.method import Finding, Header, Method, Shown
+    from headgate.security.method import Finding, Header, Method
 
 _wall: Final = time.time  # noqa: TID251 - tokens live in wall time
 
@@ -87,7 +94,7 @@ class Passport:
         self.denied: Denied | bool | None = False
         """What access rules said, where that follows from head and identity; False: not asked."""
         query = prep.head.query
-        self.query = _kept_query(query, strips.query) if strips is not None else query
+        self.query = kept_query(query, strips.query) if strips is not None else query
         """What is left of the query without credentials."""
         self._prep = prep
         self._strips = strips
@@ -126,7 +133,7 @@ class Passport:
         """What filters have made of a service's fields, as a mirror's."""
         if self._strips is None or self._more:
             fields = tuple(
-                field for field in _stripped(fields, self._places) if field[0] not in TOLD
+                field for field in stripped(fields, self._places) if field[0] not in TOLD
             )
         return self.retold(fields, told)
 
@@ -140,9 +147,9 @@ class Passport:
         fields: Sequence[Header] = plain.headers
         target = plain.target
         if strips is not None:
-            fields = _stripped(fields, strips)
+            fields = stripped(fields, strips)
             if strips.query:
-                target = _without_query(target, strips.query)
+                target = without_query(target, strips.query)
         identity = self.identity
         told = self._telling.fields(identity, service, _wall()) if identity is not None else ()
         return Forward(
@@ -156,44 +163,6 @@ class Passport:
             upgrade=plain.upgrade,
             te_trailers=plain.te_trailers,
         )
-
-
-def _stripped(fields: Sequence[Header], strips: Strips) -> Sequence[Header]:
-    if strips.headers:
-        fields = [field for field in fields if field[0] not in strips.headers]
-    return _without_cookies(fields, strips.cookies) if strips.cookies else fields
-
-
-def _without_cookies(fields: Sequence[Header], names: frozenset[bytes]) -> list[Header]:
-    kept: list[Header] = []
-    for name, value in fields:
-        if name != b"cookie":
-            kept.append((name, value))
-            continue
-        pairs = [
-            pair for pair in value.split(b";") if pair.partition(b"=")[0].strip(b" \t") not in names
-        ]
-        if left := b";".join(pairs).strip(b"; \t"):
-            kept.append((name, left))
-    return kept
-
-
-def _without_query(target: str, names: frozenset[str]) -> str:
-    path, found, query = target.partition("?")
-    if not found:
-        return target
-    left = _kept_query(query, names)
-    return f"{path}?{left}" if left else path
-
-
-def _kept_query(query: str, names: frozenset[str]) -> str:
-    if not query or not names:
-        return query
-    return "&".join(pair for pair in query.split("&") if _name_of(pair) not in names)
-
-
-def _name_of(pair: str) -> str:
-    return unquote_plus(pair.partition("=")[0])
 
 
 class Look:
@@ -452,7 +421,7 @@ class Authentication:
                     return STOP
             if self._anonymous:
                 self._parts.count("anonymous", "verified")
-                if self._strips is not None and _may_hold(look, self._strips):
+                if self._strips is not None and may_hold(look, self._strips):
                     # What means nothing here, as the cookie of a session that is over, may still
                     # mean something to who reads a service's log.
                     strips, places = self._strips, self._shown
@@ -481,38 +450,6 @@ class Authentication:
 
 _HONEST: Final = frozenset({"expired", "early", "not_covered", "no_nonce", "missing"})
 """Mistakes that honest clients make, which count against nobody."""
-
-
-def credential_names(methods: Iterable[Method]) -> tuple[str, ...]:
-    """Names of headers, parameters and cookies that nobody should find in a log."""
-    places = strips_of(tuple(methods))
-    fields = places.headers | places.cookies
-    return (*sorted(name.decode("latin-1") for name in fields), *sorted(places.query))
-
-
-def is_shown(shown: Shown, places: Strips) -> bool:
-    """Whether something stands where credentials do. A cookie that is there means little: browsers
-    send those of sessions that are long over.
-    """
-    if any(name in places.headers for name, _ in shown.headers):
-        return True
-    return bool(places.query and shown.query) and any(
-        _name_of(pair) in places.query for pair in shown.query.split("&")
-    )
-
-
-def _may_hold(look: Look, places: Strips) -> bool:
-    return bool(places.query and look.query) or bool(
-        places.cookies and any(name == b"cookie" for name, _ in look.headers)
-    )
-
-
-def strips_of(methods: Sequence[Method]) -> Strips:
-    return Strips(
-        frozenset().union(*(method.strips.headers for method in methods)),
-        frozenset().union(*(method.strips.query for method in methods)),
-        frozenset().union(*(method.strips.cookies for method in methods)),
-    )
 
 
 def allowing(access: Access, parts: WorkerParts) -> Step:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from headgate.gateway.doors import is_shown, strips_of
+from headgate.gateway.credentials import is_shown, strips_of
 from headgate.security.access import Asked
 from headgate.security.method import Refused, Verified
 

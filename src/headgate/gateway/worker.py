@@ -29,7 +29,7 @@ from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
 from headgate.gateway.compile import compile_plan
-from headgate.gateway.doors import credential_names
+from headgate.gateway.credentials import credential_names
 from headgate.gateway.entrance import Entrance
 from headgate.gateway.listener import Listener
 from headgate.gateway.parts import WorkerParts
