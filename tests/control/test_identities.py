@@ -95,7 +95,9 @@ def test_explain_says_whether_a_token_may_and_why(gateway: Serving):
         assert "yes" in said
         assert "no " in said
         assert "refuses" in explained("Bearer x.y.z", *more)
-    assert "let in" not in gateway.command("explain", "GET", "http://x/open/", "headgate.yaml").stdout
+    assert (
+        "let in" not in gateway.command("explain", "GET", "http://x/open/", "headgate.yaml").stdout
+    )
 
 
 def test_methods_tell_what_they_know_without_their_secrets(gateway: Serving):
