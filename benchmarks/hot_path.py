@@ -32,8 +32,9 @@ from headgate.gateway.filters import Filter, Request
 from headgate.gateway.listener import Listener
 from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
+from headgate.gateway.route import RouteRuntime
 from headgate.gateway.service import ServiceRuntime
-from headgate.gateway.site import RouteRuntime, Site
+from headgate.gateway.site import Site
 from headgate.gateway.states import States
 from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.wheel import Wheel

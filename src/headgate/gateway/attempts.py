@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headgate.gateway.exchange import Downstream, Upstream
+    from headgate.gateway.prepared import Prepared
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.site import Site
     from headgate.gateway.traffic import RouteTraffic
     from headgate.policy.balancer import Member
     from headgate.policy.breaker import Breaker, Permit

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from headgate.gateway.identity_headers import Telling
     from headgate.gateway.parts import WorkerParts
     from headgate.gateway.policed import PolicedExchange
+    from headgate.gateway.prepared import Prepared
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.site import Prepared
     from headgate.gateway.steps import Answer, Step
     from headgate.plan.guards import AuthPlan
     from headgate.security.access import Access

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from headgate.gateway.exchange import Exchange
     from headgate.gateway.listener import Listener
-    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.site import Site
     from headgate.wire.message import Header, ResponseHead
 
 _LARGE: Final = 16 * 1024

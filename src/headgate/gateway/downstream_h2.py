@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 
     from headgate.gateway.downstream_h1 import DownstreamH1
     from headgate.gateway.listener import Listener
-    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.site import Site
     from headgate.wire.message import Header
 
 _LINGER_S: Final = 2.0

@@ -14,7 +14,8 @@ from headgate.wire.message import ResponseHead
 if TYPE_CHECKING:
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.headers import Edits
-    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.site import Site
     from headgate.gateway.traffic import RouteTraffic
 
 VARIANTS: Final = 8

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headgate.gateway.pool import Line
-    from headgate.gateway.site import Prepared, RouteRuntime, Site
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.route import RouteRuntime
+    from headgate.gateway.site import Site
     from headgate.security.identity import Identity
     from headgate.wire.message import Forward, Header
 

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.prepared import Prepared
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.site import Site
     from headgate.gateway.steps import Flow
     from headgate.gateway.traffic import RouteTraffic
     from headgate.wire.message import Header

@@ -26,7 +26,8 @@ from headgate.wire.proxy_protocol import ProxyRefused, accept_with_proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from headgate.gateway.site import Prepared, Site
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.site import Site
     from headgate.gateway.wheel import Wheel
     from headgate.observe import ListenerStats, WorkerStats
     from headgate.wire.h2 import H2Limits

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from headgate.gateway.attempts import AttemptedExchange
     from headgate.gateway.exchange import Upstream
     from headgate.gateway.pool import Line
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.site import Prepared, RouteRuntime
     from headgate.policy.balancer import Member
     from headgate.policy.breaker import Breaker, Permit
     from headgate.wire.message import Header, ResponseHead

@@ -18,29 +18,17 @@ from __future__ import annotations
 import hmac
 import random
 import re
-import time
-from functools import partial
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
-from headgate.gateway import problem
-from headgate.gateway.edited import EditedExchange
 from headgate.gateway.exchange import Exchange
-from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.identity_headers import told_of
-from headgate.gateway.policed import PolicedExchange
-from headgate.gateway.traffic import fixed_reply
-from headgate.gateway.wheel import NEVER
+from headgate.gateway.prepared import Prepared
 from headgate.plan.conditions import MatchInput
 from headgate.plan.match import Matched, Missed
-from headgate.plan.paths_out import fill
 from headgate.policy.hops import (
     ATTEMPT,
     DEADLINE,
     NO_RETRY,
-    may_retry,
-    parse_deadline,
-    parse_grpc_timeout,
 )
 from headgate.security.certificates.rules import CHALLENGE_PREFIX
 from headgate.wire import forwarded
@@ -55,13 +43,10 @@ if TYPE_CHECKING:
 
     from headgate.config import ErrorPageSpec, ListenerSpec
     from headgate.gateway.access_log import AccessLog
-    from headgate.gateway.doors import Passport
-    from headgate.gateway.exchange import Downstream
-    from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import RouteStats, WorkerStats
-    from headgate.plan.plan import Plan, RoutePlan
+    from headgate.plan.plan import Plan
     from headgate.security.bans import Bans
     from headgate.wire.message import Header
 
@@ -82,340 +67,11 @@ _OPTIONS_ALL: Final = (
     b"",
 )
 _NOTHING_OWNED: Final[Mapping[str, tuple[int, ...]]] = {}
-_KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
-_NO_PARAMS: Final[Mapping[str, str]] = {}
-
-
-class RouteRuntime:
-    """A route with what it points at."""
-
-    __slots__ = (
-        "_all_stats",
-        "_fixed",
-        "_stats_to",
-        "body_limit",
-        "chain",
-        "first_byte_s",
-        "has_cors",
-        "has_hooks",
-        "idle_s",
-        "name",
-        "plan",
-        "service",
-        "service_name",
-        "stats",
-        "total_s",
-        "traffic",
-        "tunnel_s",
-    )
-
-    def __init__(
-        self,
-        plan: RoutePlan,
-        service: ServiceRuntime | None,
-        chain: Chain | None,
-        stats: WorkerStats,
-        traffic: RouteTraffic,
-    ) -> None:
-        self.plan = plan
-        self.name = plan.name
-        self.service = service
-        self.service_name = service.name if service is not None else ""
-        self.stats: RouteStats = stats.route(self.name, self.service_name)
-        self._stats_to = {self.service_name: self.stats}
-        self._all_stats = stats
-        self.chain = chain
-        self.traffic = traffic
-        self.body_limit = plan.body_limit
-        self.first_byte_s = plan.timeouts.first_byte_s
-        self.idle_s = plan.timeouts.idle_s
-        self.tunnel_s = plan.timeouts.tunnel_s
-        self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
-        self.has_hooks = chain is not None and chain.has_hooks
-        """Whether filters have to be called; header edits with constant values need no call."""
-        self.has_cors = any(guard.policy == "cors" for guard in plan.guards)
-        self._fixed: tuple[ResponseHead, bytes] | None = None
-        if plan.respond is not None:
-            self._fixed = fixed_reply(plan.respond)
-
-    def edited(self, plain: Forward) -> Forward:
-        """The request after header edits, where those are all that filters do."""
-        chain = self.chain
-        if chain is None or chain.edits_request is None or self.has_hooks:
-            return plain
-        return Forward(
-            plain.method,
-            plain.target,
-            plain.authority,
-            tuple(chain.edits_request.apply_constant(plain.headers)),
-            length=plain.length,
-            scheme=plain.scheme,
-            expects_continue=plain.expects_continue,
-            upgrade=plain.upgrade,
-            te_trailers=plain.te_trailers,
-        )
-
-    def stats_to(self, service: ServiceRuntime) -> RouteStats:
-        """What counts this route's requests to a service other than its first."""
-        known = self._stats_to.get(service.name)
-        if known is None:
-            known = self._stats_to[service.name] = self._all_stats.route(self.name, service.name)
-        return known
-
-    def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
-        """The answer of a route without a service."""
-        if self._fixed is not None:
-            return self._fixed
-        redirect = self.plan.redirect
-        if redirect is None:
-            return problem.render(ex, 404, "the route leads nowhere")
-        head = ex.prep.head
-        values = {name: quote(value, safe="/") for name, value in ex.prep.params.items()}
-        values.update(
-            scheme=ex.prep.scheme,
-            host=head.authority,
-            # A path may begin with two slashes, and "//host" in a Location is another host.
-            path="/" + head.path.lstrip("/"),
-            query=f"?{ex.query}" if ex.query or (head.has_query and not head.query) else "",
-        )
-        location = fill(redirect.to, values).encode("latin-1", "replace")
-        reason = problem.title_of(redirect.status).encode("ascii")
-        return ResponseHead(
-            redirect.status, ((b"location", location),), reason=reason, length=0
-        ), b""
 
 
 def _challenge_head(shown: bytes) -> ResponseHead:
     content_type = (b"content-type", b"application/octet-stream")  # RFC 8555 8.3
     return ResponseHead(200, (content_type,), reason=b"OK", length=len(shown))
-
-
-class Prepared:
-    """A head with everything that follows from it; shared by all requests that look the same."""
-
-    __slots__ = (
-        "_fixed",
-        "_forwards",
-        "_plains",
-        "_refusal",
-        "_site",
-        "attempt_above",
-        "deadline_s",
-        "exchange",
-        "explanation",
-        "forward",
-        "head",
-        "host_block",
-        "is_cacheable",
-        "is_retried_above",
-        "makes_trace",
-        "memo",
-        "params",
-        "passport",
-        "received_id",
-        "route",
-        "scheme",
-        "service",
-        "stats",
-        "trace_id",
-        "trusted_forwarding",
-        "variants",
-    )
-
-    def __init__(self, site: Site, head: RequestHead) -> None:
-        self._site = site
-        self.stats = site.unrouted
-        self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
-        self._fixed: tuple[ResponseHead, bytes] | None = None
-        self.head = head
-        self.scheme = head.scheme
-        """How the client itself spoke, to us or to a trusted proxy."""
-        self.route: RouteRuntime | None = None
-        self.service: ServiceRuntime | None = None
-        self.forward: Forward | None = None
-        self._forwards: dict[str, Forward] = {}
-        self._plains: dict[str, Forward] = {}
-        self.memo: dict[object, str] = {}
-        """What policies have read out of the head, under keys of their own."""
-        self.deadline_s: float | None = None
-        """How long the client still waits, if it says so."""
-        self.attempt_above: bytes | None = None
-        """What a trusted peer says of its own retries."""
-        self.is_retried_above = False
-        self.params: Mapping[str, str] = _NO_PARAMS
-        self.host_block = b""
-        self.is_cacheable = True
-        self.makes_trace = True
-        self.explanation: bytes | None = None
-        """What `x-headgate-explain` tells of the route, when the operator asked."""
-        self.received_id: bytes | None = None
-        self.trace_id: bytes | None = None
-        self.trusted_forwarding = False
-        self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
-        """Begins a request; only routes with filters pay for them."""
-        self.passport: Passport | None = None
-        """Who asks with this head, as far as that may be kept."""
-        self.variants: dict[tuple[str, str, tuple[Header, ...]], Forward] = {}
-        """What filters have made of the request to a service, by the fields they left."""
-
-    def refuse(self, status: int, reason: str, headers: tuple[Header, ...] = ()) -> None:
-        self._refusal = (status, reason, headers)
-
-    def answer_with(self, fixed: tuple[ResponseHead, bytes]) -> None:
-        self._fixed = fixed
-
-    def lead_to(self, route: RouteRuntime) -> None:
-        self.route = route
-        self.service = service = route.service
-        self.stats = route.stats
-        if service is not None:
-            self.forward = self.forward_to(service)
-            self._read_hops()
-        traffic = route.traffic
-        if route.has_hooks and route.chain is not None:
-            self.exchange = partial(FilteredExchange, chain=route.chain, traffic=traffic)
-        elif route.chain is not None and route.chain.edits_response is not None:
-            edits = route.chain.edits_response
-            self.exchange = partial(EditedExchange, edits=edits, traffic=traffic)
-        elif (
-            traffic.is_needed
-            or (service is not None and not service.is_plain)
-            or self.deadline_s is not None
-            or self.attempt_above is not None
-        ):
-            self.exchange = partial(PolicedExchange, traffic=traffic)
-
-    def _read_hops(self) -> None:
-        """What the layer above says of its patience and its retries (`policy.hops`)."""
-        head = self.head
-        deadline = head.get(DEADLINE)
-        if deadline is not None:
-            self.deadline_s = parse_deadline(deadline)
-        else:
-            grpc = head.get(b"grpc-timeout")
-            if grpc is not None:
-                self.deadline_s = parse_grpc_timeout(grpc)
-        if self.trusted_forwarding:
-            self.attempt_above = head.get(ATTEMPT)
-            self.is_retried_above = not may_retry(self.attempt_above)
-
-    def forward_to(self, service: ServiceRuntime) -> Forward | None:
-        """The request as another service than the route's first gets it."""
-        known = self._forwards.get(service.name)
-        if known is None and self.route is not None:
-            plain = self._plains[service.name] = self._site.forward(self, self.route, service)
-            known = self._forwards[service.name] = self.route.edited(plain)
-        return known
-
-    def plain_to(self, service: ServiceRuntime) -> Forward | None:
-        """The same before the route's own edits: for whoever has something to take out first."""
-        if self.forward_to(service) is None:
-            return None
-        return self._plains[service.name]
-
-    def turns_away(self, ex: Exchange, end: bool) -> bool:
-        """Answer who is banned by hand and comes through a trusted proxy, where no rules are given
-        and the routes therefore have no step for it. Others were asked as they connected.
-        """
-        if self._site.has_ban_rules:
-            return False
-        banned = self._banned(ex)
-        if banned is None:
-            return False
-        ex.request_done = end
-        ex.answer(banned)
-        return True
-
-    def _banned(self, ex: Exchange) -> tuple[ResponseHead, bytes] | None:
-        bans = self._site.bans
-        found = bans.check(ex.client_ip, ex.started) if bans is not None else None
-        if found is None:
-            return None
-        ex.error = f"{found.policy}: {found.detail}"
-        wait = b"%d" % max(1, -int(-(found.retry_after_s or 1.0) // 1))
-        return problem.render(ex, found.status, found.reason, headers=((b"retry-after", wait),))
-
-    def trailers_of(self, fields: Sequence[Header]) -> Sequence[Header]:
-        """What of a trailer section may travel on: some services take it for headers."""
-        return self._site.kept(fields, trusted=self.trusted_forwarding) if fields else ()
-
-    def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
-        """The answer when no route takes the request."""
-        banned = self._banned(ex)
-        if banned is not None:
-            return banned
-        if self._fixed is not None:
-            return self._fixed
-        status, reason, headers = self._refusal or (404, "no route matches", ())
-        ex.error = ex.error or reason
-        return problem.render(ex, status, reason, headers=headers)
-
-    def client_of(self, ex: Exchange) -> forwarded.Client:
-        """The client that a trusted peer speaks for."""
-        site = self._site
-        return forwarded.client(
-            ex.down.peer_ip, self.head.scheme, self.head.headers, site.trusted, site.options
-        )
-
-    def forwarding_of(self, ex: Exchange) -> bytes:
-        """The forwarding fields behind a trusted peer."""
-        site = self._site
-        fields = forwarded.outgoing(
-            ex.down.peer_ip,
-            self.head.scheme,
-            self.head.authority,
-            self.head.headers,
-            site.trusted,
-            site.options,
-            b"2.0" if ex.down.protocol == "HTTP/2" else b"1.1",
-        )
-        return b"".join(b"%b: %b\r\n" % field for field in fields)
-
-    def count(self, ex: Exchange, now: float) -> None:
-        """Count and log an exchange that is over."""
-        duration_s = now - ex.started
-        ex.stats.record(
-            self.head.method, ex.status, duration_s, ex.upstream_s, ex.bytes_in, ex.bytes_out
-        )
-        site = self._site
-        site.stats.in_flight -= 1
-        if site.bans is not None and 400 <= ex.status < 500 and not _is_ours(ex.error):
-            site.bans.saw(ex.client_ip, self._kind_of(ex.status), 1.0, now)
-        if site.log.is_on:
-            self._log(ex, site.log, duration_s)
-
-    def _kind_of(self, status: int) -> str:
-        """What a refusal says of the client, in the words of `bans`."""
-        if self.head.method == "-":
-            return "malformed"
-        return _KINDS.get(status, "status_4xx")
-
-    def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
-        route = self.route
-        made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
-        log.add(
-            (
-                time.time() - duration_s,  # noqa: TID251 - the log tells wall time
-                duration_s,
-                ex.upstream_s,
-                ex.connect_s,
-                ex.status,
-                ex.bytes_in,
-                ex.bytes_out,
-                max(ex.attempts - 1, 0),
-                self.head if self._refusal is None or self.head.method != "-" else None,
-                ex.response_headers,
-                ex.client_ip,
-                route.name if route is not None else "",
-                ex.service.name if ex.service is not None else "",
-                ex.instance or "",
-                ex.request_id,
-                self.trace_id or made,
-                ex.error or "",
-                identity.subject if (identity := ex.identity) is not None else "",
-                ex.down.tls_version,
-            )
-        )
 
 
 class Site:
@@ -672,11 +328,6 @@ class Site:
             upgrade=upgrade,
             te_trailers=head.te_trailers,
         )
-
-
-def _is_ours(error: str | None) -> bool:
-    """A refusal that the rules of `bans` know by another name, or that follows from a ban."""
-    return error is not None and error.startswith(("auth", "bans"))
 
 
 def _quotable(text: str) -> str:

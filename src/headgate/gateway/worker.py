@@ -35,8 +35,9 @@ from headgate.gateway.listener import Listener
 from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.pool_h2 import PoolH2
+from headgate.gateway.route import RouteRuntime
 from headgate.gateway.service import ServiceRuntime
-from headgate.gateway.site import RouteRuntime, Site, read_error_pages
+from headgate.gateway.site import Site, read_error_pages
 from headgate.gateway.states import States, key_of_service
 from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.upstream_h2 import UpstreamH2

@@ -1,0 +1,269 @@
+"""A head with everything that follows from it: see `site`, which makes them."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from headgate.gateway import problem
+from headgate.gateway.edited import EditedExchange
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.filtered import FilteredExchange
+from headgate.gateway.policed import PolicedExchange
+from headgate.policy.hops import (
+    ATTEMPT,
+    DEADLINE,
+    may_retry,
+    parse_deadline,
+    parse_grpc_timeout,
+)
+from headgate.wire import forwarded
+from headgate.wire.message import Forward, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from headgate.gateway.access_log import AccessLog
+    from headgate.gateway.doors import Passport
+    from headgate.gateway.exchange import Downstream
+    from headgate.gateway.route import RouteRuntime
+    from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.site import Site
+    from headgate.wire.message import Header
+
+_KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
+_NO_PARAMS: Final[Mapping[str, str]] = {}
+
+
+class Prepared:
+    """A head with everything that follows from it; shared by all requests that look the same."""
+
+    __slots__ = (
+        "_fixed",
+        "_forwards",
+        "_plains",
+        "_refusal",
+        "_site",
+        "attempt_above",
+        "deadline_s",
+        "exchange",
+        "explanation",
+        "forward",
+        "head",
+        "host_block",
+        "is_cacheable",
+        "is_retried_above",
+        "makes_trace",
+        "memo",
+        "params",
+        "passport",
+        "received_id",
+        "route",
+        "scheme",
+        "service",
+        "stats",
+        "trace_id",
+        "trusted_forwarding",
+        "variants",
+    )
+
+    def __init__(self, site: Site, head: RequestHead) -> None:
+        self._site = site
+        self.stats = site.unrouted
+        self._refusal: tuple[int, str, tuple[Header, ...]] | None = None
+        self._fixed: tuple[ResponseHead, bytes] | None = None
+        self.head = head
+        self.scheme = head.scheme
+        """How the client itself spoke, to us or to a trusted proxy."""
+        self.route: RouteRuntime | None = None
+        self.service: ServiceRuntime | None = None
+        self.forward: Forward | None = None
+        self._forwards: dict[str, Forward] = {}
+        self._plains: dict[str, Forward] = {}
+        self.memo: dict[object, str] = {}
+        """What policies have read out of the head, under keys of their own."""
+        self.deadline_s: float | None = None
+        """How long the client still waits, if it says so."""
+        self.attempt_above: bytes | None = None
+        """What a trusted peer says of its own retries."""
+        self.is_retried_above = False
+        self.params: Mapping[str, str] = _NO_PARAMS
+        self.host_block = b""
+        self.is_cacheable = True
+        self.makes_trace = True
+        self.explanation: bytes | None = None
+        """What `x-headgate-explain` tells of the route, when the operator asked."""
+        self.received_id: bytes | None = None
+        self.trace_id: bytes | None = None
+        self.trusted_forwarding = False
+        self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
+        """Begins a request; only routes with filters pay for them."""
+        self.passport: Passport | None = None
+        """Who asks with this head, as far as that may be kept."""
+        self.variants: dict[tuple[str, str, tuple[Header, ...]], Forward] = {}
+        """What filters have made of the request to a service, by the fields they left."""
+
+    def refuse(self, status: int, reason: str, headers: tuple[Header, ...] = ()) -> None:
+        self._refusal = (status, reason, headers)
+
+    def answer_with(self, fixed: tuple[ResponseHead, bytes]) -> None:
+        self._fixed = fixed
+
+    def lead_to(self, route: RouteRuntime) -> None:
+        self.route = route
+        self.service = service = route.service
+        self.stats = route.stats
+        if service is not None:
+            self.forward = self.forward_to(service)
+            self._read_hops()
+        traffic = route.traffic
+        if route.has_hooks and route.chain is not None:
+            self.exchange = partial(FilteredExchange, chain=route.chain, traffic=traffic)
+        elif route.chain is not None and route.chain.edits_response is not None:
+            edits = route.chain.edits_response
+            self.exchange = partial(EditedExchange, edits=edits, traffic=traffic)
+        elif (
+            traffic.is_needed
+            or (service is not None and not service.is_plain)
+            or self.deadline_s is not None
+            or self.attempt_above is not None
+        ):
+            self.exchange = partial(PolicedExchange, traffic=traffic)
+
+    def _read_hops(self) -> None:
+        """What the layer above says of its patience and its retries (`policy.hops`)."""
+        head = self.head
+        deadline = head.get(DEADLINE)
+        if deadline is not None:
+            self.deadline_s = parse_deadline(deadline)
+        else:
+            grpc = head.get(b"grpc-timeout")
+            if grpc is not None:
+                self.deadline_s = parse_grpc_timeout(grpc)
+        if self.trusted_forwarding:
+            self.attempt_above = head.get(ATTEMPT)
+            self.is_retried_above = not may_retry(self.attempt_above)
+
+    def forward_to(self, service: ServiceRuntime) -> Forward | None:
+        """The request as another service than the route's first gets it."""
+        known = self._forwards.get(service.name)
+        if known is None and self.route is not None:
+            plain = self._plains[service.name] = self._site.forward(self, self.route, service)
+            known = self._forwards[service.name] = self.route.edited(plain)
+        return known
+
+    def plain_to(self, service: ServiceRuntime) -> Forward | None:
+        """The same before the route's own edits: for whoever has something to take out first."""
+        if self.forward_to(service) is None:
+            return None
+        return self._plains[service.name]
+
+    def turns_away(self, ex: Exchange, end: bool) -> bool:
+        """Answer who is banned by hand and comes through a trusted proxy, where no rules are given
+        and the routes therefore have no step for it. Others were asked as they connected.
+        """
+        if self._site.has_ban_rules:
+            return False
+        banned = self._banned(ex)
+        if banned is None:
+            return False
+        ex.request_done = end
+        ex.answer(banned)
+        return True
+
+    def _banned(self, ex: Exchange) -> tuple[ResponseHead, bytes] | None:
+        bans = self._site.bans
+        found = bans.check(ex.client_ip, ex.started) if bans is not None else None
+        if found is None:
+            return None
+        ex.error = f"{found.policy}: {found.detail}"
+        wait = b"%d" % max(1, -int(-(found.retry_after_s or 1.0) // 1))
+        return problem.render(ex, found.status, found.reason, headers=((b"retry-after", wait),))
+
+    def trailers_of(self, fields: Sequence[Header]) -> Sequence[Header]:
+        """What of a trailer section may travel on: some services take it for headers."""
+        return self._site.kept(fields, trusted=self.trusted_forwarding) if fields else ()
+
+    def local_answer(self, ex: Exchange) -> tuple[ResponseHead, bytes]:
+        """The answer when no route takes the request."""
+        banned = self._banned(ex)
+        if banned is not None:
+            return banned
+        if self._fixed is not None:
+            return self._fixed
+        status, reason, headers = self._refusal or (404, "no route matches", ())
+        ex.error = ex.error or reason
+        return problem.render(ex, status, reason, headers=headers)
+
+    def client_of(self, ex: Exchange) -> forwarded.Client:
+        """The client that a trusted peer speaks for."""
+        site = self._site
+        return forwarded.client(
+            ex.down.peer_ip, self.head.scheme, self.head.headers, site.trusted, site.options
+        )
+
+    def forwarding_of(self, ex: Exchange) -> bytes:
+        """The forwarding fields behind a trusted peer."""
+        site = self._site
+        fields = forwarded.outgoing(
+            ex.down.peer_ip,
+            self.head.scheme,
+            self.head.authority,
+            self.head.headers,
+            site.trusted,
+            site.options,
+            b"2.0" if ex.down.protocol == "HTTP/2" else b"1.1",
+        )
+        return b"".join(b"%b: %b\r\n" % field for field in fields)
+
+    def count(self, ex: Exchange, now: float) -> None:
+        """Count and log an exchange that is over."""
+        duration_s = now - ex.started
+        ex.stats.record(
+            self.head.method, ex.status, duration_s, ex.upstream_s, ex.bytes_in, ex.bytes_out
+        )
+        site = self._site
+        site.stats.in_flight -= 1
+        if site.bans is not None and 400 <= ex.status < 500 and not _is_ours(ex.error):
+            site.bans.saw(ex.client_ip, self._kind_of(ex.status), 1.0, now)
+        if site.log.is_on:
+            self._log(ex, site.log, duration_s)
+
+    def _kind_of(self, status: int) -> str:
+        """What a refusal says of the client, in the words of `bans`."""
+        if self.head.method == "-":
+            return "malformed"
+        return _KINDS.get(status, "status_4xx")
+
+    def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
+        route = self.route
+        made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
+        log.add(
+            (
+                time.time() - duration_s,  # noqa: TID251 - the log tells wall time
+                duration_s,
+                ex.upstream_s,
+                ex.connect_s,
+                ex.status,
+                ex.bytes_in,
+                ex.bytes_out,
+                max(ex.attempts - 1, 0),
+                self.head if self._refusal is None or self.head.method != "-" else None,
+                ex.response_headers,
+                ex.client_ip,
+                route.name if route is not None else "",
+                ex.service.name if ex.service is not None else "",
+                ex.instance or "",
+                ex.request_id,
+                self.trace_id or made,
+                ex.error or "",
+                identity.subject if (identity := ex.identity) is not None else "",
+                ex.down.tls_version,
+            )
+        )
+
+
+def _is_ours(error: str | None) -> bool:
+    """A refusal that the rules of `bans` know by another name, or that follows from a ban."""
+    return error is not None and error.startswith(("auth", "bans"))
