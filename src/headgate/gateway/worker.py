@@ -18,13 +18,11 @@ import contextlib
 import logging
 import os
 import random
-import time
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config import ConfigInvalid, from_document
-from headgate.config.acme import acme_domains
 from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
@@ -36,6 +34,7 @@ from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.pool_h2 import PoolH2
 from headgate.gateway.route import RouteRuntime
+from headgate.gateway.served_certificates import served_certificates
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import Site, read_error_pages
 from headgate.gateway.states import States, key_of_service
@@ -47,10 +46,8 @@ from headgate.plan.build import build
 from headgate.policy.affinity import Affinity as Signer
 from headgate.security.certificates.challenges import CERTIFICATES_TOPIC, ChallengeBook
 from headgate.security.certificates.challenges import TOPIC as ACME_TOPIC
-from headgate.security.certificates.store import serving_files
 from headgate.security.redact import RedactionRules, Redactor, redact_logs
 from headgate.security.shown import ShownRequest
-from headgate.wire import local_ca
 from headgate.wire.connect import Endpoint, Tls, connect
 from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
@@ -59,9 +56,6 @@ from headgate.wire.tls import (
     HTTP1,
     CertificateStore,
     TlsProfile,
-    alpn_of,
-    client_authorities,
-    load_certificates,
     upstream_context,
 )
 
@@ -141,7 +135,7 @@ class Worker:
         compiled = compile_plan(plan)
         pages = read_error_pages(config.error_pages)
         said = self._certificates_said
-        stores = self._load_certificates(config)
+        stores = served_certificates(config)
         for service in plan.services.values():
             for instance in service.instances:
                 self._tls_of(service, instance)
@@ -433,7 +427,7 @@ class Worker:
             while (plan := self._plan) is not None:
                 said = self._certificates_said
                 try:
-                    stores = await asyncio.to_thread(self._load_certificates, plan.config)
+                    stores = await asyncio.to_thread(served_certificates, plan.config)
                 except (ConfigInvalid, OSError) as error:
                     log.error("certificates cannot be taken up: %s", error)  # noqa: TRY400
                     return
@@ -450,48 +444,6 @@ class Worker:
 
     def _show_challenges(self, book: ChallengeBook) -> None:
         book.show_on([each.store for each in self._listeners.values() if each.store is not None])
-
-    def _load_certificates(
-        self, config: Config
-    ) -> dict[str, tuple[tuple[Certificate, ...], TlsProfile]]:
-        stores: dict[str, tuple[tuple[Certificate, ...], TlsProfile]] = {}
-        wall = time.time()  # noqa: TID251 - certificates live in wall time
-        for spec in config.listeners:
-            tls = spec.tls
-            if tls is None:
-                continue
-            authorities = tls.client_ca_file
-            profile = TlsProfile(
-                alpn_of(spec.protocols),
-                tls.min_version,
-                tls.ciphers,
-                client_authorities(authorities) if authorities is not None else None,
-                tls.client_certificate == "require",
-            )
-            if tls.certificate == "local":
-                names = {host for route in config.routes for host in route.match.host}
-                made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)
-                files = [(str(made.path), str(made.path))]
-            elif tls.certificate == "acme":
-                domains = acme_domains(config)
-                directory = config.acme.directory if config.acme is not None else ""
-                state_dir = Path(config.state_dir or ".headgate")
-                files, lacking = serving_files(state_dir, directory, domains)
-                if lacking or not files:
-                    made = local_ca.ensure(state_dir, domains, wall)
-                    files.append((str(made.path), str(made.path)))
-            elif tls.cert_file is not None:
-                files = [(tls.cert_file, tls.key_file or tls.cert_file)]
-            else:
-                files = [
-                    (pair.cert_file, pair.key_file or pair.cert_file) for pair in tls.certificates
-                ]
-            certificates, faults = load_certificates(files, profile, wall)
-            errors = tuple(fault for fault in faults if fault.level == "error")
-            if errors:
-                raise ConfigInvalid(errors)
-            stores[spec.bind] = (certificates, profile)
-        return stores
 
     def _take_services(self, plan: Plan) -> dict[str, ServiceRuntime]:
         """Point every service at its pools: those there are, and new ones for the rest."""

@@ -1,0 +1,59 @@
+"""Which certificates a listener serves: from files, of the local authority, or from ACME."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headgate.config import ConfigInvalid
+from headgate.config.acme import acme_domains
+from headgate.security.certificates.store import serving_files
+from headgate.wire import local_ca
+from headgate.wire.tls import TlsProfile, alpn_of, client_authorities, load_certificates
+
+if TYPE_CHECKING:
+    from headgate.config import Config
+    from headgate.wire.tls import Certificate
+
+
+def served_certificates(
+    config: Config,
+) -> dict[str, tuple[tuple[Certificate, ...], TlsProfile]]:
+    """The certificates of each listener that speaks TLS, by its bind. Raises ConfigInvalid."""
+    stores: dict[str, tuple[tuple[Certificate, ...], TlsProfile]] = {}
+    wall = time.time()  # noqa: TID251 - certificates live in wall time
+    for spec in config.listeners:
+        tls = spec.tls
+        if tls is None:
+            continue
+        authorities = tls.client_ca_file
+        profile = TlsProfile(
+            alpn_of(spec.protocols),
+            tls.min_version,
+            tls.ciphers,
+            client_authorities(authorities) if authorities is not None else None,
+            tls.client_certificate == "require",
+        )
+        if tls.certificate == "local":
+            names = {host for route in config.routes for host in route.match.host}
+            made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)
+            files = [(str(made.path), str(made.path))]
+        elif tls.certificate == "acme":
+            domains = acme_domains(config)
+            directory = config.acme.directory if config.acme is not None else ""
+            state_dir = Path(config.state_dir or ".headgate")
+            files, lacking = serving_files(state_dir, directory, domains)
+            if lacking or not files:
+                made = local_ca.ensure(state_dir, domains, wall)
+                files.append((str(made.path), str(made.path)))
+        elif tls.cert_file is not None:
+            files = [(tls.cert_file, tls.key_file or tls.cert_file)]
+        else:
+            files = [(pair.cert_file, pair.key_file or pair.cert_file) for pair in tls.certificates]
+        certificates, faults = load_certificates(files, profile, wall)
+        errors = tuple(fault for fault in faults if fault.level == "error")
+        if errors:
+            raise ConfigInvalid(errors)
+        stores[spec.bind] = (certificates, profile)
+    return stores
