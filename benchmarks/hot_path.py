@@ -124,7 +124,7 @@ def make(
     service = ServiceRuntime(plan.services["up"], [pool], states.services["up"])
     compiled = compile_plan(plan)
     entrance = Entrance(WorkerParts(lambda work: work.close(), lambda: None))  # type: ignore[attr-defined]
-    entrance.take(plan, compiled, 0.0)
+    entrance.take(plan, compiled, entrance.ready(plan, compiled), 0.0)
     parts = compiled.routes
     entries = [entrance.steps(*pair) for pair in zip(plan.routes, parts, strict=True)]
     traffics = states.take_routes(plan, {"up": service}, 0.0, entries)

@@ -8,13 +8,13 @@ on another instance moves the client there: the one that answers is the one to c
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.keys import cookie_of
+from headgate.security.kept import kept_file
 
 if TYPE_CHECKING:
     from headgate.gateway.attempts import AttemptedExchange
@@ -80,31 +80,14 @@ class Affinity:
 
 
 def kept_secret(path: Path) -> bytes:
-    """The secret in this file; made by whichever worker comes first.
+    """The secret in this file; made by whichever worker comes first."""
+    found = kept_file(path, _new_secret)
+    if len(found) < _SECRET_BYTES:
+        # Of an older version that a crash met while it wrote: nothing was signed with it.
+        path.unlink(missing_ok=True)
+        found = kept_file(path, _new_secret)
+    return found
 
-    Written beside and linked into place, so that nobody reads half of it and the first one stays.
-    """
-    for _ in range(3):
-        try:
-            found = path.read_bytes()
-        except FileNotFoundError:
-            pass
-        else:
-            if len(found) >= _SECRET_BYTES:
-                return found
-            path.unlink(missing_ok=True)
-        made = path.with_name(f"{path.name}.{os.getpid()}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(file, secrets.token_bytes(_SECRET_BYTES))
-            os.fsync(file)
-        finally:
-            os.close(file)
-        try:
-            path.hardlink_to(made)
-        except FileExistsError:
-            pass
-        finally:
-            made.unlink(missing_ok=True)
-    return path.read_bytes()
+
+def _new_secret() -> bytes:
+    return secrets.token_bytes(_SECRET_BYTES)

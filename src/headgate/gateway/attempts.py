@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Final
 from headgate.errors import UpstreamFailed
 from headgate.gateway import problem
 from headgate.gateway.exchange import PENDING_MAX, Exchange
-from headgate.gateway.side import Hedge
 from headgate.gateway.traffic import ELSEWHERE_MAX
 from headgate.policy.answers import Rejected
 from headgate.policy.hops import ATTEMPT, DEADLINE, NO_RETRY, format_deadline
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from headgate.gateway.exchange import Downstream, Upstream
     from headgate.gateway.prepared import Prepared
     from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.side import Hedge
     from headgate.gateway.site import Site
     from headgate.gateway.traffic import RouteTraffic
     from headgate.policy.balancer import Member
@@ -81,6 +81,7 @@ class AttemptedExchange(Exchange):
     _last_member: Member | None = None
     _permit: Permit | None = None
     _hedges: Sequence[Hedge] = ()
+    """Attempts beside the first, as long as the question is open."""
     _replay_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _try_timer: asyncio.TimerHandle | None = None
@@ -280,7 +281,8 @@ class AttemptedExchange(Exchange):
                 if self._promote_hedge():
                     return
             self.answered_by = self.member or self._last_member
-            self._call_off_hedges()
+            if self._hedges:
+                self._call_off_hedges()
             traffic = self.traffic
             if traffic.retries is not None and self._is_worth_another(head):
                 wait_s = self._wait_for_another(head, now)
@@ -437,89 +439,17 @@ class AttemptedExchange(Exchange):
         wait_s = self._wait_for_another(None, now)
         return None if wait_s is None else max(wait_s, 1e-6)
 
-    # -- a second attempt beside the first -----------------------------------------------------
+    # -- attempts beside the first: see `race` --------------------------------------------------
 
     def _plan_hedge(self, service: ServiceRuntime, now: float) -> None:
-        delay = self.traffic.hedge_delays.get(service.name)
-        if (
-            delay is None
-            or self.finished
-            or self._is_judged
-            or self.forward is None
-            or self.forward.upgrade is not None  # a tunnel is no question with an answer
-            or not self._has_whole_request()
-            or self.prep.head.method not in self.traffic.hedged_methods
-            or not self._can_repeat()
-        ):
-            return
-        after_s = delay.delay_s(now)
-        if after_s is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(after_s, self._start_hedge)
-
-    def _start_hedge(self) -> None:
-        self._timer = None
-        service, member, traffic = self.service, self.member, self.traffic
-        if self.finished or self._is_judged or service is None or member is None:
-            return
-        now = monotonic()
-        if traffic.budget is not None and not traffic.budget.try_take(now):
-            traffic.stats.budget_spent += 1
-            return
-        body = b"".join(self._replay or ())
-        asked = [hedge.member for hedge in self._hedges if hedge.member is not None]
-        hedge = Hedge.begin(self, service, (member, *asked), body, now)
-        if hedge is None:
-            if traffic.budget is not None:
-                traffic.budget.put_back(now)
-            return
-        self._hedges = [*self._hedges, hedge]
-        traffic.stats.hedges += 1
-        if len(self._hedges) < traffic.hedges:
-            self._plan_hedge(service, now)
+        """The first attempt is under way: ask a second instance if it takes long."""
 
     def _promote_hedge(self) -> bool:
-        """The first attempt is over: go on with one that is under way beside it."""
-        while self._hedges:
-            hedge = self._hedges[0]
-            self.lose(hedge)
-            if hedge.promote():
-                return True
+        """The attempt is over: go on with one that is under way beside it, if there is one."""
         return False
 
     def _call_off_hedges(self) -> None:
-        if not self._hedges:
-            return
-        hedges, self._hedges = self._hedges, ()
-        for hedge in hedges:
-            hedge.cancel()
-
-    def lose(self, hedge: Hedge) -> None:
-        """A further attempt came to nothing; the first goes on."""
-        self._hedges = [other for other in self._hedges if other is not hedge]
-
-    def take_over(self, hedge: Hedge) -> None:
-        """The second attempt answers first, or is the only one left: it is the attempt now."""
-        now = monotonic()
-        service = self.service
-        if not self._is_judged and service is not None:
-            # It would have taken longer still; left out, the slow ones would be missing.
-            service.state.took(now - self._attempt_at, now)
-        self._settle(None, now)
-        self._let_go()
-        self.down.resume()  # all of the request is here; the first may have asked to wait
-        self._leave_member(now, failed=False)
-        self.lose(hedge)
-        self._call_off_hedges()
-        self.up = hedge
-        self.line = hedge.line
-        self.instance = hedge.instance
-        self.member = hedge.member
-        self._attempt_at = hedge.begun_at
-        self._is_judged = False
-        self._breaker, self._permit = hedge.breaker, hedge.permit
-        self._time_try(now)
-        self.traffic.stats.hedges_won += 1
+        """The question is answered."""
 
     # -- answers of our own --------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ method's generation says so), nor where a method looked at more than the head.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from headgate.gateway import problem
 from headgate.gateway.credentials import (
@@ -33,9 +33,11 @@ from headgate.security.method import TOLD, Instead, Refused, Strips, Verified
 from headgate.wire.message import Forward
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
+    from headgate.gateway.filtered import FilteredExchange
     from headgate.gateway.filters.base import Filter
+    from headgate.gateway.filters.chain import RequestHook
     from headgate.gateway.identity_headers import Telling
     from headgate.gateway.parts import WorkerParts
     from headgate.gateway.policed import PolicedExchange
@@ -488,8 +490,9 @@ def hooked(filters: Sequence[Filter]) -> list[Step]:
     return [_early(each.on_request) for each in filters]
 
 
-def _early(hook: Callable[..., object]) -> Step:
+def _early(hook: RequestHook) -> Step:
     def call(ex: PolicedExchange) -> Answer:
-        return ex.hook_early(hook)
+        # A route whose filters have hooks makes no other exchanges: see `Prepared.lead_to`.
+        return cast("FilteredExchange", ex).hook_early(hook)
 
     return call

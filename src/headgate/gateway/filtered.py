@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from headgate.gateway import problem
 from headgate.gateway.edited import VARIANTS, edited
@@ -34,10 +34,10 @@ from headgate.wire.http1.head import body_follows
 from headgate.wire.message import UNKNOWN_LENGTH, Forward, ResponseHead
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from headgate.gateway.exchange import Downstream
-    from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.filters.chain import Chain, RequestHook
     from headgate.gateway.prepared import Prepared
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Site
@@ -108,14 +108,16 @@ class FilteredExchange(PolicedExchange):
             authority=head.authority,
         )
 
-    def hook_early(self, hook: Callable[..., object]) -> Flow | Awaitable[Flow | None] | None:
-        got = hook(self.request)
+    def hook_early(self, hook: RequestHook) -> Flow | Awaitable[Flow | None] | None:
+        """Call a hook that comes before anybody is asked who they are."""
+        request = self.request
+        got = hook(request) if request is not None else None
         if got is None:
             return None
         if isinstance(got, Reply):
             self.answer(_local(got))
             return STOP
-        return self._hooked_early(cast("Awaitable[Reply | None]", got))
+        return self._hooked_early(got)
 
     async def _hooked_early(self, awaitable: Awaitable[Reply | None]) -> Flow | None:
         reply = await awaitable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+
+from headgate.security.kept import kept_file
 
 if TYPE_CHECKING:
     from headgate.security.identity import Identity
@@ -86,21 +87,14 @@ def load(path: str) -> IdentityKey:
 
 def kept(path: Path) -> IdentityKey:
     """The key of this gateway, made at the first call; several workers may call at once."""
-    if not path.exists():
-        made = ed25519.Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        draft.touch(mode=0o600)
-        draft.write_bytes(made)
-        try:
-            os.link(draft, path)  # whole, or not at all, and never over another's
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+    kept_file(path, _new)
     return load(str(path))
+
+
+def _new() -> bytes:
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
 def _public(key: _Private) -> dict[str, Any]:

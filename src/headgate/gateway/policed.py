@@ -20,8 +20,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway import problem
-from headgate.gateway.attempts import AttemptedExchange
 from headgate.gateway.exchange import PENDING_MAX
+from headgate.gateway.race import RacedExchange
 from headgate.gateway.side import forward_as
 from headgate.gateway.steps import STOP, WAIT
 from headgate.wire.message import ResponseHead
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from headgate.gateway.doors import Passport
     from headgate.gateway.service import ServiceRuntime
-    from headgate.gateway.steps import Flow, Held, Step
+    from headgate.gateway.steps import Held, Step
     from headgate.wire.message import Forward, Header
 
 log: Final = logging.getLogger("headgate.gateway")
@@ -42,7 +42,7 @@ _After = tuple["tuple[Step, ...]", "Callable[[bytes], None]"]
 """What follows when a step has waited: the steps that are left, and what comes behind them."""
 
 
-class PolicedExchange(AttemptedExchange):
+class PolicedExchange(RacedExchange):
     gated: Held | None = None
     """A seat of the concurrency limit, or a place in its queue."""
     spent: Sequence[Callable[[PolicedExchange], None]] = ()
@@ -314,10 +314,6 @@ class PolicedExchange(AttemptedExchange):
     ) -> None:
         """Answer here what no service is asked."""
         self.answer(problem.reply(status, headers, body))
-
-    def hook_early(self, hook: Callable[..., object]) -> Flow | Awaitable[Flow | None] | None:
-        """Only routes with filters have such hooks."""
-        raise NotImplementedError
 
     def plain_forward(self, service: ServiceRuntime) -> Forward | None:
         """The request as the service gets it, before filters."""

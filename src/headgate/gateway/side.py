@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from headgate.gateway.exchange import Upstream
     from headgate.gateway.pool import Line
     from headgate.gateway.prepared import Prepared
+    from headgate.gateway.race import RacedExchange
     from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
     from headgate.policy.balancer import Member
@@ -210,7 +211,7 @@ class Hedge(Side):
 
     def __init__(
         self,
-        ex: AttemptedExchange,
+        ex: RacedExchange,
         service: ServiceRuntime,
         forward: Forward,
         body: bytes,
@@ -223,7 +224,7 @@ class Hedge(Side):
     @classmethod
     def begin(
         cls,
-        ex: AttemptedExchange,
+        ex: RacedExchange,
         service: ServiceRuntime,
         asked: Sequence[Member],
         body: bytes,
@@ -315,7 +316,7 @@ class Mirror(Side):
 
     def __init__(
         self,
-        ex: AttemptedExchange,
+        ex: RacedExchange,
         service: ServiceRuntime,
         forward: Forward,
         body: bytes,

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from headgate.security.kept import kept_file
 from headgate.security.tokens.strict import Malformed, b64url
 
 _VERSION: Final = b"\x01"
@@ -99,29 +100,7 @@ def kept_key(directory: Path) -> bytes:
     at once: whoever links its file first has made the key of all.
     """
     path = directory / _KEY_FILE
-    for _ in range(3):
-        try:
-            found = path.read_bytes()
-        except FileNotFoundError:
-            _make(directory, path)
-            continue
-        if len(found) == 32:
-            return found
-        break
-    raise ValueError(f"{path} is no key of 32 bytes; remove it, and a new one is made")
-
-
-def _make(directory: Path, path: Path) -> None:
-    draft = directory / f".{_KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first
-    finally:
-        draft.unlink(missing_ok=True)
+    found = kept_file(path, partial(secrets.token_bytes, 32))
+    if len(found) != 32:
+        raise ValueError(f"{path} is no key of 32 bytes; remove it, and a new one is made")
+    return found
