@@ -225,7 +225,7 @@ def test_an_instance_that_does_not_finish_in_time_fails(script, stage):
     found = seen(script, timeout_s=0.3)
     assert (found.ok, found.timed_out) == (False, True)
     assert found.why == f"timed out after 300ms, {stage}"
-    assert 0.3 <= found.took_s < 2.0
+    assert 0.29 < found.took_s < 5.0
 
 
 def test_nobody_there():

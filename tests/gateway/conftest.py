@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headgate.testing import EchoServer
 from tests.gateway.rig import Gateway, Instance
 
 
@@ -37,3 +38,26 @@ def other():
     made = Instance()
     yield made
     made.close()
+
+
+@pytest.fixture
+def pair():
+    """Two instances, for a service that has both."""
+    made = [Instance(), Instance()]
+    yield made
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def echo():
+    """A real service that answers with what it was asked."""
+    with EchoServer() as server:
+        yield server
+
+
+@pytest.fixture
+def second():
+    """A second such service."""
+    with EchoServer("second") as server:
+        yield server

@@ -20,6 +20,12 @@ from tests.gateway_process import RunningGateway
 
 PATIENCE_S = 8.0
 
+NO_WAIT: dict[str, Any] = {"attempts": 3, "wait": "1ms", "jitter": "none", "budget": "off"}
+"""Retries that follow each other at once."""
+
+DEAD = "http://127.0.0.1:1"
+"""An instance where nobody listens."""
+
 
 def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
     """Poll until `what` is true; its answer."""
@@ -343,3 +349,17 @@ def request(method: str, path: str, *lines: str, host: str = "h.example",
 def response(body: bytes = b"ok", *lines: str, status: str = "200 OK") -> bytes:
     fields = [f"Content-Length: {len(body)}", *lines]
     return "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode("latin-1") + body
+
+
+def with_service(said: dict[str, Any], name: str, *instances: Instance | str, **more: Any):
+    """The document with a further service."""
+    urls = [one if isinstance(one, str) else one.url for one in instances]
+    said["services"][name] = {"instances": urls, **more}
+    return said
+
+
+def first_of(pair: list[Instance]) -> tuple[Peer, Instance]:
+    """The connection of the instance that is asked first, and the other instance."""
+    ready, _, _ = select.select([one.sock for one in pair], [], [], PATIENCE_S)
+    first = next(one for one in pair if one.sock in ready)
+    return first.accept(), next(one for one in pair if one is not first)

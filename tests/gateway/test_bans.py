@@ -20,12 +20,6 @@ BROWSER = (
 )
 
 
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
 def banning(echo: EchoServer, *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
     bans = {"when": list(rules), "loopback": True, **more}
     made = document(echo.url, route={"match": {"path": "/known/"}})

@@ -22,12 +22,6 @@ def ca(tmp_path):
     return Ca(tmp_path)
 
 
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
 def listening(ca: Ca, echo: EchoServer, how: str = "require", **route: Any) -> dict[str, Any]:
     cert, key = ca.issue("h.example")
     tls = {

@@ -14,7 +14,6 @@ from headgate.config.browsers import cors_problems
 from headgate.gateway.filters import FilterContext, Headers, Request, Response
 from headgate.gateway.filters.cors import Cors
 from headgate.security.origins import Origins, origin_fault
-from headgate.testing import EchoServer
 from tests.gateway.rig import document
 from tests.gateway.rig import request as request_bytes
 
@@ -534,12 +533,6 @@ def test_a_star_with_credentials_cannot_even_be_built():
 # -- at a running gateway ------------------------------------------------------------------------
 
 GET_AND_PUT = {"origins": APP, "methods": ["GET", "PUT"]}
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 def ask(client, method="GET", *headers):

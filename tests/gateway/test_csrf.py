@@ -12,7 +12,6 @@ from headgate.gateway.filters import FilterContext, Headers, Identity, Request, 
 from headgate.gateway.filters.csrf import Csrf, CsrfToken, csrf_filters
 from headgate.security.csrf_token import NONCE_BYTES, age_of, bound_to, make_token
 from headgate.security.origins import is_same, origin_of_url
-from headgate.testing import EchoServer
 from tests.gateway.rig import document
 from tests.gateway.rig import request as request_bytes
 
@@ -408,12 +407,6 @@ def test_a_token_needs_a_secret():
 
 
 # -- at a running gateway ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 def status_of(client, method, *headers, host="h.example", body=b""):

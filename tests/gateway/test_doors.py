@@ -43,12 +43,6 @@ class Wall:
 
 
 @pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
-@pytest.fixture
 def wall(monkeypatch):
     made = Wall()
     monkeypatch.setattr(doors, "_wall", made)

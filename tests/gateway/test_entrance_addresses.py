@@ -9,24 +9,11 @@ from time import monotonic
 import pytest
 
 from headgate.config.guarding import BansSpec
-from headgate.testing import EchoServer
 from tests.gateway.entrance_rig import status
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.rig import Peer, document, get, request, response
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
-@pytest.fixture
-def second():
-    with EchoServer("second") as server:
-        yield server
 
 
 @pytest.mark.parametrize(

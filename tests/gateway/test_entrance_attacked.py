@@ -13,24 +13,11 @@ import pytest
 
 from headgate.errors import ConfigInvalid
 from headgate.gateway.filters import Filter
-from headgate.testing import EchoServer
 from tests.gateway.entrance_rig import JWT, Form, bearer, guarded, status, token, use_methods
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.rig import document, get, request, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
-@pytest.fixture
-def second():
-    with EchoServer("second") as server:
-        yield server
 
 
 class CannotStart(Filter):

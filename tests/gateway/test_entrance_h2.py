@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from headgate.testing import EchoServer
 from headgate.wire.h2 import ErrorCode
 from headgate.wire.h2.hpack_static import NeverIndexed
 from tests.gateway.entrance_rig import JWT, Form, Slow, token, use_methods
@@ -17,12 +16,6 @@ from tests.gateway.h2_instance import Instance as H2Instance
 from tests.gateway.rig import document, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 @pytest.fixture

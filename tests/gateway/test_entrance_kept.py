@@ -14,7 +14,6 @@ from headgate.gateway import doors
 from headgate.security.identity import Identity
 from headgate.security.method import Finding, Method, Refused, Strips, Verified, header
 from headgate.security.tokens.revocations import TOPIC, revocation
-from headgate.testing import EchoServer
 from tests.gateway.entrance_rig import JWT, bearer, use_methods
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.h2_client import Client
@@ -65,12 +64,6 @@ class ByAddress(Counting):
         if shown.client_ip.startswith("192.0.2."):
             return Verified(Identity(f"host-{shown.client_ip}", method=self.name), wall + 60)
         return None
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 @pytest.fixture

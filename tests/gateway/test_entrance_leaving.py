@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from headgate.gateway.filters import Filter, Request, Response
-from headgate.testing import EchoServer
 from headgate.wire.h2 import ErrorCode
 from tests.gateway.entrance_rig import JWT, Form, Slow, foreign, use_methods
 from tests.gateway.given_back import assert_all_given_back
@@ -18,12 +17,6 @@ from tests.gateway.h2_client import Client
 from tests.gateway.rig import document, get, request, response, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 @pytest.fixture

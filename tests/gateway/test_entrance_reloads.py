@@ -11,18 +11,11 @@ import pytest
 
 from headgate.errors import ConfigInvalid
 from headgate.gateway.parts import WorkerParts
-from headgate.testing import EchoServer
 from tests.gateway.entrance_rig import JWT, bearer, foreign
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.rig import Closed, document, get, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 def guarded(upstream: str, said: dict[str, Any] | None = None, /, **route: Any) -> dict[str, Any]:

@@ -10,24 +10,11 @@ from typing import Any
 import jwt as pyjwt
 import pytest
 
-from headgate.testing import EchoServer
 from tests.gateway.entrance_rig import bearer, guarded, status, token
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.rig import get, response, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
-@pytest.fixture
-def second():
-    with EchoServer("second") as server:
-        yield server
 
 
 # -- what a service is told ------------------------------------------------------------------------

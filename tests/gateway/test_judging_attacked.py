@@ -14,7 +14,6 @@ from headgate.gateway import judging
 from headgate.security.identity import Identity
 from headgate.security.method import Finding, Instead, Method, Refused, Strips, Verified, header
 from headgate.security.shown import ShownRequest
-from headgate.testing import EchoServer
 from tests.gateway.entrance_rig import JWT, Form, bearer, token, use_methods
 from tests.gateway.rig import document, get, request
 
@@ -40,12 +39,6 @@ class Fails(Method):
 
     def verify(self, shown: Any, wall: float) -> Finding:
         raise RuntimeError("with a secret text")
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 def guarded(upstream: str, route: dict[str, Any] | None = None, **jwt: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import pytest
 from headgate.policy.limiter.lease import Grant
 from headgate.state.home import HomeAway, LimitAsk
 from headgate.state.memory import MemoryShared
-from headgate.testing import EchoServer
 from tests.gateway.given_back import assert_all_given_back, held
 from tests.gateway.rig import (
     Closed,
@@ -32,12 +31,6 @@ from tests.gateway.rig import (
 pytestmark = pytest.mark.integration
 
 SEATS = {"concurrency": 2, "name": "seats"}
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 class Home(MemoryShared):

@@ -12,18 +12,14 @@ from typing import Any
 
 import pytest
 
-from headgate.testing import EchoServer
 from headgate.wire.h2 import ErrorCode, H2Limits, ServerConnection, Stream, frames
 from tests.gateway import h2_instance, rig
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.h2_client import Client
 from tests.gateway.h2_instance import Served
-from tests.gateway.rig import Peer, get, request, response, wait_until
+from tests.gateway.rig import NO_WAIT, Peer, get, request, response, wait_until
 
 pytestmark = pytest.mark.integration
-
-NO_WAIT: dict[str, Any] = {"attempts": 3, "wait": "1ms", "jitter": "none", "budget": "off"}
-DEAD = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -31,12 +27,6 @@ def scripted():
     """Start HTTP/2 services whose every answer a test writes."""
     with ExitStack() as stack:
         yield lambda act, limits=None: stack.enter_context(h2_instance.Instance(act, limits))
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 def url(instance: h2_instance.Instance) -> str:

@@ -8,6 +8,7 @@ import select
 import pytest
 
 from tests.gateway.rig import (
+    NO_WAIT,
     PATIENCE_S,
     Instance,
     Peer,
@@ -19,16 +20,6 @@ from tests.gateway.rig import (
 )
 
 pytestmark = pytest.mark.integration
-
-NO_WAIT = {"attempts": 3, "wait": "1ms", "jitter": "none", "budget": "off"}
-
-
-@pytest.fixture
-def pair():
-    made = [Instance(), Instance()]
-    yield made
-    for one in made:
-        one.close()
 
 
 def serve(instance: Instance, *answers: bytes) -> list[bytes]:

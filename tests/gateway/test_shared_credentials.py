@@ -11,7 +11,6 @@ from argon2 import PasswordHasher
 
 from headgate.security.api_keys import hash_text, make_key
 from headgate.security.signatures import sign
-from headgate.testing import EchoServer
 from tests.gateway.rig import document, get
 
 pytestmark = pytest.mark.integration
@@ -29,12 +28,6 @@ AUTH = {
     "basic": {"users": {"ann": HASH}},
     "signature": {"keys": {"partner": {"secrets": SECRET.decode()}}},
 }
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
 
 
 def guarded(upstream, methods):

@@ -9,51 +9,22 @@ from typing import Any
 import pytest
 
 from headgate.gateway.filters import Filter, Request
-from headgate.testing import EchoServer
 from tests.gateway.given_back import assert_all_given_back
 from tests.gateway.rig import (
-    PATIENCE_S,
+    DEAD,
+    NO_WAIT,
     Gateway,
     Instance,
-    Peer,
     document,
+    first_of,
     get,
     request,
     response,
     wait_until,
+    with_service,
 )
 
 pytestmark = pytest.mark.integration
-
-NO_WAIT: dict[str, Any] = {"attempts": 3, "wait": "1ms", "jitter": "none", "budget": "off"}
-DEAD = "http://127.0.0.1:1"
-
-
-@pytest.fixture
-def echo():
-    with EchoServer() as server:
-        yield server
-
-
-@pytest.fixture
-def pair():
-    made = [Instance(), Instance()]
-    yield made
-    for one in made:
-        one.close()
-
-
-def with_service(said: dict[str, Any], name: str, *instances: Instance | str, **more: Any):
-    urls = [one if isinstance(one, str) else one.url for one in instances]
-    said["services"][name] = {"instances": urls, **more}
-    return said
-
-
-def first_of(pair: list[Instance]) -> tuple[Peer, Instance]:
-    """The connection of the instance that is asked first, and the other instance."""
-    ready, _, _ = select.select([one.sock for one in pair], [], [], PATIENCE_S)
-    first = next(one for one in pair if one.sock in ready)
-    return first.accept(), next(one for one in pair if one is not first)
 
 
 def serve(instance: Instance, answer: bytes, mark: bytes = b"\r\n\r\n") -> bytes:

