@@ -29,9 +29,13 @@ ORDER: tuple[frozenset[str], ...] = (
 
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
     {
+        ("cache", "policy"),  # a layer that is away is left alone by the same breaker
+        ("cache", "state"),  # what a Redis is called, and how it is reached, stands once
+        ("cache", "wire"),  # structured fields, dates and lists are read as on the wire
         ("cli", "control"),  # a command starts the supervisor or asks the admin API
         ("cli", "load"),  # likewise the load engine
-        ("config", "policy"),  # a policy's defaults stand once, with the policy
+        ("config", "cache"),  # a policy's defaults stand once, with the policy
+        ("config", "policy"),  # likewise
         ("config", "security"),  # likewise
         ("security", "policy"),  # bans and lock-outs count by the same windows
         ("security", "wire"),  # keys are fetched, certificates made

@@ -8,7 +8,7 @@ from hashlib import sha256, sha512
 from headgate.config.auth_keys import ContentDigestSpec
 from headgate.gateway.filters import FilterContext, Headers, Reply, Request
 from headgate.gateway.filters.content_digest import ContentDigest
-from headgate.security.structured_fields import Item, parse_dictionary
+from headgate.wire.structured_fields import Item, parse_dictionary
 
 CONTEXT = FilterContext(route="api", service="api")
 NEEDED = ContentDigest(ContentDigestSpec(required=True), CONTEXT)

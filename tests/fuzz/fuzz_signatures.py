@@ -19,7 +19,7 @@ from headgate.security.signatures import (
     check,
     sign,
 )
-from headgate.security.structured_fields import InnerList, parse_dictionary, write_bare, write_list
+from headgate.wire.structured_fields import InnerList, parse_dictionary, write_bare, write_list
 
 NOW = 1_700_000_000.0
 SECRET = bytes(range(32))

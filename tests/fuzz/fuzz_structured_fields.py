@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate.security.signatures import read_content_digest
-from headgate.security.structured_fields import (
+from headgate.wire.structured_fields import (
     InnerList,
     parse_dictionary,
     write_item,

@@ -34,7 +34,7 @@ from headgate.security.signatures import (
     sign,
 )
 from headgate.security.signing_keys import read_signing_file
-from headgate.security.structured_fields import parse_dictionary
+from headgate.wire.structured_fields import parse_dictionary
 from tests.security.credentials_rig import Lent, Look, on_a_loop
 
 # RFC 9421, appendix B.1.4, B.1.5 and B.2.

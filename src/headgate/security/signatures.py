@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from headgate.security.identity import Identity
-from headgate.security.structured_fields import (
+from headgate.wire.structured_fields import (
     Bare,
     InnerList,
     Item,

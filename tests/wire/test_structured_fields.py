@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.security.structured_fields import (
+from headgate.wire.structured_fields import (
     InnerList,
     Item,
     Token,
