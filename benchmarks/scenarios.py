@@ -222,6 +222,38 @@ SCENARIOS: dict[str, Scenario] = {
             with_direct=True,
         ),
         Scenario(
+            "cached-1k",
+            "Cached GET 1 KB",
+            "requests/s",
+            _wrk("/files/1k"),
+            ProxySpec(cache=True),
+            note=(
+                "From the proxy's own cache: nginx `proxy_cache` in files that stay in the page "
+                "cache, with `sendfile` off as by default; Varnish with `malloc`."
+            ),
+            claims=(Claim("N2", "at least 0.8 of nginx `proxy_cache`", "nginx", 0.8),),
+        ),
+        Scenario(
+            "cached-64k",
+            "Cached GET 64 KB",
+            "requests/s",
+            _wrk("/files/64k"),
+            ProxySpec(cache=True),
+            note="The same with a longer body.",
+            claims=(Claim("N2", "at least 0.8 of nginx `proxy_cache`", "nginx", 0.8),),
+        ),
+        Scenario(
+            "cached-varied",
+            "Cached GET 1 KB, every request different",
+            "requests/s",
+            _wrk(script="varied", env={"BENCH_PATH": "/files/1k"}),
+            ProxySpec(cache=True),
+            note=(
+                "Heads as in `get-varied`; the query does not count for the key, so that each is "
+                "answered from the cache."
+            ),
+        ),
+        Scenario(
             "post-1k",
             "POST 1 KB",
             "requests/s",

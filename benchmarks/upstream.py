@@ -15,7 +15,7 @@ from benchmarks.process import Server, free_port
 BODY = (
     b'{"id":42,"name":"a small product","price":1999,"currency":"EUR","stock":7,"tags":["a","b"]}\n'
 )
-FILES = {"64k": 64 * 1024, "1m": 1024 * 1024}
+FILES = {"1k": 1024, "64k": 64 * 1024, "1m": 1024 * 1024}
 HUGE_BYTES = 1024**3
 
 _CONFIG = """\

@@ -39,6 +39,7 @@ class Program:
 
 NGINX = Program(("nginx",), "nginx", "nginx", "nginx")
 HAPROXY = Program(("haproxy",), "haproxy", "haproxy", "haproxy")
+VARNISH = Program(("varnishd",), "varnish", "varnish", "varnish")
 CADDY = Program(("caddy",), "caddy", "caddy", "caddy")
 WRK = Program(("wrk",), "wrk", "wrk", "wrk")
 H2LOAD = Program(("h2load",), "nghttp2-client", "nghttp2", "nghttp2")
@@ -60,7 +61,7 @@ PEBBLE = Program(("pebble",), "pebble", "golang-github-letsencrypt-pebble", "let
 
 SETS: dict[str, tuple[Program, ...]] = {
     "test": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, CURL, PROMTOOL, CHROMIUM, REDIS, POSTGRES, PEBBLE),
-    "bench": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, REDIS),
+    "bench": (NGINX, HAPROXY, CADDY, VARNISH, WRK, H2LOAD, REDIS),
 }
 
 # A package is wanted for its program; the service it brings must not start and take port 80.

@@ -8,10 +8,11 @@ from benchmarks.peers.envoy import Envoy, EnvoyRemembering
 from benchmarks.peers.haproxy import Haproxy
 from benchmarks.peers.headgate import Headgate
 from benchmarks.peers.nginx import Nginx
+from benchmarks.peers.varnish import Varnish
 
 __all__ = ["PEERS", "Peer"]
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
-    for peer in (Headgate(), Nginx(), Envoy(), EnvoyRemembering(), Haproxy(), Caddy())
+    for peer in (Headgate(), Nginx(), Envoy(), EnvoyRemembering(), Haproxy(), Caddy(), Varnish())
 }

@@ -26,7 +26,7 @@ class Caddy:
 
     def can_serve(self, spec: ProxySpec) -> bool:
         """All but the policies."""
-        return not spec.policies
+        return not (spec.policies or spec.cache)
 
     def start(self, spec: ProxySpec, site: Site) -> Server:
         """Write the JSON config and start."""

@@ -33,7 +33,7 @@ class Haproxy:
 
     def can_serve(self, spec: ProxySpec) -> bool:
         """All but the policies."""
-        return not spec.policies
+        return not (spec.policies or spec.cache)
 
     def start(self, spec: ProxySpec, site: Site) -> Server:
         """Write haproxy.cfg (and the map of routes) and start without a master."""

@@ -133,6 +133,8 @@ def config(spec: ProxySpec, site: Site) -> dict[str, object]:
         },
         "routes": [{"match": {"path": path}, "to": "up"} for path in route_paths(spec) or ["/"]],
     }
+    if spec.cache:
+        document["cache"] = {"ttl": "1h", "override": True, "key": {"query": "none"}}
     if spec.policies:
         document["auth"] = {
             "default": "jwt",

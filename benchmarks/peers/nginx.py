@@ -65,6 +65,16 @@ def _render(spec: ProxySpec, site: Site) -> str:
     )
     paths = route_paths(spec) or ["/"]
     locations = "\n".join(f"location {path} {{ proxy_pass http://up; }}" for path in paths)
+    cache_zone = cache = ""
+    if spec.cache:
+        cache_zone = (
+            f"proxy_cache_path {site.folder}/cache levels=1:2 keys_zone=bench:32m "
+            "max_size=512m inactive=1h use_temp_path=off;"
+        )
+        cache = (
+            "proxy_cache bench; proxy_cache_valid any 1h; proxy_cache_key $scheme$host$uri;"
+            "add_header Cache-Status $upstream_cache_status;"
+        )
     log = f"{_LOG} access_log {site.folder}/access.log json buffer=64k flush=1s;"
     folder = site.folder
     return f"""\
@@ -77,6 +87,7 @@ error_log {folder}/error.log crit;
 events {{ worker_connections 20000; multi_accept off; }}
 http {{
     server_tokens off;
+    {cache_zone}
     {log if spec.access_log else "access_log off;"}
     tcp_nodelay on;
     keepalive_requests 1000000000;
@@ -106,6 +117,7 @@ http {{
         proxy_buffer_size 16k;
         proxy_buffers 16 64k;
         proxy_busy_buffers_size 256k;
+        {cache}
         {locations}
     }}
 }}

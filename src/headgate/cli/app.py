@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Show which route a request takes, and why.",
     "access": "Show who is let in where, and which routes ask nobody.",
     "bans": "List whom a running gateway shuts out, add or lift bans.",
+    "cache": "Purge the cache of a running gateway, show its figures and what it holds.",
     "audit": "Verify, search and export the audit log.",
     "keys": "Make, list, revoke and rotate API keys; hash passwords.",
     "secrets": "Keep secrets in an encrypted file.",

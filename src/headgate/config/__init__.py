@@ -11,6 +11,7 @@ from __future__ import annotations
 from headgate.config.answers import RespondSpec
 from headgate.config.balancing import AffinitySpec, BalanceSpec
 from headgate.config.breaking import BreakerSpec, FailuresSpec, WindowSize
+from headgate.config.caching import CacheDiskSpec, CacheKeySpec, CacheSpec, CacheStoreSpec
 from headgate.config.checks import check
 from headgate.config.degrading import DegradeSpec, FallbackSpec, LevelSpec, LevelWhenSpec
 from headgate.config.health import HealthSpec, OutlierSpec
@@ -66,6 +67,10 @@ __all__ = [
     "Bind",
     "BreakerSpec",
     "BudgetSpec",
+    "CacheDiskSpec",
+    "CacheKeySpec",
+    "CacheSpec",
+    "CacheStoreSpec",
     "CertificateSpec",
     "CompressLevels",
     "CompressSpec",

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from headgate.config.cache_checks import check_caching
 from headgate.config.faults import Loc, did_you_mean
 from headgate.config.listeners import ListenerSpec, parse_bind
 from headgate.config.model import Config
@@ -54,6 +55,7 @@ def check(config: Config, *, also_known: Iterable[str] = ()) -> list[Problem]:
         *_check_routes(config, {*config.services, *also_known}),
         *check_traffic(config, {*config.services, *also_known}),
         *check_security(config),
+        *check_caching(config),
         *_check_use(config),
         *_check_rest(config),
     ]
@@ -266,7 +268,7 @@ def _check_target(route: RouteSpec, loc: Loc) -> Iterator[Problem]:
                 at_key=True,
                 needs=_under(loc, name, "to"),
             )
-            for name in ("strip", "rewrite", "host", "split", "mirror", "fault", "flag")
+            for name in ("strip", "rewrite", "host", "split", "mirror", "fault", "flag", "cache")
             if name in route.model_fields_set and getattr(route, name)
         )
     if route.strip and route.match.regex is not None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from headgate.config.acme import AcmeSpec
 from headgate.config.auditing import Audit, AuditSpec
 from headgate.config.authenticating import AuthSpec
+from headgate.config.caching import CacheStoreSpec
 from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
 from headgate.config.fields import (
@@ -59,6 +59,7 @@ from headgate.config.policies import (
 )
 from headgate.config.protecting import Shed
 from headgate.config.redacting import Redaction, RedactionSpec
+from headgate.config.redis_urls import redis_url_fault
 from headgate.config.routes import (
     MatchSpec,
     RedirectSpec,
@@ -357,27 +358,14 @@ def _workers(value: object) -> int | str:
     return int(text)
 
 
-_STATE_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-
-
 def _state(value: object) -> str:
     text = text_of(value).strip()
     if text == "memory":
         return text
-    scheme, found, rest = text.partition("://")
-    if not found or scheme not in _STATE_SCHEMES:
-        raise refuse("is not a home for shared state; write memory, or redis://host:6379/0")
-    try:
-        url = urlsplit(text)
-        if scheme.endswith("+sentinel"):
-            has_place = bool(url.netloc) and bool(url.path.strip("/"))
-        else:
-            has_place = bool(url.path.strip("/") if scheme == "unix" else url.hostname)
-            _ = url.port
-    except ValueError:
-        has_place = False
-    if not has_place or " " in rest:
-        raise refuse("names no place; write redis://host:6379/0 or unix:///run/redis.sock")
+    kind = "is not a home for shared state; write memory, or redis://host:6379/0"
+    fault = redis_url_fault(text, kind)
+    if fault is not None:
+        raise refuse(fault)
     return text
 
 
@@ -516,6 +504,9 @@ class Config(PolicyFields, ServicePolicyFields):
 
     degrade: DegradeSpec = DegradeSpec()
     """What to do without when there is trouble."""
+
+    cache_store: CacheStoreSpec = CacheStoreSpec()
+    """Where the responses are that `cache` keeps."""
 
     state_dir: (
         Annotated[

@@ -15,6 +15,7 @@ from headgate.config.access import Allow
 from headgate.config.balancing import Affinity, Balance
 from headgate.config.breaking import Breaker
 from headgate.config.browsers import Cors, Csrf, SecureHeaders
+from headgate.config.caching import CachePolicy
 from headgate.config.degrading import Fallback
 from headgate.config.fields import (
     Flag,
@@ -264,6 +265,10 @@ class PolicyFields(Spec):
 
     compress: Annotated[CompressSpec | Literal[False], OrFalse()] | None = None
     """Compression of responses. Off unless said: `compress: true` is a good start."""
+
+    cache: CachePolicy | None = None
+    """Keeping responses, and answering with them. Off unless said: `cache: true` is what the
+    standard says, `cache: 60s` keeps for a minute what says nothing of it."""
 
     timeout: Timeout | None = None
     """How long to wait for the service."""

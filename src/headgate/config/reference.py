@@ -158,6 +158,36 @@ compress:
   algorithms: [br, gzip]
   min_size: 2KB
 """,
+    "CacheSpec": """\
+cache: true
+services: {shop: http://127.0.0.1:3001}
+routes:
+  - match: {path: "/products/{id}"}
+    to: shop
+    cache:
+      ttl: 5min
+      ttl_by_status: {404: 10s}
+      stale_while_revalidate: 30s
+      stale_if_error: 1h
+      tags: "product:{id}"
+  - {match: {path: /basket/}, to: shop, cache: false}
+""",
+    "CacheKeySpec": """\
+auth: {jwt: {issuer: https://login.example, audience: shop, keys: discover}}
+services: {shop: http://127.0.0.1:3001}
+routes:
+  - match: {path: /list/}
+    to: shop
+    cache: {ttl: 1min, key: {query: {without: [utm_*, fbclid]}, headers: x-country}}
+  - match: {path: /prices/}
+    to: shop
+    auth: jwt
+    cache: {ttl: 1min, key: {query: [page, size], claims: tenant}}
+""",
+    "CacheStoreSpec": """\
+cache: true
+cache_store: {memory: 256MB, disk: {path: /var/cache/headgate, size: 20GB}}
+""",
     "TimeoutSpec": """\
 timeout: {connect: 1s, first_byte: 10s, total: 1min}
 """,

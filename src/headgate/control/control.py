@@ -28,6 +28,8 @@ from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
 from headgate.control.auditing import Auditing
 from headgate.control.ban_book import BanBook
+from headgate.control.caching import Caching
+from headgate.control.caching_edge import Edge
 from headgate.control.certificates import Certificates
 from headgate.control.channel import Channel, ChannelClosed, Message
 from headgate.control.fleet import Fleet
@@ -139,6 +141,8 @@ class Control:
         self.fleet.subscribe(TOPIC, self.auditing.revocation_heard)
         self.fleet.subscribe(BANS, self.auditing.ban_heard)
         self.hub.on_security = self.auditing.heard
+        edge = Edge(lambda: self.hub.links, lambda: self.workers)
+        self.caching = Caching(edge, self.state, self.auditing, self.fleet)
         self._tasks: set[asyncio.Task[None]] = set()
         self.resolver = Resolver(self.current.config.dns)
         self.health_checks = HealthProber(self._tell_health, self.resolver)
@@ -180,6 +184,7 @@ class Control:
         self._follow_files()
         self._check_health()
         self.certificates.take(self.current.config)
+        self.caching.take(self.current.config.state)
         work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
@@ -227,6 +232,7 @@ class Control:
 
     async def end(self) -> None:
         self.bans.stop()
+        await self.caching.close()
         for work in tuple(self._tasks):
             work.cancel()
         self.auditing.record("control.stopped", "supervisor")

@@ -43,6 +43,8 @@ class ControlProcess:
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._channel.start()
         await self._done
+        if self._control is not None:
+            self._control.caching.hush()
         for server in self._servers.values():
             server.stop()
         deadline = loop.time() + STOP_S
@@ -84,7 +86,9 @@ class ControlProcess:
                 control.workers = message.fields["workers"]
                 control.control_crashes = message.fields["control_crashes"]
             case "link":
-                control.hub.connect(message.fields["worker"], message.fields["pid"], message.fds[0])
+                pid = message.fields["pid"]
+                control.hub.connect(message.fields["worker"], pid, message.fds[0])
+                control.caching.linked(control.hub.links[pid])
             case "reload":
                 self._spawn(control.reload(message.fields["reason"]), "reload")
             case "committed":

@@ -59,6 +59,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 # must not mean a scan a second.
 FULL_SCAN_EVERY_S = 30.0
 EVENTS_KEPT = 1000
+PURGES_KEPT = 1000
 EX_CONFIG = 78
 
 log = logging.getLogger("headgate.worker")
@@ -89,6 +90,13 @@ class Judging(Protocol):
     async def judge(self, asked: dict[str, Any]) -> dict[str, Any] | None: ...
 
 
+@runtime_checkable
+class HoldingResponses(Protocol):
+    """A worker with a cache: it forgets what it is told to, and says what it holds."""
+
+    async def cache_asked(self, asked: dict[str, Any]) -> dict[str, Any]: ...
+
+
 WorkerClass = Callable[[int, Callable[[dict[str, Any]], None]], GatewayWorker]
 
 
@@ -108,6 +116,8 @@ class WorkerProcess:
         self._link: Channel | None = None
         self._shared = HubShared()
         self._judging: set[asyncio.Task[None]] = set()
+        self._serves = False
+        self._early: list[dict[str, Any]] = []  # purges from before it served
         self._unsent: list[dict[str, Any]] = []  # events, while control is away
         self._scanned_at = 0.0
 
@@ -132,7 +142,6 @@ class WorkerProcess:
         faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         self._channel.start()
-        serves = False
         while True:
             order = await self._orders.get()
             if order.kind == "apply":
@@ -140,8 +149,8 @@ class WorkerProcess:
                     self._worker = self._sit_down(order.fields["index"])
                 took = await self._apply(self._worker, order)
                 if took:
-                    serves = True
-                elif not serves:
+                    await self._take_early(self._worker)
+                elif not self._serves:
                     return EX_CONFIG
             elif order.kind == "drain":
                 if self._worker is not None:
@@ -237,8 +246,50 @@ class WorkerProcess:
             work = asyncio.get_running_loop().create_task(_judge(self._worker, link, question))
             self._judging.add(work)
             work.add_done_callback(self._judging.discard)
+        elif question.kind == "cache":
+            work = asyncio.get_running_loop().create_task(self._ask_cache(link, question))
+            self._judging.add(work)
+            work.add_done_callback(self._judging.discard)
         elif link is self._link:
             self._shared.heard(question.kind, question.fields)
+
+    async def _ask_cache(self, link: Channel, question: Message) -> None:
+        """Act on a purge, or say what is held. Before it serves a worker holds nothing, but it may
+        find something on the disk: purges wait until then.
+        """
+        worker: object = self._worker
+        said: dict[str, Any] = {}
+        try:
+            asked: dict[str, Any] = json.loads(question.payload)
+            if not self._serves:
+                if asked["do"] == "invalidate":
+                    self._keep_early(asked)
+            elif isinstance(worker, HoldingResponses):
+                said = await worker.cache_asked(asked)
+        except Exception as error:  # noqa: BLE001  a question must not end the worker
+            log.warning("the cache could not be asked: %r", error)
+            said = {"error": type(error).__name__}
+        if "id" in question.fields:
+            link.answer(question, "cached", json.dumps(said).encode())
+
+    def _keep_early(self, asked: dict[str, Any]) -> None:
+        self._early.append(asked)
+        if len(self._early) > PURGES_KEPT:
+            stamp = asked["invalidation"]["stamp"]
+            everything = {"everything": "responses", "stamp": stamp}
+            self._early = [{"do": "invalidate", "invalidation": everything}]
+
+    async def _take_early(self, worker: object) -> None:
+        """The first configuration is taken up; what was purged before holds too."""
+        self._serves = True
+        early, self._early = self._early, []
+        if not isinstance(worker, HoldingResponses):
+            return
+        for asked in early:
+            try:
+                await worker.cache_asked(asked)
+            except Exception as error:  # noqa: BLE001  likewise
+                log.warning("a purge could not be carried out: %r", error)
 
     def _report(self, event: dict[str, Any]) -> None:
         """An event from the worker for control; kept, up to a bound, while control is away."""

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from headgate.gateway import problem
 from headgate.gateway.exchange import PENDING_MAX
@@ -43,6 +43,10 @@ _After = tuple["tuple[Step, ...]", "Callable[[bytes], None]"]
 
 
 class PolicedExchange(RacedExchange):
+    is_cached: ClassVar[bool] = False
+    """Whether a cache is asked before the service."""
+    is_degraded = False
+    """The level of degradation says that anything held is better than asking."""
     gated: Held | None = None
     """A seat of the concurrency limit, or a place in its queue."""
     spent: Sequence[Callable[[PolicedExchange], None]] = ()

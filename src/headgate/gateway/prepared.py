@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from headgate.gateway.access_log import AccessLog
+    from headgate.gateway.caching.exchange import Remembered
     from headgate.gateway.doors import Passport
     from headgate.gateway.exchange import Downstream
     from headgate.gateway.route import RouteRuntime
@@ -46,6 +47,7 @@ class Prepared:
         "_refusal",
         "_site",
         "attempt_above",
+        "cached",
         "deadline_s",
         "exchange",
         "explanation",
@@ -99,6 +101,8 @@ class Prepared:
         self.trusted_forwarding = False
         self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
         """Begins a request; only routes with filters pay for them."""
+        self.cached: Remembered | None = None
+        """What follows from the head for the cache, on a route that has one."""
         self.passport: Passport | None = None
         """Who asks with this head, as far as that may be kept."""
         self.variants: dict[tuple[str, str, tuple[Header, ...]], Forward] = {}
@@ -118,7 +122,9 @@ class Prepared:
             self.forward = self.forward_to(service)
             self._read_hops()
         traffic = route.traffic
-        if route.has_hooks and route.chain is not None:
+        if route.cached is not None:
+            self.exchange = route.cached
+        elif route.has_hooks and route.chain is not None:
             self.exchange = partial(FilteredExchange, chain=route.chain, traffic=traffic)
         elif route.chain is not None and route.chain.edits_response is not None:
             edits = route.chain.edits_response

@@ -13,8 +13,13 @@ from headgate.plan.paths_out import fill
 from headgate.wire.message import Forward, ResponseHead
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.gateway.exchange import Downstream
     from headgate.gateway.filters.chain import Chain
+    from headgate.gateway.prepared import Prepared
     from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.site import Site
     from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import RouteStats, WorkerStats
     from headgate.plan.plan import RoutePlan
@@ -28,6 +33,7 @@ class RouteRuntime:
         "_fixed",
         "_stats_to",
         "body_limit",
+        "cached",
         "chain",
         "first_byte_s",
         "has_cors",
@@ -50,6 +56,7 @@ class RouteRuntime:
         chain: Chain | None,
         stats: WorkerStats,
         traffic: RouteTraffic,
+        cached: Callable[[Downstream, Site, Prepared, float], Exchange] | None = None,
     ) -> None:
         self.plan = plan
         self.name = plan.name
@@ -60,6 +67,8 @@ class RouteRuntime:
         self._all_stats = stats
         self.chain = chain
         self.traffic = traffic
+        self.cached = cached
+        """Begins a request, on a route with a cache."""
         self.body_limit = plan.body_limit
         self.first_byte_s = plan.timeouts.first_byte_s
         self.idle_s = plan.timeouts.idle_s

@@ -366,10 +366,12 @@ def _nobody(failed: bool) -> None:
     """Whom to tell of an end that has been told."""
 
 
-def forward_as(forward: Forward, headers: tuple[Header, ...], length: int) -> Forward:
+def forward_as(
+    forward: Forward, headers: tuple[Header, ...], length: int, method: str = ""
+) -> Forward:
     """The request with these fields and a whole body of this length."""
     return Forward(
-        forward.method,
+        method or forward.method,
         forward.target,
         forward.authority,
         headers,

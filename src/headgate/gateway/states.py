@@ -207,13 +207,22 @@ class States:
                 split.take_rules(route.split.rules, now)
             named["splits"][route.split.id] = split
             steps.append(splitting(split, route.split, services, self.rng, _visitor_id))
+        late: list[Step] = steps if route.cache is None else []
         if route.fault is not None:
-            steps.append(faulting(route.fault, self.rng))
+            late.append(faulting(route.fault, self.rng))
         if route.concurrency is not None:
-            steps.append(self._gate(route.concurrency, named["gates"], now).step)
+            late.append(self._gate(route.concurrency, named["gates"], now).step)
         budget = self._budget(route, named["budgets"], now)
         made = compile_traffic(
-            route, services, budget, stats, self.rng, tuple(before), tuple(entry), tuple(steps)
+            route,
+            services,
+            budget,
+            stats,
+            self.rng,
+            tuple(before),
+            tuple(entry),
+            tuple(steps),
+            () if route.cache is None else tuple(late),
         )
         made.shedder = self.shedder
         return made

@@ -86,6 +86,9 @@ def degrading(degrade: Degrade) -> Step:
             if not ex.fall_back("shed"):
                 ex.refuse(503, "not served at this level of degradation", retry_after_s=10.0)
             return STOP
+        if "stale" in measures and ex.is_cached:
+            ex.is_degraded = True  # what is held comes first, then what stands below
+            return None
         fallback = ex.traffic.fallback
         if fallback is None or not (
             ("static" in measures and fallback.reply is not None)

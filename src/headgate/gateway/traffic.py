@@ -136,6 +136,7 @@ class RouteTraffic:
         "hidden",
         "hedges",
         "is_plain",
+        "late",
         "mirror",
         "other_instance",
         "per_try_s",
@@ -156,6 +157,8 @@ class RouteTraffic:
         self.entry: tuple[Step, ...] = ()
         """Who is let in. Nothing may lead around these."""
         self.steps: tuple[Step, ...] = ()
+        self.late: tuple[Step, ...] = ()
+        """Of a route with a cache: steps for what is asked of the service, and not for hits."""
         self.retries: RetryRules | None = None
         self.attempt_lines: tuple[bytes, ...] = ()
         """What each attempt tells of itself, by its number."""
@@ -185,10 +188,21 @@ class RouteTraffic:
         return bool(
             self.before
             or self.steps
+            or self.late
             or not self.is_plain
             or self.fallback is not None
             or self.mirror is not None
         )
+
+    def for_fills(self) -> RouteTraffic:
+        """What holds for a request that the cache makes: its readers see to everything else."""
+        made = RouteTraffic(self.stats)
+        for name in self.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.before = made.entry = made.late = ()
+        made.steps = self.late
+        made.fallback = made.mirror = None
+        return made
 
     def priority_of(self, ex: PolicedExchange) -> int:
         name = self.priority_header
@@ -208,11 +222,13 @@ def compile_traffic(
     before: tuple[Step, ...],
     entry: tuple[Step, ...],
     steps: tuple[Step, ...],
+    late: tuple[Step, ...] = (),
 ) -> RouteTraffic:
     made = RouteTraffic(stats)
     made.before = (*before, *entry)
     made.entry = entry
     made.steps = steps
+    made.late = late
     made.priority = PRIORITIES.index(plan.priority.default)
     made.priority_header = plan.priority.header
     rules = plan.retry

@@ -26,9 +26,11 @@ from headgate.config import ConfigInvalid, from_document
 from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
+from headgate.gateway.caching.caching import CHANGED_TOPIC, NEWS_TOPIC, Caching
 from headgate.gateway.compile import compile_plan
 from headgate.gateway.credentials import credential_names
 from headgate.gateway.entrance import Entrance
+from headgate.gateway.identity_headers import told_of
 from headgate.gateway.listener import Listener
 from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
@@ -113,6 +115,9 @@ class Worker:
         self._entrance.parts.subscribe(
             CERTIFICATES_TOPIC, lambda _message: self._spawn(self.refresh_certificates())
         )
+        self._caching = Caching(self._spawn, self._entrance.parts.publish)
+        self._entrance.parts.subscribe(NEWS_TOPIC, self._caching.heard)
+        self._entrance.parts.subscribe(CHANGED_TOPIC, self._caching.heard_changed)
         self._affinity_key = b""
         self._is_alone = True
         self._leasing = False
@@ -174,6 +179,9 @@ class Worker:
             for route, parts in zip(plan.routes, compiled.routes, strict=True)
         ]
         traffics = self._states.take_routes(plan, services, now, entries)
+        told = told_of(config) | {config.request_id.header.lower().encode("ascii")}
+        self._caching.resize(plan.cache_store.memory_bytes if plan.cache_store is not None else 1)
+        self._caching.keep({route.name for route in plan.routes})
         routes = tuple(
             RouteRuntime(
                 route,
@@ -181,6 +189,7 @@ class Worker:
                 parts.chain,
                 self._stats,
                 traffic,
+                self._caching.begins(route, parts.chain, traffic, self._states.degrade, told),
             )
             for route, parts, traffic in zip(plan.routes, compiled.routes, traffics, strict=True)
         )
@@ -268,7 +277,12 @@ class Worker:
             ],
             "policies": self._states.snapshot(monotonic()),
             "entrance": self._entrance.snapshot(monotonic()),
+            "cache": self._caching.snapshot(),
         }
+
+    async def cache_asked(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What control wants done to the cache, or to know of it."""
+        return await self._caching.asked(asked)
 
     async def judge(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         """Whether a request would be let in, for `headgate explain --live`."""
@@ -297,6 +311,7 @@ class Worker:
         self._stats.add_source(self._watch.rows_into)
         self._stats.add_source(self._states.rows_into)
         self._stats.add_source(self._entrance.rows_into)
+        self._stats.add_source(self._caching.rows_into)
         self._loop.call_later(TICK_S, self._turn)
         self._lag_at = monotonic() + _LAG_EVERY_S
         self._loop.call_later(_LAG_EVERY_S, self._feel_lag)
@@ -334,6 +349,7 @@ class Worker:
         now = monotonic()
         self._wheel.turn(now)
         self._states.turn(now)
+        self._caching.turn()
         self._tell_security(now)
         home = self._limit_home()
         if home is not None and not self._leasing:

@@ -212,6 +212,22 @@ METRICS: Final[dict[str, Metric]] = {
             "What traffic policies did: retries, hedges, hedges_won, budget_spent, fallbacks,"
             " faults, rejected_open, shed, mirrored, mirrored_failed, mirrors_dropped.",
         ),
+        Metric(
+            "headgate_cache_total",
+            "counter",
+            ("route", "outcome"),
+            "What became of requests on routes with a cache: hit, stale, stale_on_error,"
+            " revalidated, collapsed, miss, pass, refused, alone; and of responses: stored,"
+            " too_long.",
+        ),
+        Metric("headgate_cache_bytes", "gauge", (), "Memory that kept responses take."),
+        Metric("headgate_cache_responses", "gauge", (), "Responses kept in memory."),
+        Metric(
+            "headgate_cache_evictions_total",
+            "counter",
+            (),
+            "Responses that went to make room for others.",
+        ),
         Metric("headgate_workers", "gauge", (), "Workers that are running."),
         Metric(
             "headgate_worker_restarts_total",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from headgate.config import TimeoutSpec, targets
 from headgate.config.faults import did_you_mean
 from headgate.errors import HeadgateError
+from headgate.plan.caching import cache_of, kept_paths, store_of
 from headgate.plan.conditions import MatchInput
 from headgate.plan.explain import Account, account
 from headgate.plan.guards import auth_of, guards_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headgate.config import CompressSpec, Config, RouteSpec
+    from headgate.plan.caching import Path
     from headgate.plan.explain import Origin
     from headgate.plan.levels import Levels
     from headgate.plan.plan import ServicePlan
@@ -36,8 +38,10 @@ def build(config: Config) -> Plan:
         name: service_plan(name, spec, config, places.of_service(name))
         for name, spec in config.services.items()
     }
+    levels = [places.of_route(spec, index) for index, spec in enumerate(config.routes)]
+    kept = kept_paths(zip(config.routes, levels, strict=True))
     routes = tuple(
-        _route(index, spec, places.of_route(spec, index), config, services)
+        _route(index, spec, levels[index], config, services, kept)
         for index, spec in enumerate(config.routes)
     )
     rules = [
@@ -56,6 +60,7 @@ def build(config: Config) -> Plan:
         shed=config.shed.rules() if config.shed else None,
         degrade=config.degrade.rules() if has_degrade else None,
         degrade_when=degrade_triggers(config) if has_degrade else (),
+        cache_store=store_of(config) if kept else None,
     )
 
 
@@ -133,12 +138,14 @@ def _route(
     levels: Levels,
     config: Config,
     services: Mapping[str, ServicePlan],
+    kept: frozenset[Path],
 ) -> RoutePlan:
     timeout = cast("TimeoutSpec", levels.nearest("timeout", TimeoutSpec()).value)
     body_limit = cast("int", levels.nearest("body_limit", config.limits.body).value)
     headers = levels.nearest("headers")
     compress = cast("CompressSpec | bool | None", levels.nearest("compress").value)
     plugins = levels.nearest("plugins")
+    cache = cache_of(spec, levels, config, kept)
     traffic = traffic_of(spec, levels, timeout.per_try)
     auth, is_unsaid = auth_of(config, levels)
     named = targets(spec)
@@ -169,6 +176,7 @@ def _route(
         auth=auth,
         is_unsaid=is_unsaid,
         guards=guards_of(levels),
+        cache=cache,
         policies=(*levels.lines, *_lines_of(named, services)),
         **traffic,
     )

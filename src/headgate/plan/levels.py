@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from headgate.config import LimitSpec, PluginSpec, TimeoutSpec, targets
 from headgate.config.access import AllowSpec
+from headgate.config.fields import Unit
 from headgate.config.model import Spec
 from headgate.config.walk import unit_of
 from headgate.security.access_words import brief
@@ -21,6 +22,8 @@ from headgate.units import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pydantic.fields import FieldInfo
+
     from headgate.config import Config, RouteSpec
     from headgate.plan.explain import Origin
 
@@ -29,6 +32,8 @@ __all__ = ["Level", "Levels", "Places", "Said", "in_short"]
 _SHORT: Final = 160
 _AS_NAMED: Final = object()
 _HIDDEN: Final = ("secret", "token", "password", "authorization", "cookie", "api-key", "apikey")
+_NOT_SECRET: Final = ("cookie", "cookies", "set_cookie")
+"""Fields of these names hold names."""
 
 
 @dataclass(slots=True)
@@ -85,6 +90,16 @@ class Levels:
             # The top of the file does not say it, so its place for the text is free.
             self.lines.append((policy, self._levels[-1].text(policy, default), "default"))
         return Said(default, policy, "default", "global")
+
+    def value_of(self, policy: str) -> Any:
+        """What the nearest level says that says `policy`, without a line in the account."""
+        found = (getattr(level.spec, policy) for level in self._levels)
+        return next((value for value in found if value is not None), None)
+
+    def amend(self, words: str) -> None:
+        """Add to the account's last line."""
+        policy, text, origin = self.lines[-1]
+        self.lines[-1] = (policy, f"{text}; {words}", origin)
 
     def note(self, policy: str, value: object, origin: Origin) -> None:
         """Put a line into the account of policies."""
@@ -161,7 +176,7 @@ def _said(spec: Spec, without: Iterable[str] = ()) -> str:
         value = getattr(spec, name)
         if name not in spec.model_fields_set or name in without or value is None:
             continue
-        unit = unit_of(info)
+        unit = unit_of(info) or _unit_of_entries(info, value)
         shown = "***"
         if not _is_secret(name):
             shown = _with_unit(unit.name, value) if unit is not None else _shown(value)
@@ -189,7 +204,18 @@ def _shown(value: object) -> str:
     return str(value)
 
 
+def _unit_of_entries(info: FieldInfo, value: object) -> Unit | None:
+    """The unit of what a mapping maps to."""
+    if not isinstance(value, dict):
+        return None
+    marks = getattr(get_args(info.annotation)[1], "__metadata__", ())
+    return next((mark for mark in marks if isinstance(mark, Unit)), None)
+
+
 def _with_unit(unit: str, value: Any) -> str:
+    if isinstance(value, dict):
+        entries = (f"{key} {_with_unit(unit, each)}" for key, each in value.items())
+        return f"{{{', '.join(entries)}}}"
     if unit == "duration":
         return format_duration(value)
     if unit == "size":
@@ -200,4 +226,4 @@ def _with_unit(unit: str, value: Any) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in _HIDDEN) and name not in ("cookie", "cookies")
+    return any(word in name.lower() for word in _HIDDEN) and name not in _NOT_SECRET

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UpstreamTlsSpec,
     )
     from headgate.config.keys import KeySpec
+    from headgate.plan.caching import CachePlan, StorePlan
     from headgate.plan.explain import Origin
     from headgate.plan.guards import AuthPlan, GuardPlan
     from headgate.plan.router import Router
@@ -143,6 +144,8 @@ class RoutePlan:
     is_unsaid: bool = False
     """Nobody has said who is let in, and the file wants that said."""
     guards: tuple[GuardPlan, ...] = ()
+    cache: CachePlan | None = None
+    """None: responses are not kept, and none are forgotten."""
 
     @property
     def is_guarded(self) -> bool:
@@ -189,3 +192,5 @@ class Plan:
     degrade: DegradeRules | None = None
     degrade_when: tuple[DegradeTrigger, ...] = ()
     """What brings levels of `degrade` about by itself."""
+    cache_store: StorePlan | None = None
+    """Where responses are kept; None: no route keeps any."""

@@ -42,6 +42,9 @@ class CacheRules:
     """Where the response says nothing of it."""
     stale_if_error_s: float = 0.0
     """Where the response says nothing of it."""
+    trouble_ttl_s: float = 0.0
+    """Freshness of a response that says nothing of it, while the level of degradation has `stale`
+    in it and no `ttl` is given: a service in trouble is asked once in so long."""
     keep_s: float = 3600.0
     """How long a stale response is held to be validated, at least."""
     body_max: int = 1024 * 1024

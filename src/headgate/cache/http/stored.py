@@ -19,6 +19,8 @@ class Stored:
         "headers",
         "initial_age_s",
         "is_heuristic",
+        "is_immutable",
+        "is_storable",
         "last_modified",
         "may_be_stale",
         "must_revalidate",
@@ -53,6 +55,8 @@ class Stored:
         vary: tuple[Header, ...] = (),
         stripped_fields: frozenset[bytes] = frozenset(),
         tags: tuple[str, ...] = (),
+        is_immutable: bool = False,
+        is_storable: bool = True,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -81,6 +85,10 @@ class Stored:
         self.stripped_fields = stripped_fields
         """Fields of `no-cache=` and `private=`."""
         self.tags = tags
+        self.is_immutable = is_immutable
+        """While it is fresh a reload asks in vain (RFC 8246)."""
+        self.is_storable = is_storable
+        """False: a validation has said what forbids to keep it. Serve it once, then drop it."""
 
     def age_s(self, wall: float) -> float:
         return self.initial_age_s + max(wall - self.received_at, 0.0)

@@ -14,6 +14,7 @@ from headgate import __version__
 from headgate.control.admin import models
 from headgate.control.admin.audit import add_audit
 from headgate.control.admin.bans import add_bans
+from headgate.control.admin.caching import add_caching
 from headgate.control.admin.certificates import add_certificates
 from headgate.control.admin.identities import add_identities
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
@@ -49,6 +50,7 @@ def make_router(control: Control) -> APIRouter:
     add_identities(router, control)
     add_audit(router, control)
     add_bans(router, control)
+    add_caching(router, control)
     add_certificates(router, control)
     return router
 

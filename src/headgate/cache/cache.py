@@ -1,0 +1,338 @@
+"""The object cache of a service.
+
+    cache = Cache()                        # in memory
+    cache = Cache("redis://localhost/0")   # memory before Redis, coherent over all processes
+    cache = Cache("file:/var/cache/shop")  # memory before a file that processes of a machine share
+
+    user = await cache.get_or_set("user:42", load_user, ttl="5min", tags=["users"])
+    await cache.invalidate(tags=["users"])
+
+Theory of operation. `core` says how a value is found, made and kept; here is what callers see. A
+namespace is a view of the same cache: a prefix before its keys and patterns, and settings of its
+own. Tags are not prefixed, as they are one space for all caches, this one's and a gateway's.
+
+`set` and `delete` are final: what was on its way when they were called is not kept, and the other
+processes that share a second layer drop theirs. What a loader brings says nothing to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
+
+from headgate.cache import calls
+from headgate.cache.core import Ask, Core
+from headgate.cache.events import Hear, family_of
+from headgate.cache.invalidation import Invalidation
+from headgate.cache.keys import check_key
+from headgate.cache.layer import Invalidated, Layer
+from headgate.cache.links import Link, Links
+from headgate.cache.loading import Loading, wants_loading
+from headgate.cache.options import DEFAULTS, Duration, Options, Settings, options
+from headgate.cache.ports import LOOP
+from headgate.cache.snapshots import CacheSnapshot, Health, health_of, snapshot_of
+
+if TYPE_CHECKING:
+    from headgate.cache.decorate import Decorator
+    from headgate.cache.threads import SyncCache
+    from headgate.cache.warming import Progress, WarmSummary
+
+__all__ = ["Cache"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MEMO_MAX: Final = 500
+
+
+class Cache:
+    """`items` and `bytes` bound the memory; `layer` may be given instead of a URL; `redis` or
+    `file` settings go to the layer as they are; what else may be set is in `Settings`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str = "",
+        items: int = 10_000,
+        bytes: int | str = "100MB",  # noqa: A002 - the word of the settings
+        layer: Callable[[], Layer] | None = None,
+        layer_settings: Mapping[str, Any] | None = None,
+        links: Iterable[Link] = (),
+        on_event: Hear | None = None,
+        memory: Any = None,
+        clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
+        rng: Any = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        if url is not None and layer is not None:
+            raise TypeError("Cache: give a URL or layer=, not both")
+        made = options(DEFAULTS, settings)
+        if url is not None:
+            layer = calls.layer_of(url, dict(layer_settings or {}))
+        elif layer_settings:
+            raise TypeError("Cache: layer_settings without a URL")
+        clocks = {name: value for name, value in (("now", clock), ("wall", wall)) if value}
+        first = calls.memory_of(items, bytes) if memory is None else memory
+        core = Core(first, layer, rng=rng, **clocks)
+        links = tuple(links)
+        self._core = core
+        self._links = Links(links, self._heard_of_link, self._gap_of_link)
+        core.links = self._links
+        self._prefix = calls.prefix_of("", namespace) if namespace else ""
+        self._options = made
+        self._memo: dict[Any, Options] = {}
+        if on_event is not None:
+            core.listeners.add(on_event)
+
+    def namespace(self, name: str, **settings: Unpack[Settings]) -> Cache:
+        """The keys that begin with this name; settings are inherited and may be set anew."""
+        view = Cache.__new__(type(self))
+        view._core = self._core
+        view._links = self._links
+        view._prefix = calls.prefix_of(self._prefix, name)
+        view._options = options(self._options, settings)
+        view._memo = {}
+        return view
+
+    def __repr__(self) -> str:
+        home = self._core.home
+        where = "memory" if home is None else f"memory and {home.layer.kind}"
+        return f"<Cache {self._prefix!r} in {where}>" if self._prefix else f"<Cache in {where}>"
+
+    # ---- its life
+
+    async def start(self) -> Self:
+        """Reach the second layer and the links; both are reached on first use otherwise."""
+        self._core.is_closed = False
+        if self._core.home is not None:
+            await self._core.home.start()
+        if self._links:
+            await self._links.start()
+        return self
+
+    async def close(self) -> None:
+        """End loads (who waits gets CacheClosed) and connections. What is in memory stays."""
+        self._core.is_closed = True
+        await calls.end_loads(self._core)
+        await self._links.close()
+        if self._core.home is not None:
+            await self._core.home.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def sync(self) -> SyncCache:
+        """The same cache for plain code, in any thread."""
+        from headgate.cache.threads import SyncCache  # noqa: PLC0415 - a view on use
+
+        return SyncCache(self)
+
+    # ---- values
+
+    async def get(self, key: str, default: Any = None) -> Any:
+        """What is under this key and fresh, or the default. A None that is kept is None."""
+        core = self._core
+        full = self._prefix + key if self._prefix and key.__class__ is str else key
+        wall = core.wall()
+        held = core.memory.get(full, wall)
+        if (
+            held is not None
+            and wall < held.plain_until
+            and held.version == core.barriers.version
+            and (core.home is None or core.is_plain(held, wall))
+        ):
+            if core.listeners.is_heard:
+                core.tell("hit", full, family_of(key), "memory")
+            return held.value
+        return await calls.get(core, LOOP, full, held, wall, self._options, default)
+
+    async def get_or_set(
+        self,
+        key: str,
+        loader: Callable[[], Any] | Callable[[Loading], Any],
+        **settings: Unpack[Settings],
+    ) -> Any:
+        """What is under this key; if nothing is, what the loader makes, once for all who ask.
+
+        The loader may be a plain function, which runs in the loop as it stands, or a coroutine
+        function. If it takes a parameter it is given the `Loading`.
+        """
+        core = self._core
+        full = self._prefix + key if self._prefix and key.__class__ is str else key
+        wall = core.wall()
+        held = core.memory.get(full, wall)
+        if (
+            held is not None
+            and wall < held.plain_until
+            and held.version == core.barriers.version
+            and (core.home is None or core.is_plain(held, wall))
+        ):
+            if core.listeners.is_heard:
+                core.tell("hit", full, family_of(key), "memory")
+            return held.value
+        ask = self._ask(full, family_of(str(key)), loader, settings)
+        return calls.unwrap(await core.obtain(ask, LOOP, held, wall))
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """What is there of these, by key: one look at the second layer for all."""
+        return await calls.get_many(self._core, LOOP, self._full_keys(keys), self._options)
+
+    async def set(self, key: str, value: Any, **settings: Unpack[Settings]) -> None:
+        """Keep a value under this key, and have every other process drop its own."""
+        await self.set_many({key: value}, **settings)
+
+    async def set_many(self, values: Mapping[str, Any], **settings: Unpack[Settings]) -> None:
+        full = {self._full(key): value for key, value in values.items()}
+        await calls.set_many(self._core, LOOP, full, self._with(settings))
+
+    async def delete(self, *keys: str) -> None:
+        await calls.delete(self._core, LOOP, [self._full(key) for key in keys])
+
+    async def touch(self, key: str, ttl: Duration | None = None) -> bool:
+        """Let what is there live for `ttl` from now; whether it was there."""
+        made = self._options if ttl is None else self._with({"ttl": ttl})
+        return await calls.touch(self._core, LOOP, self._full(key), made)
+
+    async def increment(self, key: str, amount: int = 1, ttl: Duration | None = None) -> int:
+        """Count. Over all processes with a second layer; while that is away, in this one. `ttl`
+        runs from the first.
+        """
+        return await calls.increment(self._core, LOOP, self._full(key), amount, ttl)
+
+    async def invalidate(
+        self,
+        *,
+        tags: Iterable[str] = (),
+        keys: Iterable[str] = (),
+        patterns: Iterable[str] = (),
+        everything: bool = False,
+        soft: bool = False,
+    ) -> Invalidated:
+        """Forget whatever these name, here and wherever else it is kept. When it returns, unless
+        `is_queued`, nobody who hears serves it. `everything` is all of the namespace.
+        """
+        news = self._news(tags, keys, patterns, everything=everything, soft=soft)
+        done = await calls.invalidate(self._core, LOOP, news)
+        if self._links and not await self._links.tell(news.at(done.stamp)):
+            return Invalidated(done.stamp, is_queued=True)
+        return done
+
+    # ---- functions
+
+    def cached(
+        self,
+        function: F | None = None,
+        *,
+        key: str | Callable[..., str] | None = None,
+        **settings: Unpack[Settings],
+    ) -> Any:
+        """Decorate a function, plain or async; see `headgate.cache.cached`."""
+        from headgate.cache.decorate import cached  # noqa: PLC0415 - a circle otherwise
+
+        return cached(function, key=key, cache=self, **settings)
+
+    async def warm(
+        self,
+        what: Iterable[Any] | AsyncIterable[Any],
+        loader: Callable[[str], Any] | None = None,
+        *,
+        rate: str | None = "100/s",
+        concurrency: int = 10,
+        progress: Callable[[Progress], None] | None = None,
+        **settings: Unpack[Settings],
+    ) -> WarmSummary:
+        """Load ahead: keys with a loader that is given each, or calls of decorated functions."""
+        from headgate.cache.warming import warm  # noqa: PLC0415 - on use
+
+        return await warm(self, what, loader, rate, concurrency, progress, settings)
+
+    # ---- what an operator asks
+
+    def on_event(self, hear: Hear) -> Callable[[], None]:
+        """Hear what happens (`events`); the answer ends it."""
+        return self._core.listeners.add(hear)
+
+    def snapshot(self) -> CacheSnapshot:
+        return snapshot_of(self._core, self._prefix)
+
+    def health(self) -> Health:
+        return health_of(self._core)
+
+    # ---- inner
+
+    def _full(self, key: str) -> str:
+        check_key(key)
+        full = self._prefix + key
+        if self._prefix:
+            check_key(full)
+        return full
+
+    def _full_keys(self, keys: Iterable[str]) -> dict[str, str]:
+        if isinstance(keys, str):
+            raise TypeError(f"keys={keys!r}: write a list of keys")
+        return {self._full(key): key for key in keys}
+
+    def _with(self, settings: Settings | dict[str, Any]) -> Options:
+        """The settings of a call, read once for all calls that give the same."""
+        if not settings:
+            return self._options
+        try:
+            key = tuple(
+                (name, tuple(value) if isinstance(value, list) else value)
+                for name, value in settings.items()
+            )
+            found = self._memo.get(key)
+        except TypeError:
+            return options(self._options, settings)
+        if found is None:
+            found = options(self._options, settings)
+            if len(self._memo) >= _MEMO_MAX:
+                self._memo.clear()  # tags of their own for each call, most likely
+            self._memo[key] = found
+        return found
+
+    def _ask(
+        self, full: str, family: str, loader: Callable[..., Any], settings: Settings
+    ) -> Ask:
+        made = self._with(settings)
+        if not callable(loader):
+            raise TypeError(f"loader {loader!r} cannot be called; to keep a value, use set()")
+        call = loader if wants_loading(loader) else lambda entry: loader()
+        return Ask(full, family, made, call, made.tags)
+
+    def _news(
+        self,
+        tags: Iterable[str],
+        keys: Iterable[str],
+        patterns: Iterable[str],
+        *,
+        everything: bool,
+        soft: bool,
+    ) -> Invalidation:
+        return calls.news_of(self._prefix, tags, keys, patterns, everything, soft)
+
+    def _heard_of_link(self, news: Invalidation) -> None:
+        calls.heard_of_link(self._core, news)
+
+    def _gap_of_link(self) -> None:
+        calls.gap_of_link(self._core)
+
+
+def default_cache() -> Cache:
+    """The cache of the process for `cached` without one: in memory, unless `use_cache` said."""
+    from headgate.cache.decorate import DEFAULT  # noqa: PLC0415 - a circle otherwise
+
+    return cast("Cache", DEFAULT.cache())

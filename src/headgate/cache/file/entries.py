@@ -1,0 +1,265 @@
+"""Entries in the file: read, kept, counted, and removed in small steps; within a transaction.
+
+Theory of operation. The times of a row count, not those within its bytes, as `touch` moves them.
+`used` is the wall clock in seconds at which it was last asked for, brought up to date now and then
+and not at every read, so that reading does not write. `meta.bytes` is the sum of `size`.
+
+What makes the file too large goes by the longest not used, at most `_STEP_MAX` rows at once; while
+more would have to go, nothing new is kept. A row whose bytes cannot be read is a miss, and is
+removed with those that are over or struck.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from headgate.cache.barriers import Barriers, Standing
+from headgate.cache.codecs import Packer, Undecodable
+from headgate.cache.entry import FOREVER, Entry
+from headgate.cache.file.news import to_text
+from headgate.errors import HeadgateError
+
+if TYPE_CHECKING:
+    from headgate.cache.file.store import Store
+
+__all__ = [
+    "PAGE",
+    "Packed",
+    "Page",
+    "Row",
+    "add",
+    "evict",
+    "keep",
+    "mark_used",
+    "read",
+    "remove",
+    "sweep",
+    "touch",
+]
+
+_ROW_BYTES: Final = 150
+"""What a row takes beside its key and its bytes, indexes included."""
+_STEP: Final = 200
+PAGE: Final = 200
+"""Keys of one step of a scan."""
+_STEP_MAX: Final = 2000
+_COUNT_MAX: Final = 2**63 - 1
+
+Row: TypeAlias = tuple[int, int, float]
+"""Which row, and which of the entries that were kept in it: its id, stamp and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An entry as it goes into the file."""
+
+    key: bytes
+    data: bytes
+    stamp: int
+    made_at: float
+    fresh_until: float
+    usable_until: float
+    tags: tuple[str, ...]
+
+
+def read(
+    db: sqlite3.Connection, key: bytes, packer: Packer, barriers: Barriers, wall: float
+) -> tuple[Entry | None, Row | None]:
+    """The entry; and the row, where it is worth nothing and may be removed."""
+    row = db.execute(
+        "SELECT id, data, count, stamp, made_at, fresh_until, usable_until FROM entries"
+        " WHERE key = ?",
+        (key,),
+    ).fetchone()
+    if row is None:
+        return None, None
+    at, data, count, stamp, made_at, fresh_until, usable_until = row
+    if usable_until <= wall:
+        return None, (at, stamp, usable_until)
+    if data is None:
+        entry = Entry(count, made_at, fresh_until, usable_until, stamp=stamp)
+    else:
+        try:
+            entry = packer.decode(data)
+        except Undecodable:
+            return None, None  # another release, beside this one, may read it
+    entry.fresh_until, entry.usable_until = fresh_until, usable_until
+    standing = barriers.judge(to_text(key), entry.tags, stamp)
+    if standing is Standing.DEAD:
+        return None, (at, stamp, usable_until)
+    if standing is Standing.STALE:
+        entry.fresh_until = min(fresh_until, made_at)
+    return entry, None
+
+
+def keep(
+    db: sqlite3.Connection, item: Packed, barriers: Barriers, wall: float, bytes_max: int
+) -> int:
+    """How much the sum grew. What is struck, too large, or older than what is there is not kept."""
+    size = len(item.key) + len(item.data) + _ROW_BYTES
+    if size > bytes_max // 4 or item.usable_until <= wall:
+        return -remove_keys(db, (item.key,))
+    name = to_text(item.key)
+    if barriers.judge(name, item.tags, item.stamp) is not Standing.ALIVE:
+        return 0
+    row = db.execute(
+        "SELECT size, stamp, usable_until FROM entries WHERE key = ?", (item.key,)
+    ).fetchone()
+    before = 0
+    if row is not None:
+        before, stamp, usable_until = row
+        # Loaded before the one that is there: unless that is worth nothing, it stays.
+        if stamp > item.stamp and usable_until > wall:
+            return 0
+    db.execute(
+        "INSERT INTO entries"
+        " (key, data, count, stamp, made_at, fresh_until, usable_until, used, size) VALUES (?1, ?2, NULL, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (key) DO UPDATE SET"
+        " data = ?2, count = NULL, stamp = ?3, made_at = ?4, fresh_until = ?5, usable_until = ?6,"
+        " used = ?7, size = ?8",
+        (
+            item.key,
+            item.data,
+            item.stamp,
+            item.made_at,
+            item.fresh_until,
+            item.usable_until,
+            int(wall),
+            size,
+        ),
+    )
+    return size - int(before)
+
+
+class Page:
+    """A job: keys above `after` that begin with `prefix`, and whether each is worth anything."""
+
+    __slots__ = ("after", "prefix")
+
+    def __init__(self, prefix: bytes, after: bytes) -> None:
+        self.prefix = prefix
+        self.after = after
+
+    def __call__(self, store: Store) -> list[tuple[bytes, bool]]:
+        wall = store.wall()
+        keys = store.db.execute(
+            # No key holds this byte, as all are UTF-8.
+            "SELECT key FROM entries WHERE key > ? AND key >= ? AND key < ? ORDER BY key LIMIT ?",
+            (self.after, self.prefix, self.prefix + b"\xff", PAGE),
+        ).fetchall()
+        return [
+            (key, read(store.db, key, store.packer, store.barriers, wall)[0] is not None)
+            for (key,) in keys
+        ]
+
+
+def touch(
+    db: sqlite3.Connection,
+    key: bytes,
+    packer: Packer,
+    barriers: Barriers,
+    wall: float,
+    ends: tuple[float, float],
+) -> bool:
+    entry, _ = read(db, key, packer, barriers, wall)
+    if entry is None:
+        return False
+    usable_until, fresh_until = ends
+    db.execute(
+        "UPDATE entries SET usable_until = ?, fresh_until = ? WHERE key = ?",
+        (usable_until, fresh_until, key),
+    )
+    return True
+
+
+def add(
+    db: sqlite3.Connection,
+    key: bytes,
+    packer: Packer,
+    barriers: Barriers,
+    wall: float,
+    amount: int,
+    ttl_s: float | None,
+) -> tuple[int, int]:
+    """The new count, and how much the sum grew. A number that was kept is counted on from."""
+    entry, _ = read(db, key, packer, barriers, wall)
+    if entry is not None and type(entry.value) is not int:
+        raise HeadgateError(
+            f"{to_text(key)!r} holds a {type(entry.value).__name__}; it cannot count"
+        )
+    count = amount if entry is None else entry.value + amount
+    if not -_COUNT_MAX <= count <= _COUNT_MAX:
+        raise HeadgateError(f"{to_text(key)!r} would count beyond 64 bits")
+    row = db.execute("SELECT size FROM entries WHERE key = ?", (key,)).fetchone()
+    size = len(key) + _ROW_BYTES
+    made_at, until = wall, FOREVER if ttl_s is None else wall + ttl_s
+    if entry is not None:
+        made_at, until = entry.made_at, entry.usable_until
+    db.execute(
+        "INSERT INTO entries"
+        " (key, data, count, stamp, made_at, fresh_until, usable_until, used, size) VALUES (?1, NULL, ?2, ?3, ?4, ?5, ?5, ?6, ?7) ON CONFLICT (key) DO UPDATE SET"
+        " data = NULL, count = ?2, stamp = ?3, made_at = ?4, fresh_until = ?5, usable_until = ?5,"
+        " used = ?6, size = ?7",
+        (key, count, barriers.stamp, made_at, until, int(wall), size),
+    )
+    return count, size - (row[0] if row else 0)
+
+
+def remove(db: sqlite3.Connection, rows: Iterable[Row]) -> int:
+    """How much the sum shrank. A row that has been kept anew meanwhile stays."""
+    freed = 0
+    for row in rows:
+        for (size,) in db.execute(
+            "DELETE FROM entries WHERE id = ? AND stamp = ? AND usable_until = ? RETURNING size",
+            row,
+        ).fetchall():
+            freed += size
+    return freed
+
+
+def remove_keys(db: sqlite3.Connection, keys: Iterable[bytes]) -> int:
+    freed = 0
+    for key in keys:
+        for (size,) in db.execute(
+            "DELETE FROM entries WHERE key = ? RETURNING size", (key,)
+        ).fetchall():
+            freed += size
+    return freed
+
+
+def evict(db: sqlite3.Connection, total: int, bytes_max: int) -> tuple[int, int]:
+    """Rows and bytes that went to bring `total` down to the bound."""
+    rows = freed = 0
+    while total - freed > bytes_max and rows < _STEP_MAX:
+        found = db.execute(
+            "SELECT id, size FROM entries ORDER BY used, id LIMIT ?", (_STEP,)
+        ).fetchall()
+        if not found:
+            break
+        for at, size in found:
+            db.execute("DELETE FROM entries WHERE id = ?", (at,))
+            rows += 1
+            freed += size
+            if total - freed <= bytes_max:
+                break
+    return rows, freed
+
+
+def sweep(db: sqlite3.Connection, wall: float, below: int) -> list[Row]:
+    """Some rows that are over, or older than this stamp. It only reads, so that there is no
+    transaction where there are none.
+    """
+    found = db.execute(
+        "SELECT id, stamp, usable_until FROM entries WHERE usable_until <= ? LIMIT ?", (wall, _STEP)
+    ).fetchall()
+    if below and len(found) < _STEP:
+        found += db.execute(
+            "SELECT id, stamp, usable_until FROM entries WHERE stamp < ? LIMIT ?", (below, _STEP)
+        ).fetchall()
+    return found
+
+
+def mark_used(db: sqlite3.Connection, keys: Sequence[bytes], wall: float) -> None:
+    db.executemany("UPDATE entries SET used = ? WHERE key = ?", [(int(wall), key) for key in keys])

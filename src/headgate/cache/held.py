@@ -1,0 +1,78 @@
+"""An entry as the first layer of one process holds it, with what was found out about it here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from headgate.cache.early import early_from
+from headgate.cache.entry import FOREVER, Entry
+
+__all__ = ["Held"]
+
+_NOT_JUDGED: Final = -1
+
+
+class Held(Entry):
+    """The slots beyond those of an entry are this process's notes and may be changed by it."""
+
+    __slots__ = ("away_until", "error", "gap", "is_struck", "plain_until", "retry_at", "version")
+
+    def __init__(
+        self,
+        value: Any,
+        made_at: float,
+        fresh_until: float = FOREVER,
+        usable_until: float = FOREVER,
+        *,
+        stamp: int = 0,
+        tags: tuple[str, ...] = (),
+        cost_s: float = 0.0,
+        validator: str = "",
+        is_nothing: bool = False,
+    ) -> None:
+        # Written out: `super().__init__` with eight names costs as much as the rest of a fill.
+        self.value = value
+        self.made_at = made_at
+        self.fresh_until = fresh_until
+        self.usable_until = usable_until
+        self.stamp = stamp
+        self.tags = tags
+        self.cost_s = cost_s
+        self.validator = validator
+        self.is_nothing = is_nothing
+        self.plain_until = 0.0
+        """Up to here a hit is a hit and nothing else is to be thought of."""
+        self.away_until = FOREVER
+        """It was made while news was not heard: not served beyond this."""
+        self.version = _NOT_JUDGED
+        """Of the barriers when it was last judged and not found dead."""
+        self.gap = 0
+        """How often news had been missed when it was made."""
+        self.is_struck = False
+        """Softly invalidated."""
+        self.retry_at = 0.0
+        """Making it anew has failed; not again before this."""
+        self.error: Exception | None = None
+        """The answer was an exception, and that is what is remembered."""
+
+    @classmethod
+    def of(cls, entry: Entry) -> Held:
+        """A copy of what came from elsewhere."""
+        return cls(
+            entry.value,
+            entry.made_at,
+            entry.fresh_until,
+            entry.usable_until,
+            stamp=entry.stamp,
+            tags=tuple(entry.tags),
+            cost_s=entry.cost_s,
+            validator=entry.validator,
+            is_nothing=entry.is_nothing,
+        )
+
+    def settle(self, beta: float, cost_s: float) -> None:
+        """Find out up to when a hit needs no thought."""
+        until = early_from(self.fresh_until, self.made_at, cost_s, beta)
+        self.plain_until = 0.0 if self.is_struck or self.error is not None else min(
+            until, self.usable_until, self.away_until
+        )

@@ -1,0 +1,134 @@
+"""What the workers say of their caches, as one. Pure.
+
+A worker says under `cache` of its snapshot:
+
+    routes    by name: how many of each outcome, see `gateway.caching.route_cache.OUTCOMES`
+    store     its memory: entries, bytes, bytes_max, evictions, struck, ...; `lower`, if there is
+              one, is the layer below it
+
+Memories add up. The layer below is one for all workers of the machine, so its size is what the one
+says that has looked last, the largest; what each worker did with it adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+__all__ = ["held", "hit_ratio", "routes", "stores"]
+
+_OF_ROUTE: Final = {
+    "hits": ("hit",),
+    "stale": ("stale", "stale_on_error"),
+    "revalidated": ("revalidated",),
+    "collapsed": ("collapsed",),
+    "misses": ("miss", "alone"),
+    "passed": ("pass",),
+    "refused": ("refused",),
+    "stored": ("stored",),
+    "too_long": ("too_long",),
+}
+_ADDED: Final = (
+    "puts",
+    "declined",
+    "evictions",
+    "replaced",
+    "struck",
+    "struck_soft",
+    "expired",
+    "hits",
+    "misses",
+    "writes",
+    "queued",
+    "dropped",
+    "spoilt",
+    "failures",
+)
+_SIZES: Final = ("entries", "bytes", "bytes_max")
+
+
+def routes(workers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Counts by route. A request is of one of hits, stale, revalidated, collapsed, misses, passed
+    and refused.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for worker in workers:
+        for route, counts in _mapping(worker.get("routes")).items():
+            row = found.setdefault(str(route), dict.fromkeys(_OF_ROUTE, 0))
+            for name, outcomes in _OF_ROUTE.items():
+                row[name] += sum(_number(_mapping(counts).get(outcome)) for outcome in outcomes)
+    return dict(sorted(found.items()))
+
+
+def hit_ratio(row: Mapping[str, int]) -> float | None:
+    """The part of the requests that were for the cache for which no service was asked."""
+    served = row["hits"] + row["stale"] + row["collapsed"]
+    asked = row["misses"] + row["revalidated"]
+    return round(served / (served + asked), 4) if served + asked else None
+
+
+def stores(workers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The memory of all workers, and each layer below."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for worker in workers:
+        said = _mapping(worker.get("store"))
+        if said:
+            memory = _row(found, "memory", "")
+            _add(memory, said, _ADDED + _SIZES)
+        lower = _mapping(said.get("lower"))
+        if lower:
+            row = _row(found, str(lower.get("kind", "")), str(lower.get("place", "")))
+            _add(row, lower, _ADDED)
+            for name in _SIZES:
+                row[name] = max(row[name], _number(lower.get(name)))
+            if lower.get("is_away") is True:
+                row["away"] += 1
+            row["why"] = str(lower.get("why") or row["why"])
+    return [found[key] for key in sorted(found, key=lambda key: (key[0] != "memory", key))]
+
+
+def _row(found: dict[tuple[str, str], dict[str, Any]], kind: str, place: str) -> dict[str, Any]:
+    row = found.get((kind, place))
+    if row is None:
+        row = dict.fromkeys((*_ADDED, *_SIZES, "away"), 0)
+        row |= {"kind": kind, "place": place, "why": ""}
+        found[(kind, place)] = row
+    return row
+
+
+def _add(row: dict[str, Any], said: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        row[name] += _number(said.get(name))
+
+
+def held(found: Iterable[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """What workers hold of a URL, the newest first: the copies that several workers have of one
+    response are one row, with their hits added up.
+    """
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for worker, said in found:
+        key = (str(said.get("key", "")), repr(said.get("vary")), repr(said.get("stamp")))
+        row = rows.get(key)
+        if row is None:
+            rows[key] = {**said, "hits": _number(said.get("hits")), "workers": [worker]}
+            continue
+        row["hits"] += _number(said.get("hits"))
+        if worker not in row["workers"]:
+            row["workers"].append(worker)
+    for row in rows.values():
+        row["workers"].sort()
+    return sorted(rows.values(), key=lambda row: (_age(row), str(row.get("key", ""))))
+
+
+def _age(row: Mapping[str, Any]) -> float:
+    age = row.get("age_s")
+    return float(age) if isinstance(age, int | float) else 0.0
+
+
+def _mapping(said: object) -> Mapping[str, Any]:
+    return said if isinstance(said, Mapping) else {}
+
+
+def _number(said: object) -> int:
+    """-1 and the like say that it is not known."""
+    return int(said) if isinstance(said, int | float) and said > 0 else 0

@@ -1,0 +1,1 @@
+"""The gateway's cache of responses: under which names they are kept, and where."""

@@ -1,0 +1,453 @@
+"""An exchange on a route with a cache: it asks the cache where others ask a service.
+
+Theory of operation
+-------------------
+Everything up to the first attempt is as on any route: who asks is known, limits have been counted,
+filters have seen the request. Then, in place of the service:
+
+    look up -> fresh: answered from memory
+            -> stale, may be served: answered, and made anew behind it
+            -> must be validated, or is not there: read the fill of this URL, or begin one
+            -> not for a cache (method, body, no key): pass, as on a route without one
+
+What the cache holds is what the service said; filters see every answer on its way out, kept or
+not. Whoever waits for another's fill leaves it when that takes too long, and asks alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar
+
+from headgate.cache.http.asked import Asked, read_request
+from headgate.cache.http.invalidating import SAFE_METHODS, invalidated_by
+from headgate.cache.http.reuse import judge_reuse, may_serve_when_degraded
+from headgate.cache.http.validating import fill_headers, validators_for
+from headgate.gateway.caching.fill import Fill, FillExchange
+from headgate.gateway.caching.key import origin_of
+from headgate.gateway.edited import EditedExchange
+from headgate.gateway.filtered import FilteredExchange
+from headgate.gateway.policed import PolicedExchange
+from headgate.gateway.prepared import Prepared
+from headgate.gateway.side import forward_as
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.cache.http.status_field import Forwarded
+    from headgate.cache.http.stored import Stored
+    from headgate.gateway.caching.route_cache import RouteCache
+    from headgate.gateway.caching.store import Kept
+    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.site import Site
+    from headgate.gateway.traffic import RouteTraffic
+    from headgate.wire.message import Forward, ResponseHead
+
+
+class FillPrepared(Prepared):
+    """A head for fills: what it counts and logs, its readers count and log."""
+
+    __slots__ = ()
+
+    def count(self, ex: Exchange, now: float) -> None:
+        self._site.stats.in_flight -= 1
+
+
+def _for_fill(prep: Prepared) -> FillPrepared:
+    made = object.__new__(FillPrepared)
+    for name in Prepared.__slots__:
+        setattr(made, name, getattr(prep, name))
+    made.deadline_s = None  # its client's patience is its client's
+    return made
+
+
+class Remembered:
+    """What follows from a head for the cache, once known."""
+
+    __slots__ = ("asked", "fill_prep", "identified", "key")
+
+    def __init__(self) -> None:
+        self.asked: Asked | None = None
+        self.identified: Asked | None = None
+        """The same for one who is known."""
+        self.fill_prep: FillPrepared | None = None
+        self.key: str | None = None
+
+
+def _fill_exchange(
+    fill: Fill,
+    base: Kept | None,
+    site: Site,
+    prep: Prepared,
+    traffic: RouteTraffic,
+    forward: Forward,
+    like: Cached,
+) -> FillExchange:
+    ex = FillExchange(fill, site, prep, monotonic(), traffic)
+    ex.client_ip = like.client_ip
+    ex.is_secure = like.is_secure
+    ex.request_id = like.request_id
+    ex.identity = like.identity
+    ex.passport = like.passport
+    ex.service = like.service
+    ex.stats = like.stats
+    fields = forward.headers
+    if base is not None:
+        fields = validators_for(base.stored, fields) or fill_headers(fields)
+    if fields is not forward.headers or forward.method == "HEAD":
+        forward = forward_as(forward, fields, 0, "GET")
+    ex.forward = forward
+    return ex
+
+
+class Cached(PolicedExchange):
+    """What a cache adds to an exchange: see the module."""
+
+    is_cached: ClassVar[bool] = True
+    cache: RouteCache
+    outcome = ""
+    """What became of the request, in the words of `route_cache.OUTCOMES`."""
+    _is_settled = False
+    """Whether the cache has had its say: what follows goes to the service."""
+    _forwarded: Forwarded = "bypass"
+    _is_shown = False
+    """The head tells already what became of the request."""
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def _dispatch(self, body: bytes, end: bool) -> None:
+        if self._is_settled:
+            super()._dispatch(body, end)
+            return
+        self._is_settled = True
+        head, forward = self.prep.head, self.forward
+        cache = self.cache
+        if (
+            head.method not in cache.methods
+            or head.length
+            or not end
+            or forward is None
+            or forward.upgrade is not None
+        ):
+            self._pass("bypass" if head.method in cache.methods else "method", body)
+            return
+        key = cache.key_of(self)
+        if key is None:
+            self._pass("bypass", body)
+            return
+        asked = self._asked()
+        if asked.no_store or not asked.is_cacheable:
+            self._pass("request", body)
+        elif cache.caching.store.lower is not None:
+            self._find_below(key, asked, forward)
+        else:
+            self._look_up(key, asked, forward)
+
+    def _asked(self) -> Asked:
+        prep = self.prep
+        memo = prep.cached
+        if memo is None:
+            memo = prep.cached = Remembered()
+        rules = self.cache.rules
+        if self.identity is None:
+            asked = memo.asked
+            if asked is None:
+                asked = memo.asked = read_request(
+                    prep.head.method, prep.head.headers, rules, is_identified=False
+                )
+        else:
+            asked = memo.identified
+            if asked is None:
+                asked = memo.identified = read_request(
+                    prep.head.method, prep.head.headers, rules, is_identified=True
+                )
+        return asked
+
+    def _look_up(self, key: str, asked: Asked, forward: Forward) -> None:
+        cache = self.cache
+        fields = forward.headers
+        kept = cache.caching.store.find(key, fields)
+        if kept is None:
+            self._not_held(key, asked, forward, None)
+            return
+        wall = time.time()  # noqa: TID251 - HTTP dates
+        reuse = judge_reuse(kept.stored, asked, wall, is_struck_stale=kept.is_soft_struck)
+        kind = reuse.kind
+        if kind == "fresh":
+            self.serve(kept, asked, wall, "hit")
+        elif kind == "revalidate_behind":
+            # Answered first: the other takes its time.
+            behind = self._behind(key, asked, forward, kept)
+            self.serve(kept, asked, wall, "stale")
+            if behind is not None:
+                behind()
+        elif self.is_degraded and may_serve_when_degraded(kept.stored, asked, wall):
+            self.serve(kept, asked, wall, "stale")
+        else:
+            self._not_held(key, asked, forward, kept if kind == "validate" else None)
+
+    def _not_held(self, key: str, asked: Asked, forward: Forward, kept: Kept | None) -> None:
+        """There is nothing that could be served without asking."""
+        cache = self.cache
+        if asked.only_if_cached:  # RFC 9111 5.2.1.7
+            self.outcome = "refused"
+            cache.counts["refused"] += 1
+            self.refuse(504, "not in the cache, and nothing else was asked for")
+        elif not (self.is_degraded and cache.fall_back_when_degraded(self)):
+            self._miss(key, asked, forward, kept)
+
+    def _find_below(self, key: str, asked: Asked, forward: Forward) -> None:
+        """Memory first; what is not there may be in the layer below, which takes a moment."""
+        store = self.cache.caching.store
+        lower = store.lower
+        if lower is None or store.find(key, forward.headers) is not None:
+            self._look_up(key, asked, forward)
+            return
+
+        below = self.cache.caching.fetch(key, forward.headers)
+        after = self._wait(((), lambda _body: self._look_up(key, asked, forward)), b"")
+        self.site.spawn(self._await_step(below, after))
+
+    def _miss(self, key: str, asked: Asked, forward: Forward, kept: Kept | None) -> None:
+        cache = self.cache
+        caching = cache.caching
+        fields = forward.headers
+        is_plain = not (asked.is_head or asked.is_conditional or asked.range is not None)
+        if kept is None and (not is_plain or caching.store.passes(key, self.started)):
+            if asked.is_head:
+                self._pass("uri-miss", b"")
+            else:
+                # Nobody may join: the answer could be for this one's conditions alone.
+                self._begin_fill(None, key, asked, forward, None)
+            return
+        place = caching.place_of(key, fields) if cache.rules.collapse else None
+        fill = caching.joinable(place) if place is not None else None
+        if fill is not None and not asked.no_cache:
+            reader = fill.join(self, asked, fields)
+            if reader is not None:
+                self._wait_no_longer_than(cache.rules.collapse_wait_s)
+                return
+        self._begin_fill(place, key, asked, forward, kept)
+
+    def _begin_fill(
+        self,
+        place: tuple[object, ...] | None,
+        key: str,
+        asked: Asked,
+        forward: Forward,
+        kept: Kept | None,
+    ) -> None:
+        fill = Fill(
+            self.cache, place, key, self.cache.url_of(self), self, asked, forward.headers, kept
+        )
+        if place is not None and not self.cache.caching.enter(place, fill):
+            fill.place = None
+        fill.join(self, asked, forward.headers)
+        self._wait_no_longer_than(inf)
+        fill.begin(self._fill_maker(forward))
+
+    def _behind(
+        self, key: str, asked: Asked, forward: Forward, kept: Kept
+    ) -> Callable[[], None] | None:
+        """What makes it anew without anybody waiting; None where that is under way."""
+        cache = self.cache
+        place = cache.caching.place_of(key, forward.headers)
+        if cache.caching.joinable(place) is not None:
+            return None
+        fill = Fill(cache, place, key, cache.url_of(self), self, asked, forward.headers, kept)
+        fill.is_background = True
+        if not cache.caching.enter(place, fill):
+            return None
+        return partial(fill.begin, self._fill_maker(forward))
+
+    def _fill_maker(self, forward: Forward) -> Callable[[Fill, Kept | None], FillExchange]:
+        """What makes the request of a fill; a second time, where a validation came to nothing."""
+        memo = self.prep.cached
+        prep = memo.fill_prep if memo is not None else None
+        if prep is None:
+            prep = _for_fill(self.prep)
+            if memo is not None:
+                memo.fill_prep = prep
+        return partial(
+            _fill_exchange,
+            site=self.site,
+            prep=prep,
+            traffic=self.cache.fill_traffic,
+            forward=forward,
+            like=self,
+        )
+
+    def _wait_no_longer_than(self, wait_s: float) -> None:
+        """Give up on a fill in time: one that others began, or that outlives our own client."""
+        if self.finished or self.response_started:
+            return
+        theirs_s = self.prep.deadline_s
+        left_s = inf if theirs_s is None else max(self.started + theirs_s - monotonic(), 0.0)
+        if min(wait_s, left_s) < inf:
+            loop = asyncio.get_running_loop()
+            give_up = self.go_alone if wait_s < left_s else self._is_late
+            self._timer = loop.call_later(min(wait_s, left_s), give_up)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _is_late(self) -> None:
+        self._timer = None
+        if self.finished or self.response_started:
+            return
+        self.error = "timeout waiting for a cached answer"
+        self.site.stats.timeouts.add("policy")
+        if not self.fall_back("timeout"):
+            self.refuse(504, "the time for the request was over before its answer was there")
+
+    # -- passing -------------------------------------------------------------------------------
+
+    def _pass(self, why: Forwarded, body: bytes) -> None:
+        """Ask the service as on a route without a cache."""
+        self.outcome = self._forwarded = why
+        self.cache.counts["pass"] += 1
+        self._ask_service(body)
+
+    def go_alone(self) -> None:
+        """What others asked for is not for this one, or takes too long."""
+        self._stop_timer()
+        if self.finished or self.response_started:
+            return
+        up, self.up = self.up, None
+        if up is not None:
+            up.cancel()
+        self.outcome = self._forwarded = "uri-miss"
+        self.cache.counts["alone"] += 1
+        self._ask_service(b"")
+
+    def _ask_service(self, body: bytes) -> None:
+        late = self.cache.late
+        if late:
+            self._run(late, body, self._asked_all)
+        else:
+            self._asked_all(body)
+
+    def _asked_all(self, body: bytes) -> None:
+        super()._dispatch(body, self._has_whole_request())
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def serve(self, kept: Kept, asked: Asked, wall: float, how: str) -> None:
+        """Answer from what is held."""
+        self._stop_timer()
+        if self.finished:
+            return
+        self.outcome = how
+        cache = self.cache
+        cache.counts[how] += 1
+        self.answer(cache.reply(kept, asked, wall, how))
+
+    def note_fill(self, fill: Fill) -> None:
+        """What the log tells of the request that was made for this one."""
+        inner = fill.exchange
+        if inner is not None:
+            self.instance = inner.instance
+            self.upstream_s = inner.upstream_s
+            self.told = inner.told
+            if self.error is None and fill.is_first(self):
+                self.error = inner.error
+
+    def on_fill_head(
+        self, fill: Fill, head: ResponseHead, stored: Stored | None, body: bytes, *, end: bool
+    ) -> None:
+        """The answer begins that a fill has brought."""
+        self._stop_timer()
+        if self.finished:
+            return
+        inner = fill.exchange
+        is_first = fill.is_first(self)
+        how = "miss" if is_first else "collapsed"
+        self.outcome = how
+        cache = self.cache
+        cache.counts[how] += 1
+        if inner is not None:
+            self.instance = inner.instance
+            self.connect_s = inner.connect_s
+            if is_first:
+                self.told = inner.told
+                self.attempts = inner.attempts
+        fallback = self.traffic.fallback
+        if fallback is not None and head.status in fallback.statuses:
+            self.up = None
+            fill.forget(self)
+            if self.fall_back("flag"):
+                return
+        if end:
+            self.up = None
+        shown = cache.shown(
+            head, stored, how, was_held=fill.was_held, is_kept=fill.is_kept, is_first=is_first
+        )
+        self._is_shown = True
+        self._take_head(shown, body, end)
+
+    def fail_as(self, inner: FillExchange) -> None:
+        """The fill came to nothing, in a way that says nothing about who asked."""
+        self._stop_timer()
+        if self.finished:
+            return
+        self.outcome = "miss"
+        self.cache.counts["miss"] += 1
+        self.instance = inner.instance
+        if inner.failure is not None:
+            self.fail(inner.failure)
+        elif inner.refusal is not None:
+            status, reason, retry_after_s = inner.refusal
+            self.error = inner.error
+            if not (inner.why and self.fall_back(inner.why)):
+                self.refuse(status, reason, retry_after_s)
+
+    def broken_off(self, error: str, reason: str) -> None:
+        """The answer ends in the middle."""
+        self._stop_timer()
+        if self.finished:
+            return
+        self.up = None
+        self.error = error
+        self.down.abort(reason)
+        self._finish()
+
+    def _take_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        cache = self.cache
+        if not self._is_shown:
+            head = cache.passed(head, self._forwarded)
+        if self.attempts and self.prep.head.method not in SAFE_METHODS:
+            self._forget_changed(head)
+        super()._take_head(head, body, end)
+
+    def _forget_changed(self, head: ResponseHead) -> None:
+        """RFC 9111 4.4: what an unsafe method may have changed is not served any more."""
+        asked, cache = self.prep.head, self.cache
+        scheme = self.prep.scheme
+        _, _, host = origin_of(scheme, asked.authority).partition("://")
+        urls = invalidated_by(asked.method, head.status, scheme, host, asked.target, head.headers)
+        if urls:
+            cache.caching.forget_changed(urls)
+
+
+class CachedExchange(Cached):
+    def __init__(self, *args: object, cache: RouteCache, **more: object) -> None:
+        super().__init__(*args, **more)  # type: ignore[arg-type]
+        self.cache = cache
+
+
+class CachedEdited(Cached, EditedExchange):
+    def __init__(self, *args: object, cache: RouteCache, **more: object) -> None:
+        super().__init__(*args, **more)  # type: ignore[arg-type]
+        self.cache = cache
+
+
+class CachedFiltered(Cached, FilteredExchange):
+    def __init__(self, *args: object, cache: RouteCache, **more: object) -> None:
+        super().__init__(*args, **more)  # type: ignore[arg-type]
+        self.cache = cache

@@ -1,0 +1,221 @@
+"""What an operator asks to be forgotten, made into an `Invalidation`; and what one fits.
+
+URLs are compared as texts, so both sides write them the same way: the scheme and the host in lower
+case, without the default port, then the path and the query as they are. `url_of` is where the
+gateway makes them; `normal_url` brings what an operator writes to the same form.
+
+    https://shop.example/a?b=1     that URL, every variant of it
+    https://shop.example/a/*       everything below it
+    /a/*                           the same at any host
+    *.example/*.png                any pattern; each `*` stands for any characters
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from urllib.parse import SplitResult, quote, urlsplit
+
+from headgate.cache.barriers import compiled
+from headgate.cache.invalidation import ITEMS_MAX, TEXT_MAX, Invalidation
+from headgate.errors import HeadgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BadPurge", "Fitting", "normal_url", "path_of", "purge_of", "read_purge"]
+
+_PORTS: Final = {"http": 80, "https": 443}
+_NAMES: Final = ("url", "prefix", "pattern", "tags", "everything", "soft")
+_STARS_MAX: Final = 10
+"""Of one pattern: every response that is held may be compared with it."""
+_ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
+_UNPRINTED: Final = re.compile(r"[\x00-\x20\x7f]")
+
+
+class BadPurge(HeadgateError):
+    """What was asked to be purged cannot be understood; the message says the way out."""
+
+
+def path_of(url: str) -> str:
+    """What stands behind the host: `/path?query`."""
+    start = url.find("/", url.find("://") + 3)
+    return url[start:] if start >= 0 else "/"
+
+
+def normal_url(said: str, name: str = "url") -> str:
+    """`https://Shop.Example:443/a` as `https://shop.example/a`; `/a` stays as it is."""
+    said = quote(_text(name, said).partition("#")[0], safe=_ASCII)
+    if said.startswith("/") and not said.startswith("//"):
+        return said
+    parts = _split(name, said)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    try:
+        port = parts.port
+    except ValueError:
+        raise BadPurge(f"{name}: the port of {said!r} is not a number up to 65535") from None
+    authority = host if port is None or port == _PORTS[parts.scheme] else f"{host}:{port}"
+    # By hand: a "?" with nothing behind it is not the same as none.
+    _, mark, query = said.partition("?")
+    return f"{parts.scheme}://{authority}{parts.path or '/'}{mark}{query}"
+
+
+def _split(name: str, said: str) -> SplitResult:
+    try:
+        parts = urlsplit(said)
+    except ValueError as wrong:
+        raise BadPurge(f"{name}: {said!r} is not a URL: {wrong}") from None
+    if parts.username is not None or parts.password is not None:
+        raise BadPurge(f"{name}: it holds a user name or a password; leave them out")
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise BadPurge(
+            f"{name}: {said!r} is not complete; write https://host/path, or /path for any host"
+        )
+    return parts
+
+
+def _text(name: str, said: object) -> str:
+    if not isinstance(said, str) or not said:
+        raise BadPurge(f"{name}: expected a text that is not empty, not {said!r:.100}")
+    if len(said) > TEXT_MAX:
+        raise BadPurge(f"{name}: longer than {TEXT_MAX} characters; purge a prefix or a tag")
+    if _UNPRINTED.search(said):
+        raise BadPurge(f"{name}: {said!r} holds a space or a control character; encode it (%20)")
+    return said
+
+
+def _url(said: str) -> str:
+    if "*" in _text("url", said):
+        raise BadPurge(f"url: {said!r} holds a *; say it as a prefix or a pattern")
+    return _short("url", normal_url(said))
+
+
+def _prefix(said: str) -> str:
+    """Everything that begins so; a `*` at the end may be said or not."""
+    start = _text("prefix", said).removesuffix("*")
+    if "*" in start:
+        raise BadPurge(f"prefix: {said!r} holds a * inside; say it as a pattern")
+    return _short("prefix", normal_url(start, "prefix") + "*")
+
+
+def _pattern(said: str) -> str:
+    said = quote(_text("pattern", said), safe=_ASCII)
+    if said.count("*") > _STARS_MAX:
+        raise BadPurge(f"pattern: {said!r} has more than {_STARS_MAX} *; purge by a tag")
+    if "*" not in said:
+        raise BadPurge(f"pattern: {said!r} has no *; say it as a url")
+    scheme, mark, rest = said.partition("://")
+    if not mark:
+        return _short("pattern", said)
+    host, slash, path = rest.partition("/")
+    return _short("pattern", f"{scheme.lower()}{mark}{host.lower()}{slash}{path}")
+
+
+def _short(name: str, url: str) -> str:
+    if len(url) > TEXT_MAX:
+        raise BadPurge(f"{name}: encoded, it is longer than {TEXT_MAX} characters")
+    return url
+
+
+def _tag(said: str) -> str:
+    return _text("tags", said)
+
+
+def purge_of(
+    *,
+    url: Iterable[str] = (),
+    prefix: Iterable[str] = (),
+    pattern: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    everything: Literal["", "objects", "responses", "all"] = "",
+    soft: bool = False,
+    by: str = "",
+) -> Invalidation:
+    """The invalidation that an operator means, without a stamp yet. BadPurge: what is wrong."""
+    urls = [*map(_url, url), *map(_prefix, prefix), *map(_pattern, pattern)]
+    named = [_tag(tag) for tag in tags]
+    if len(urls) + len(named) > ITEMS_MAX:
+        raise BadPurge(f"more than {ITEMS_MAX} names in one purge; send several, or purge a tag")
+    asked = Invalidation(
+        tags=tuple(dict.fromkeys(named)),
+        urls=tuple(dict.fromkeys(urls)),
+        everything=everything,
+        soft=soft,
+        by=by,
+    )
+    if asked.is_empty:
+        raise BadPurge("nothing to purge: say url, prefix, pattern, tags, or everything")
+    return asked
+
+
+def read_purge(said: object, by: str = "") -> Invalidation:
+    """The same from JSON: `{"url": "https://…", "tags": ["a"], "everything": true, "soft": true}`.
+
+    `url`, `prefix`, `pattern` and `tags` are a text or a list of texts.
+    """
+    if not isinstance(said, Mapping):
+        raise BadPurge('expected an object, such as {"tags": ["product:42"]}')
+    for name in said:
+        if name not in _NAMES:
+            near = get_close_matches(str(name), _NAMES, 1)
+            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(_NAMES)}"
+            raise BadPurge(f"{str(name)[:100]!r} is not known; {hint}")
+    soft = said.get("soft", False)
+    if type(soft) is not bool:
+        raise BadPurge("soft: expected true or false")
+    everything = said.get("everything", "")
+    if type(everything) is bool:
+        everything = "responses" if everything else ""
+    if everything not in ("", "objects", "responses", "all"):
+        raise BadPurge('everything: expected true, false, "objects", "responses" or "all"')
+    return purge_of(
+        url=_listed("url", said),
+        prefix=_listed("prefix", said),
+        pattern=_listed("pattern", said),
+        tags=_listed("tags", said),
+        everything=cast("Literal['', 'objects', 'responses', 'all']", everything),
+        soft=soft,
+        by=by,
+    )
+
+
+def _listed(name: str, said: Mapping[str, Any]) -> list[str]:
+    value = said.get(name, ())
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        raise BadPurge(f"{name}: expected a text or a list of texts")
+    return [_text(name, each) for each in value]
+
+
+class Fitting:
+    """Which responses an invalidation names."""
+
+    __slots__ = ("_globs", "_names", "_path_globs", "_tags", "is_everything")
+
+    def __init__(self, asked: Invalidation) -> None:
+        self.is_everything = asked.everything in ("responses", "all")
+        self._tags = frozenset(asked.tags)
+        self._names = frozenset(url for url in asked.urls if "*" not in url)
+        globs = [url for url in asked.urls if "*" in url]
+        self._globs = [compiled(glob).fullmatch for glob in globs if not glob.startswith("/")]
+        self._path_globs = [compiled(glob).fullmatch for glob in globs if glob.startswith("/")]
+
+    def fits(self, url: str, tags: Iterable[str]) -> bool:
+        if self.is_everything or url in self._names or not self._tags.isdisjoint(tags):
+            return True
+        if any(fullmatch(url) for fullmatch in self._globs):
+            return True
+        path = path_of(url)
+        return path in self._names or any(fullmatch(path) for fullmatch in self._path_globs)
+
+    @staticmethod
+    def needs_all(asked: Invalidation) -> bool:
+        """Whether an index of URLs and tags does not lead to all that it names."""
+        if asked.everything in ("responses", "all"):
+            return True
+        return any("*" in url or url.startswith("/") for url in asked.urls)

@@ -1,0 +1,244 @@
+"""One route's cache: its rules, what it says of itself in headers, and its counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from headgate.cache.http.answering import answer
+from headgate.cache.http.status_field import appended, member
+from headgate.wire.message import ResponseHead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.cache.http.asked import Asked
+    from headgate.cache.http.rules import CacheRules
+    from headgate.cache.http.status_field import Forwarded
+    from headgate.cache.http.stored import Stored
+    from headgate.gateway.caching.caching import Caching
+    from headgate.gateway.caching.exchange import Cached
+    from headgate.gateway.caching.store import Kept
+    from headgate.gateway.steps import Step
+    from headgate.gateway.traffic import RouteTraffic
+    from headgate.policy.degrade import Degrade
+    from headgate.wire.message import Header
+
+OUTCOMES: Final = (
+    "hit",
+    "stale",
+    "stale_on_error",
+    "revalidated",
+    "collapsed",
+    "miss",
+    "pass",
+    "refused",
+    "alone",
+    "stored",
+    "too_long",
+)
+"""What is counted of a route. `alone`: waited for another's answer, and asked in the end; `stored`
+and `too_long` are about responses, the rest about requests."""
+
+_PASS_S: Final = 10.0
+_VARIANTS: Final = 8
+_SAID_BY_US: Final = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-port",
+        b"x-real-ip",
+        b"traceparent",
+        b"tracestate",
+    }
+)
+"""What the gateway tells the service of each client: it is not among the fields that a response can
+be chosen by, so one that varies by it is for nobody else."""
+
+
+class RouteCache:
+    __slots__ = (
+        "_degrade",
+        "_hidden",
+        "_troubled",
+        "_unkeyed",
+        "caching",
+        "counts",
+        "fill_traffic",
+        "key_of",
+        "late",
+        "methods",
+        "pass_s",
+        "rules",
+        "url_of",
+    )
+
+    def __init__(
+        self,
+        caching: Caching,
+        rules: CacheRules,
+        methods: frozenset[str],
+        key_of: Callable[[Cached], str | None],
+        url_of: Callable[[Cached], str],
+        counts: dict[str, int],
+        late: tuple[Step, ...],
+        fill_traffic: RouteTraffic,
+        degrade: Degrade | None,
+        told: frozenset[bytes],
+    ) -> None:
+        self.caching = caching
+        self.rules = rules
+        self.methods = methods
+        self.key_of = key_of
+        self.url_of = url_of
+        self.counts = counts
+        self.late = late
+        """Steps that are for what is asked of the service: faults, seats."""
+        self.fill_traffic = fill_traffic
+        self.pass_s = _PASS_S
+        self._degrade = degrade
+        self._troubled = None
+        if rules.trouble_ttl_s and rules.ttl_s is None:
+            self._troubled = replace(rules, ttl_s=rules.trouble_ttl_s)
+        self._unkeyed = _SAID_BY_US | told
+        hidden = frozenset(name.encode("ascii") for name in rules.tag_headers)
+        self._hidden = frozenset() if rules.tags_shown else hidden
+
+    def rules_at(self, now: float) -> CacheRules:
+        """The rules by which a response is kept, at the level of degradation in force."""
+        troubled = self._troubled
+        if troubled is None or self._degrade is None:
+            return self.rules
+        return troubled if "stale" in self._degrade.answer(now).measures else self.rules
+
+    def may_vary(self, stored: Stored) -> bool:
+        """Whether all that it varies by is said by clients."""
+        return not any(name in self._unkeyed for name, _ in stored.vary)
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def reply(self, kept: Kept, asked: Asked, wall: float, how: str) -> tuple[ResponseHead, bytes]:
+        """What is held, as the answer to this request."""
+        if not asked.is_conditional and asked.range is None:
+            second = int(wall)
+            head = kept.head
+            if head is None or kept.head_second != second or how != "hit":
+                stored = kept.stored
+                fields = self._with_age(stored.headers, kept, wall, how)
+                head = ResponseHead(
+                    stored.status, fields, reason=stored.reason, length=len(kept.body)
+                )
+                if how == "hit":
+                    kept.head = head
+                    kept.head_second = second
+            return head, b"" if asked.is_head else kept.body
+        made = answer(kept.stored, asked, len(kept.body))
+        fields = self._with_age(made.headers, kept, wall, how)
+        head = ResponseHead(made.status, fields, reason=made.reason, length=made.length)
+        return head, made.content(kept.body)
+
+    def _with_age(
+        self, headers: tuple[Header, ...], kept: Kept, wall: float, how: str
+    ) -> tuple[Header, ...]:
+        stored = kept.stored
+        age_s = stored.age_s(wall)
+        fields = (*self._visible(headers), (b"age", b"%d" % age_s))
+        if not self.rules.status_header:
+            return fields
+        ttl_s = stored.fresh_s - age_s
+        name = self.rules.name
+        if how in ("hit", "stale"):
+            said = member(name, hit=True, ttl_s=ttl_s)
+        elif how == "stale_on_error":
+            said = member(name, hit=True, ttl_s=ttl_s, detail="error")
+        else:
+            said = member(
+                name,
+                fwd="stale",
+                fwd_status=304,
+                stored=kept.is_live,
+                collapsed=how == "collapsed",
+                ttl_s=ttl_s,
+            )
+        return appended(fields, said)
+
+    def _visible(self, headers: tuple[Header, ...]) -> tuple[Header, ...]:
+        hidden = self._hidden
+        if not any(field[0] in hidden for field in headers):
+            return headers
+        return tuple(field for field in headers if field[0] not in hidden)
+
+    def shown(
+        self,
+        head: ResponseHead,
+        stored: Stored | None,
+        how: str,
+        *,
+        was_held: bool,
+        is_kept: bool,
+        is_first: bool,
+    ) -> ResponseHead:
+        """The head of an answer that a fill brings, for one of its readers."""
+        said = b""
+        if self.rules.status_header:
+            said = member(
+                self.rules.name,
+                fwd="stale" if was_held else "uri-miss",
+                fwd_status=head.status,
+                stored=is_kept,
+                collapsed=how == "collapsed",
+                ttl_s=stored.fresh_s - stored.initial_age_s if stored is not None else None,
+            )
+        if is_first or stored is None:
+            return self._told(head, said)
+        # What may not be kept is for the one who asked.
+        fields = self._visible(stored.headers)
+        fields = appended(fields, said) if said else fields
+        return ResponseHead(head.status, fields, reason=head.reason, length=head.length)
+
+    def passed(self, head: ResponseHead, why: Forwarded) -> ResponseHead:
+        """The head of an answer that the cache had no part in."""
+        if head.status == 101:
+            return head
+        said = b""
+        if self.rules.status_header:
+            said = member(self.rules.name, fwd=why, fwd_status=head.status)
+        return self._told(head, said)
+
+    def _told(self, head: ResponseHead, said: bytes) -> ResponseHead:
+        """The head with what we say of it; made once for equal heads."""
+        key = (said, self._hidden)
+        variants = head.variants
+        if variants is None:
+            variants = head.variants = {}
+        known = variants.get(key)
+        if known is not None:
+            return known
+        fields = self._visible(head.headers)
+        made = ResponseHead(
+            head.status,
+            appended(fields, said) if said else fields,
+            reason=head.reason,
+            length=head.length,
+            upgrade=head.upgrade,
+        )
+        if len(variants) < _VARIANTS:
+            variants[key] = made
+        return made
+
+    # -- in trouble ----------------------------------------------------------------------------
+
+    def fall_back_when_degraded(self, ex: Cached) -> bool:
+        """Nothing is held that could be served: answer as the level in force says."""
+        degrade, fallback = self._degrade, ex.traffic.fallback
+        if degrade is None or fallback is None:
+            return False
+        measures = degrade.answer(ex.started).measures
+        if not (
+            ("static" in measures and fallback.reply is not None)
+            or ("service" in measures and fallback.service is not None)
+        ):
+            return False
+        ex.error = "degraded"
+        return ex.fall_back("flag")
