@@ -15,6 +15,7 @@ import cProfile
 import gc
 import pstats
 import random
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.credentials import AUDIENCE, ISSUER, Credentials, make_credentia
 from headgate.config import from_document
 from headgate.control.worker_main import GC_THRESHOLDS
 from headgate.gateway.access_log import AccessLog
+from headgate.gateway.caching.caching import Caching
 from headgate.gateway.compile import compile_plan
 from headgate.gateway.downstream_h1 import DownstreamH1
 from headgate.gateway.entrance import Entrance
@@ -51,6 +53,7 @@ BROWSER = (
     b"Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n"
     b"Cookie: session=%032x\r\nReferer: https://shop.example/\r\nConnection: keep-alive\r\n\r\n"
 )
+ITEM = re.compile(rb"/api/items/")
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Fri, 20 Nov 2026 14:48:54 GMT\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 34\r\nConnection: keep-alive\r\n\r\n"
@@ -86,6 +89,7 @@ def make(
     policies: bool = False,
     plugin: bool = False,
     traffic: bool = False,
+    cache: bool = False,
     jwks_file: Path | None = None,
 ) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
     document = {
@@ -94,6 +98,8 @@ def make(
         "routes": [{"match": {"path": "/"}, "to": "up"}],
         "access_log": {"format": log, "path": "/dev/null"},
     }
+    if cache:
+        document["cache"] = {"ttl": "1h", "key": {"query": "none"}}
     if traffic:
         document["limit"] = {"rate": "1000000/s", "by": "ip"}
         document["breaker"] = True
@@ -128,8 +134,17 @@ def make(
     parts = compiled.routes
     entries = [entrance.steps(*pair) for pair in zip(plan.routes, parts, strict=True)]
     traffics = states.take_routes(plan, {"up": service}, 0.0, entries)
+    caching = Caching(lambda work: work.close(), lambda topic, message: None)  # type: ignore[attr-defined]
+    caching.resize(1 << 26)
     routes = tuple(
-        RouteRuntime(route, service, part.chain, stats, traffic)
+        RouteRuntime(
+            route,
+            service,
+            part.chain,
+            stats,
+            traffic,
+            caching.begins(route, part.chain, traffic, None, frozenset()),
+        )
         for route, part, traffic in zip(plan.routes, parts, traffics, strict=True)
     )
     spawn = None
@@ -153,6 +168,7 @@ def run(
     policies: bool = False,
     plugin: bool = False,
     traffic: bool = False,
+    cache: bool = False,
     credentials: Credentials | None = None,
 ) -> float:
     """Microseconds a request: the best of several stretches, as noise only ever adds.
@@ -161,13 +177,14 @@ def run(
     """
     jwks_file = credentials.jwks_file if credentials is not None else None
     down, up, client, instance = make(
-        log, policies=policies, plugin=plugin, traffic=traffic, jwks_file=jwks_file
+        log, policies=policies, plugin=plugin, traffic=traffic, cache=cache, jwks_file=jwks_file
     )
     shown = b""
     if credentials is not None:
         shown = b"Authorization: Bearer %b\r\n\r\n" % credentials.tokens[0].encode()
     ask, answer = down.data_received, up.data_received
     best = float("inf")
+    is_held = False
     stretch, portion = 2_000, 100
     for turn in range(count // stretch):
         took = 0.0
@@ -177,12 +194,22 @@ def run(
             requests = [
                 BROWSER % (n, n, 1 if same_client else n) if unique else REQUEST for n in numbers
             ]
+            if cache:
+                requests = [ITEM.sub(b"/api/item?n=", request) for request in requests]
             if shown:
                 requests = [request[:-2] + shown for request in requests]
             began = thread_time()
-            for request in requests:
-                ask(request)
-                answer(RESPONSE)
+            if cache:
+                # The first asks the instance; the rest is answered without it.
+                for request in requests:
+                    ask(request)
+                    if not is_held:
+                        is_held = True
+                        answer(RESPONSE)
+            else:
+                for request in requests:
+                    ask(request)
+                    answer(RESPONSE)
             took += thread_time() - began
         best = min(best, took / stretch)
     if b"HTTP/1.1 200 OK" not in client.last or b" HTTP/1.1" not in instance.last:
@@ -204,10 +231,13 @@ CASES: dict[str, dict[str, Any]] = {
         "traffic": True,
         "log": "json",
     },
+    "answered from the cache": {"cache": True},
+    "the same, header policy and JSON access log": {"cache": True, "policies": True, "log": "json"},
     "every target different": {"unique": True, "same_client": True},
     "every head different": {"unique": True},
     "every head different, JSON access log": {"unique": True, "log": "json"},
     "every head different, all of it": {"unique": True, "policies": True, "log": "json"},
+    "every head different, from the cache": {"unique": True, "cache": True},
     "every head different, JWT and roles": {"unique": True, "tokens": True},
 }
 

@@ -32,6 +32,7 @@ class Varnish:
             [
                 "varnishd",
                 "-F",
+                *("-j", "none"),
                 *("-n", str(site.folder / "varnish")),
                 *("-a", f"127.0.0.1:{site.port}"),
                 *("-f", str(vcl)),

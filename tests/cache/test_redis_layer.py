@@ -30,7 +30,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module", params=["single", "cluster"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp(request.param)
     if request.param == "single":
         with server_in(folder) as server:
@@ -274,7 +276,9 @@ def test_counting_is_atomic_and_holds_its_time_from_the_first(place: str):
         async with opened(place) as one, opened(place) as other:
             await settled(one)
             await settled(other)
-            await asyncio.gather(*(each.add("n", 1, 60) for each in (one, other) for _ in range(50)))
+            await asyncio.gather(
+                *(each.add("n", 1, 60) for each in (one, other) for _ in range(50))
+            )
             assert await one.add("n", -100, None) == 0
             assert await one.add("short", 5, 0.1) == 5
             await asyncio.sleep(0.15)

@@ -224,9 +224,7 @@ def test_a_purge_that_a_worker_has_not_heard_is_not_complete(rig: Rig):
     assert not said["complete"]
 
 
-def test_purges_beyond_the_rate_are_asked_to_come_again(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-):
+def test_purges_beyond_the_rate_are_asked_to_come_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     rig.caching._tokens = 1.0
     monkeypatch.setattr("headgate.control.caching.RATE", 0.001)
     assert rig.purge(tags=["a"]).status_code == 200
@@ -244,7 +242,13 @@ def test_figures_of_all_workers_are_one(rig: Rig):
     rig.one.snapshot = {
         "cache": {
             "routes": {"shop": {"hit": 6, "miss": 2, "stale": 1, "pass": 9}},
-            "store": {"entries": 2, "bytes": 100, "bytes_max": 1000, "evictions": 4, "lower": lower},
+            "store": {
+                "entries": 2,
+                "bytes": 100,
+                "bytes_max": 1000,
+                "evictions": 4,
+                "lower": lower,
+            },
         }
     }
     rig.two.snapshot = {
@@ -290,14 +294,32 @@ def test_figures_of_a_worker_without_a_cache_are_none(rig: Rig, snapshot: Any):
 
 
 def test_copies_of_several_workers_are_one_row_with_its_workers(rig: Rig):
-    held = {"key": "k", "vary": [["accept", "a"]], "stamp": 4, "status": 200, "age_s": 5.0}
-    rig.one.rows = [{**held, "hits": 3}, {**held, "vary": [], "hits": 1, "age_s": 2.0}]
-    rig.two.rows = [{**held, "hits": 4}]
+    held = {
+        "url": f"{HOST}/a",
+        "status": 200,
+        "age_s": 5.0,
+        "fresh_s": 60.0,
+        "is_fresh": True,
+        "is_soft_struck": False,
+        "vary": ["accept"],
+        "tags": ["a"],
+        "etag": '"x"',
+        "body_bytes": 10,
+        "held_bytes": 100,
+        "hits": 3,
+        "stamp": 4,
+    }
+    rig.one.rows = [held, {**held, "vary": [], "hits": 1, "age_s": 2.0}, {**held, "age_s": 9.0}]
+    rig.two.rows = [{**held, "hits": 4, "age_s": 50.0}, {"url": 5, "tags": 7, "hits": "x"}]
     said = rig.ask("GET", "/api/cache/inspect?url=https://SHOP.example:443/a").json()
     assert said["url"] == f"{HOST}/a"
-    first, second = said["responses"]
-    assert (first["age_s"], first["hits"], first["workers"]) == (2.0, 1, [0])
+    broken, first, second, third = said["responses"]
+    assert (broken["url"], broken["tags"], broken["hits"]) == ("5", [], 0)
+    assert (first["age_s"], first["hits"], first["workers"], first["vary"]) == (2.0, 1, [0], [])
     assert (second["hits"], second["workers"], second["status"]) == (7, [0, 1], 200)
+    assert (second["age_s"], second["ttl_s"], second["held_bytes"]) == (5.0, 55.0, 200)
+    assert [copy["ttl_s"] for copy in second["copies"]] == [55.0, 10.0]
+    assert (third["age_s"], third["workers"]) == (9.0, [0])
     assert (said["workers"], said["workers_of"]) == (2, 2)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from headgate.cache import calls
 from headgate.cache.core import Ask, Core
@@ -34,7 +34,6 @@ from headgate.cache.ports import LOOP
 from headgate.cache.snapshots import CacheSnapshot, Health, health_of, snapshot_of
 
 if TYPE_CHECKING:
-    from headgate.cache.decorate import Decorator
     from headgate.cache.threads import SyncCache
     from headgate.cache.warming import Progress, WarmSummary
 
@@ -79,11 +78,12 @@ class Cache:
         first = calls.memory_of(items, bytes) if memory is None else memory
         core = Core(first, layer, rng=rng, **clocks)
         links = tuple(links)
-        self._core = core
-        self._links = Links(links, self._heard_of_link, self._gap_of_link)
-        core.links = self._links
-        self._prefix = calls.prefix_of("", namespace) if namespace else ""
-        self._options = made
+        # What follows is for the other modules of this package.
+        self.core = core
+        self.links = Links(links, self._heard_of_link, self._gap_of_link)
+        core.links = self.links
+        self.prefix = calls.prefix_of("", namespace) if namespace else ""
+        self.options = made
         self._memo: dict[Any, Options] = {}
         if on_event is not None:
             core.listeners.add(on_event)
@@ -91,36 +91,36 @@ class Cache:
     def namespace(self, name: str, **settings: Unpack[Settings]) -> Cache:
         """The keys that begin with this name; settings are inherited and may be set anew."""
         view = Cache.__new__(type(self))
-        view._core = self._core
-        view._links = self._links
-        view._prefix = calls.prefix_of(self._prefix, name)
-        view._options = options(self._options, settings)
-        view._memo = {}
+        view.core = self.core
+        view.links = self.links
+        view.prefix = calls.prefix_of(self.prefix, name)
+        view.options = options(self.options, settings)
+        view._memo = {}  # noqa: SLF001 - its own
         return view
 
     def __repr__(self) -> str:
-        home = self._core.home
+        home = self.core.home
         where = "memory" if home is None else f"memory and {home.layer.kind}"
-        return f"<Cache {self._prefix!r} in {where}>" if self._prefix else f"<Cache in {where}>"
+        return f"<Cache {self.prefix!r} in {where}>" if self.prefix else f"<Cache in {where}>"
 
     # ---- its life
 
     async def start(self) -> Self:
         """Reach the second layer and the links; both are reached on first use otherwise."""
-        self._core.is_closed = False
-        if self._core.home is not None:
-            await self._core.home.start()
-        if self._links:
-            await self._links.start()
+        self.core.is_closed = False
+        if self.core.home is not None:
+            await self.core.home.start()
+        if self.links:
+            await self.links.start()
         return self
 
     async def close(self) -> None:
         """End loads (who waits gets CacheClosed) and connections. What is in memory stays."""
-        self._core.is_closed = True
-        await calls.end_loads(self._core)
-        await self._links.close()
-        if self._core.home is not None:
-            await self._core.home.close()
+        self.core.is_closed = True
+        await calls.end_loads(self.core)
+        await self.links.close()
+        if self.core.home is not None:
+            await self.core.home.close()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -136,7 +136,7 @@ class Cache:
     @property
     def sync(self) -> SyncCache:
         """The same cache for plain code, in any thread."""
-        from headgate.cache.threads import SyncCache  # noqa: PLC0415 - a view on use
+        from headgate.cache.threads import SyncCache
 
         return SyncCache(self)
 
@@ -144,8 +144,8 @@ class Cache:
 
     async def get(self, key: str, default: Any = None) -> Any:
         """What is under this key and fresh, or the default. A None that is kept is None."""
-        core = self._core
-        full = self._prefix + key if self._prefix and key.__class__ is str else key
+        core = self.core
+        full = self.prefix + key if self.prefix and key.__class__ is str else key
         wall = core.wall()
         held = core.memory.get(full, wall)
         if (
@@ -157,7 +157,7 @@ class Cache:
             if core.listeners.is_heard:
                 core.tell("hit", full, family_of(key), "memory")
             return held.value
-        return await calls.get(core, LOOP, full, held, wall, self._options, default)
+        return await calls.get(core, LOOP, full, held, wall, self.options, default)
 
     async def get_or_set(
         self,
@@ -170,8 +170,8 @@ class Cache:
         The loader may be a plain function, which runs in the loop as it stands, or a coroutine
         function. If it takes a parameter it is given the `Loading`.
         """
-        core = self._core
-        full = self._prefix + key if self._prefix and key.__class__ is str else key
+        core = self.core
+        full = self.prefix + key if self.prefix and key.__class__ is str else key
         wall = core.wall()
         held = core.memory.get(full, wall)
         if (
@@ -183,34 +183,34 @@ class Cache:
             if core.listeners.is_heard:
                 core.tell("hit", full, family_of(key), "memory")
             return held.value
-        ask = self._ask(full, family_of(str(key)), loader, settings)
+        ask = self.ask_for(full, family_of(str(key)), loader, settings)
         return calls.unwrap(await core.obtain(ask, LOOP, held, wall))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """What is there of these, by key: one look at the second layer for all."""
-        return await calls.get_many(self._core, LOOP, self._full_keys(keys), self._options)
+        return await calls.get_many(self.core, LOOP, self.full_keys(keys), self.options)
 
     async def set(self, key: str, value: Any, **settings: Unpack[Settings]) -> None:
         """Keep a value under this key, and have every other process drop its own."""
         await self.set_many({key: value}, **settings)
 
     async def set_many(self, values: Mapping[str, Any], **settings: Unpack[Settings]) -> None:
-        full = {self._full(key): value for key, value in values.items()}
-        await calls.set_many(self._core, LOOP, full, self._with(settings))
+        full = {self.full_key(key): value for key, value in values.items()}
+        await calls.set_many(self.core, LOOP, full, self.merged(settings))
 
     async def delete(self, *keys: str) -> None:
-        await calls.delete(self._core, LOOP, [self._full(key) for key in keys])
+        await calls.delete(self.core, LOOP, [self.full_key(key) for key in keys])
 
     async def touch(self, key: str, ttl: Duration | None = None) -> bool:
         """Let what is there live for `ttl` from now; whether it was there."""
-        made = self._options if ttl is None else self._with({"ttl": ttl})
-        return await calls.touch(self._core, LOOP, self._full(key), made)
+        made = self.options if ttl is None else self.merged({"ttl": ttl})
+        return await calls.touch(self.core, LOOP, self.full_key(key), made)
 
     async def increment(self, key: str, amount: int = 1, ttl: Duration | None = None) -> int:
         """Count. Over all processes with a second layer; while that is away, in this one. `ttl`
         runs from the first.
         """
-        return await calls.increment(self._core, LOOP, self._full(key), amount, ttl)
+        return await calls.increment(self.core, LOOP, self.full_key(key), amount, ttl)
 
     async def invalidate(
         self,
@@ -224,9 +224,9 @@ class Cache:
         """Forget whatever these name, here and wherever else it is kept. When it returns, unless
         `is_queued`, nobody who hears serves it. `everything` is all of the namespace.
         """
-        news = self._news(tags, keys, patterns, everything=everything, soft=soft)
-        done = await calls.invalidate(self._core, LOOP, news)
-        if self._links and not await self._links.tell(news.at(done.stamp)):
+        news = self.news_of(tags, keys, patterns, everything=everything, soft=soft)
+        done = await calls.invalidate(self.core, LOOP, news)
+        if self.links and not await self.links.tell(news.at(done.stamp)):
             return Invalidated(done.stamp, is_queued=True)
         return done
 
@@ -240,7 +240,7 @@ class Cache:
         **settings: Unpack[Settings],
     ) -> Any:
         """Decorate a function, plain or async; see `headgate.cache.cached`."""
-        from headgate.cache.decorate import cached  # noqa: PLC0415 - a circle otherwise
+        from headgate.cache.decorate import cached
 
         return cached(function, key=key, cache=self, **settings)
 
@@ -255,7 +255,7 @@ class Cache:
         **settings: Unpack[Settings],
     ) -> WarmSummary:
         """Load ahead: keys with a loader that is given each, or calls of decorated functions."""
-        from headgate.cache.warming import warm  # noqa: PLC0415 - on use
+        from headgate.cache.warming import warm
 
         return await warm(self, what, loader, rate, concurrency, progress, settings)
 
@@ -263,32 +263,32 @@ class Cache:
 
     def on_event(self, hear: Hear) -> Callable[[], None]:
         """Hear what happens (`events`); the answer ends it."""
-        return self._core.listeners.add(hear)
+        return self.core.listeners.add(hear)
 
     def snapshot(self) -> CacheSnapshot:
-        return snapshot_of(self._core, self._prefix)
+        return snapshot_of(self.core, self.prefix)
 
     def health(self) -> Health:
-        return health_of(self._core)
+        return health_of(self.core)
 
     # ---- inner
 
-    def _full(self, key: str) -> str:
+    def full_key(self, key: str) -> str:
         check_key(key)
-        full = self._prefix + key
-        if self._prefix:
+        full = self.prefix + key
+        if self.prefix:
             check_key(full)
         return full
 
-    def _full_keys(self, keys: Iterable[str]) -> dict[str, str]:
+    def full_keys(self, keys: Iterable[str]) -> dict[str, str]:
         if isinstance(keys, str):
             raise TypeError(f"keys={keys!r}: write a list of keys")
-        return {self._full(key): key for key in keys}
+        return {self.full_key(key): key for key in keys}
 
-    def _with(self, settings: Settings | dict[str, Any]) -> Options:
+    def merged(self, settings: Settings | dict[str, Any]) -> Options:
         """The settings of a call, read once for all calls that give the same."""
         if not settings:
-            return self._options
+            return self.options
         try:
             key = tuple(
                 (name, tuple(value) if isinstance(value, list) else value)
@@ -296,24 +296,26 @@ class Cache:
             )
             found = self._memo.get(key)
         except TypeError:
-            return options(self._options, settings)
+            return options(self.options, settings)
         if found is None:
-            found = options(self._options, settings)
+            found = options(self.options, settings)
             if len(self._memo) >= _MEMO_MAX:
                 self._memo.clear()  # tags of their own for each call, most likely
             self._memo[key] = found
         return found
 
-    def _ask(
+    def ask_for(
         self, full: str, family: str, loader: Callable[..., Any], settings: Settings
     ) -> Ask:
-        made = self._with(settings)
+        made = self.merged(settings)
         if not callable(loader):
             raise TypeError(f"loader {loader!r} cannot be called; to keep a value, use set()")
-        call = loader if wants_loading(loader) else lambda entry: loader()
+        if wants_loading(loader):
+            return Ask(full, family, made, loader, made.tags)
+        call = lambda entry: loader()  # noqa: ARG005, E731 - a name of its own says no more
         return Ask(full, family, made, call, made.tags)
 
-    def _news(
+    def news_of(
         self,
         tags: Iterable[str],
         keys: Iterable[str],
@@ -322,17 +324,10 @@ class Cache:
         everything: bool,
         soft: bool,
     ) -> Invalidation:
-        return calls.news_of(self._prefix, tags, keys, patterns, everything, soft)
+        return calls.news_of(self.prefix, tags, keys, patterns, everything, soft)
 
     def _heard_of_link(self, news: Invalidation) -> None:
-        calls.heard_of_link(self._core, news)
+        calls.heard_of_link(self.core, news)
 
     def _gap_of_link(self) -> None:
-        calls.gap_of_link(self._core)
-
-
-def default_cache() -> Cache:
-    """The cache of the process for `cached` without one: in memory, unless `use_cache` said."""
-    from headgate.cache.decorate import DEFAULT  # noqa: PLC0415 - a circle otherwise
-
-    return cast("Cache", DEFAULT.cache())
+        calls.gap_of_link(self.core)

@@ -18,8 +18,15 @@ from headgate.cache.options import Options, checked_tags, positive
 from headgate.cache.ports import Ports
 from headgate.units import parse_size
 
-_REDIS: Final = ("redis://", "rediss://", "redis+sentinel", "rediss+sentinel", "redis+cluster",
-                 "rediss+cluster", "unix://")
+_REDIS: Final = (
+    "redis://",
+    "rediss://",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+    "unix://",
+)
 
 
 def layer_of(url: str, settings: dict[str, Any]) -> Callable[[], Layer]:
@@ -27,15 +34,14 @@ def layer_of(url: str, settings: dict[str, Any]) -> Callable[[], Layer]:
     if not isinstance(url, str):
         raise TypeError(f"Cache({url!r}): write a URL, or nothing for memory")
     if url.startswith(_REDIS):
-        from headgate.cache.redis import open_layer as open_redis  # noqa: PLC0415 - the extra
+        from headgate.cache.redis import open_layer as open_redis
 
         return lambda: open_redis(url, **settings)
     if url.startswith("file:"):
-        from headgate.cache.file import open_layer as open_file  # noqa: PLC0415 - sqlite
+        from headgate.cache.file import open_layer as open_file
 
         path = url.removeprefix("file:")
-        if path.startswith("//"):
-            path = path[2:]
+        path = path.removeprefix("//")
         if not path:
             raise ValueError('Cache("file:"): write the path as well, such as file:/var/cache/app')
         return lambda: open_file(path, **settings)
@@ -47,7 +53,7 @@ def layer_of(url: str, settings: dict[str, Any]) -> Callable[[], Layer]:
 
 
 def memory_of(items: int, bytes_: int | str) -> Any:
-    from headgate.cache.memory import Memory  # noqa: PLC0415 - `memory=` may stand for it
+    from headgate.cache.memory import Memory
 
     if isinstance(items, bool) or not isinstance(items, int) or items < 1:
         raise ValueError(f"items={items!r}: write a whole number of 1 or more")
@@ -329,4 +335,3 @@ async def end_loads(core: Core) -> None:
     mine.discard(asyncio.current_task())  # type: ignore[arg-type]
     if mine:
         await asyncio.wait(mine, timeout=1.0)
-

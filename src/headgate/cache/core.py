@@ -2,17 +2,14 @@
 
 Theory of operation. A key is looked for in memory, in the second layer, and is then made by its
 loader; `obtain` goes that way, `fly` is one load (`flight`), and both are written once for loops
-and threads (`ports`). What is in memory is worth one of `Worth`, by its times, by the barriers, and
-by whether the second layer's news has been heard.
+and threads (`ports`).
 
-Barriers. The stamp is noted before the loader begins. What was invalidated meanwhile is given to
-those who had asked before the invalidation, and kept nowhere; who asked later asks again. A value
-in memory carries the version of the barriers at which it was judged last.
+The stamp is noted before the loader begins. What was invalidated meanwhile is given to those who
+had asked before the invalidation, and kept nowhere; who asked later asks again.
 
-Away. While the layer does not hear news (`is_coherent`), values kept before are served only where
-`stale_if_error` lets them stand in for a load that failed, or where `when_away` is "stale". What is
-loaded meanwhile is kept for at most `away_ttl`. When news may have been missed (`on_gap`) every
-value in memory is of an earlier gap: none is served again once the layer hears.
+Among the processes that share a second layer one has the lease of a key and loads; the others look
+from time to time whether it has, up to `lease_wait`. The layer refuses what comes from a lease that
+has been taken over.
 """
 
 from __future__ import annotations
@@ -20,33 +17,21 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import random
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterable
-from enum import IntEnum
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
-from headgate.cache.barriers import Barriers, Standing
-from headgate.cache.early import Costs, is_due_early
-from headgate.cache.entry import FOREVER, Entry
+from headgate.cache.barriers import Standing
 from headgate.cache.errors import CacheClosed, LoadAbandoned, LoadTimedOut
-from headgate.cache.events import CacheEvent, Listeners
-from headgate.cache.flight import Flight, Flights, check_entry, waiting_in
+from headgate.cache.flight import Flight, check_entry, waiting_in
+from headgate.cache.ground import Ground, Worth
 from headgate.cache.held import Held
-from headgate.cache.invalidation import Invalidation
 from headgate.cache.keys import check_key
 from headgate.cache.layer import Layer, LayerAway, Lease
-from headgate.cache.links import Links
 from headgate.cache.loading import CHAIN, LOADING, NOT_MODIFIED, Loading
-from headgate.cache.options import Options, checked_tags, positive
-from headgate.cache.ports import THREADS_MAX, Ports
-from headgate.cache.stamps import LocalStamps
-from headgate.cache.sync import Home, on_fork
+from headgate.cache.options import Options, checked_tags
+from headgate.cache.ports import Ports
 
-__all__ = ["Ask", "Core", "FirstLayer", "Worth"]
-
-T = TypeVar("T")
+__all__ = ["Ask", "Core", "Worth", "bare"]
 
 log = logging.getLogger("headgate.cache")
 
@@ -55,33 +40,6 @@ _LEASE_LEAST_S: Final = 5.0
 _LEASE_MOST_S: Final = 60.0
 _POLL_FIRST_S: Final = 0.005
 _POLL_MOST_S: Final = 0.1
-
-
-class FirstLayer(Protocol):
-    """What is asked of the memory."""
-
-    def get(self, key: str, now_wall: float) -> Any: ...
-
-    def put(self, key: str, entry: Any) -> Any: ...
-
-    def delete(self, key: str) -> Any: ...
-
-    def clear(self) -> Any: ...
-
-    def scan(self, glob: str) -> Iterable[str]: ...
-
-
-class Worth(IntEnum):
-    FRESH = 0
-    EARLY = 1
-    """Fresh, and to be made anew behind."""
-    BEHIND = 2
-    """Stale; to be served at once and made anew behind."""
-    FALLBACK = 3
-    """Stale; served if making it anew fails."""
-    OLD = 4
-    """Good for nothing but to be compared."""
-    NONE = 5
 
 
 class Ask:
@@ -104,215 +62,8 @@ class Ask:
         self.tags = tags
 
 
-class Core:
-    """All that the namespaces of one cache share."""
-
-    def __init__(
-        self,
-        memory: FirstLayer,
-        make_layer: Callable[[], Layer] | None = None,
-        *,
-        now: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,  # noqa: TID251 - this is the rim
-        rng: random.Random | None = None,
-    ) -> None:
-        self.memory = memory
-        self.now = now
-        self.wall = wall
-        self.rng = rng or random.Random()
-        self.barriers = Barriers("objects")
-        self.stamps = LocalStamps(wall)
-        self.flights = Flights()
-        self.costs = Costs()
-        self.listeners = Listeners()
-        self.tasks: set[asyncio.Task[Any]] = set()
-        self.gap = 0
-        self.is_closed = False
-        self.counts = dict.fromkeys(
-            ("loads", "load_failures", "joined", "stale", "early", "invalidations", "dropped"), 0
-        )
-        self.lock = threading.RLock()
-        self._threads = 0
-        self._hearing: list[Callable[[], None]] = []
-        self.links: Links | None = None
-        self.home: Home | None = None
-        if make_layer is not None:
-            self.home = Home(make_layer, self._adopt)
-        on_fork(self)
-
-    # ---- the second layer
-
-    @property
-    def second(self) -> Home:
-        if self.home is None:
-            raise LayerAway("there is no second layer")
-        return self.home
-
-    def _adopt(self, layer: Layer) -> None:
-        """A layer has been opened: what was known by another's clock means nothing any more."""
-        for end in self._hearing:
-            end()
-        self.barriers = layer.barriers
-        self.gap += 1
-        self.memory.clear()
-        self._hearing = [layer.listen(self._heard), layer.on_gap(self._missed)]
-
-    def _heard(self, news: Invalidation) -> None:
-        """The barriers stand already; what is named is let go now rather than when it is used."""
-        self.let_go(news)
-        self.told_invalidated(news, "elsewhere")
-
-    def _missed(self) -> None:
-        self.gap += 1
-        if self.listeners.is_heard:
-            self.tell("gap", why="news may have been missed")
-
-    def is_coherent(self) -> bool:
-        home = self.home
-        return home is None or home.layer.is_coherent(self.now())
-
-    async def ask_layer(
-        self, ports: Ports, make: Callable[[Layer], Awaitable[T]], otherwise: T
-    ) -> T:
-        """Of the second layer; `otherwise` if it is away."""
-        home = self.second
-        if home.layer.is_away:
-            return otherwise
-        try:
-            return await ports.layer(self, make)
-        except LayerAway as away:
-            if self.listeners.is_heard:
-                self.tell("layer_away", layer=home.layer.kind, why=str(away))
-        except Exception as error:
-            # A call goes on without the layer whatever is wrong with it.
-            log.warning("the %s layer of the cache failed", home.layer.kind, exc_info=True)
-            if self.listeners.is_heard:
-                self.tell("layer_failed", layer=home.layer.kind, why=type(error).__name__)
-        return otherwise
-
-    async def from_layer(self, key: str, ports: Ports) -> Held | None:
-        nothing: list[Entry | None] = [None]
-        started = self.now()
-        (entry,) = await self.ask_layer(ports, lambda layer: layer.get((key,)), nothing)
-        if self.listeners.is_heard:
-            what = "layer_miss" if entry is None else "layer_hit"
-            kind = self.second.layer.kind
-            self.tell(what, key, layer=kind, took_s=self.now() - started)
-        return None if entry is None else self.taken_in(key, entry)
-
-    def taken_in(self, key: str, entry: Entry) -> Held | None:
-        held = Held.of(entry)
-        held.gap = self.gap
-        if not self.is_alive(key, held) or self.wall() >= held.usable_until:
-            return None
-        return held
-
-    # ---- what is in memory
-
-    def is_alive(self, key: str, held: Held) -> bool:
-        version = self.barriers.version
-        if held.version == version:
-            return True
-        standing = self.judge(key, held.tags, held.stamp)
-        if standing is Standing.DEAD:
-            return False
-        if standing is Standing.STALE:
-            held.is_struck = True
-            held.plain_until = 0.0
-        held.version = version
-        return True
-
-    def judge(self, key: str, tags: tuple[str, ...], stamp: int) -> Standing:
-        while True:
-            try:
-                return self.barriers.judge(key, tags, stamp)
-            except RuntimeError:
-                # A thread raised a barrier while this one went through them.
-                continue
-
-    def worth(self, key: str, held: Held | None, wall: float, options: Options) -> Worth:
-        if held is None or wall >= held.usable_until:
-            return Worth.NONE
-        if not self.is_alive(key, held):
-            self.memory.delete(key)
-            return Worth.NONE
-        fallback = Worth.OLD
-        if held.is_struck or wall < held.fresh_until + options.stale_if_error_s:
-            fallback = Worth.FALLBACK if options.stale_if_error_s or held.is_struck else Worth.OLD
-        if self.home is not None:
-            is_coherent = self.is_coherent()
-            if held.gap != self.gap and is_coherent:
-                self.memory.delete(key)
-                return Worth.NONE
-            is_old = held.gap != self.gap or (held.away_until == FOREVER and not is_coherent)
-            if is_old and options.when_away != "stale":
-                return fallback
-            if wall >= held.away_until:
-                return fallback
-        if held.is_struck:
-            return Worth.BEHIND
-        if wall < held.fresh_until:
-            cost = self.cost_of(key, held)
-            if (
-                options.early > 0.0
-                and cost > 0.0
-                and wall >= held.retry_at
-                and is_due_early(wall, held.fresh_until, cost, options.early, self.rng)
-            ):
-                return Worth.EARLY
-            return Worth.FRESH
-        if wall < held.fresh_until + options.stale_while_revalidate_s:
-            return Worth.BEHIND
-        return fallback
-
-    def cost_of(self, key: str, held: Held) -> float:
-        return held.cost_s
-
-    def is_plain(self, held: Held | None, wall: float) -> bool:
-        """Whether a hit is a hit, with nothing else to be thought of."""
-        return (
-            held is not None
-            and wall < held.plain_until
-            and held.version == self.barriers.version
-            and (self.home is None or (held.gap == self.gap and self.is_coherent()))
-        )
-
-    def keep(self, key: str, held: Held, options: Options) -> bool:
-        """Put it into memory, unless it has been invalidated since its stamp."""
-        held.gap = self.gap
-        if not self.is_alive(key, held):
-            return False
-        if self.home is not None and not self.is_coherent():
-            held.away_until = self.wall() + options.away_ttl_s
-        held.settle(options.early, held.cost_s)
-        self.memory.put(key, held)
-        return True
-
-    def made(self, value: Any, options: Options, tags: tuple[str, ...], **more: Any) -> Held | None:
-        """A value with its times; None if it is not to be kept."""
-        wall = self.wall()
-        ttl = more.pop("ttl", None)
-        if ttl is None and options.ttl_of is not None:
-            ttl = options.ttl_of(value)
-        if ttl is not None and ttl != 0:
-            ttl = positive("ttl", ttl)
-        elif ttl is None:
-            ttl = options.ttl_s
-            if more.get("is_nothing") and options.negative_ttl_s is not None:
-                ttl = min(ttl, options.negative_ttl_s)
-        if ttl <= 0.0:
-            return None
-        ttl *= 1.0 - options.jitter * self.rng.random()
-        beyond = max(options.stale_while_revalidate_s, options.stale_if_error_s, options.retain_s)
-        return Held(value, wall, wall + ttl, wall + ttl + beyond, tags=tags, **more)
-
-    def let_go(self, news: Invalidation) -> None:
-        if news.soft:
-            return
-        if news.everything in ("objects", "all"):
-            self.memory.clear()
-        for key in news.keys:
-            self.memory.delete(key)
+class Core(Ground):
+    """One cache, with all its namespaces."""
 
     # ---- one value
 
@@ -359,9 +110,7 @@ class Core:
 
     def refresh(self, ask: Ask, ports: Ports, old: Held | None) -> None:
         """Make it anew behind, if nobody does."""
-        flight, is_new = self.flights.join(
-            ask.key, lambda: self._flight(ask.key), lambda flight: True
-        )
+        flight, is_new = self.flights.join(ask.key, lambda: self._flight(ask.key), _any)
         if not is_new:
             return
         flight.is_behind = True
@@ -414,7 +163,7 @@ class Core:
         held = flight.outcome()
         if flight.version != version and not self.is_alive(key, held):
             return None  # it was read before an invalidation that came before this caller
-        if self.worth(key, held, self.wall(), options) is Worth.BEHIND and not held.is_struck:
+        if self.worth(key, held, self.wall(), options) is Worth.BEHIND:
             self.refresh(ask, ports, held)
         return held
 
@@ -425,7 +174,9 @@ class Core:
             return await ports.wait(flight, soft_s)
         if not await ports.wait(flight, left_s):
             hard_s = ask.options.hard_timeout_s
-            self.give_up(flight, ask, LoadTimedOut(flight.key, left_s if hard_s is None else hard_s))
+            self.give_up(
+                flight, ask, LoadTimedOut(flight.key, left_s if hard_s is None else hard_s)
+            )
         return True
 
     def _fallback(self, ask: Ask, old: Held | None) -> Held | None:
@@ -439,7 +190,7 @@ class Core:
         token = CHAIN.set((*chain, flight))
         try:
             await self._make(flight, ask, ports)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to those who wait
             self.give_up(flight, ask, error)
         except asyncio.CancelledError:
             task = flight.task
@@ -456,7 +207,7 @@ class Core:
 
     async def _make(self, flight: Flight, ask: Ask, ports: Ports) -> None:
         lease: Lease | None = None
-        if self.home is not None and not self.home.layer.is_away:
+        if not self.is_away():
             found = await self._found(flight, ask, ports)
             if found is None and ask.options.lease:
                 lease, found = await self._take_lease(flight, ask, ports)
@@ -538,7 +289,9 @@ class Core:
         tags = self._tags(ask, entry, value, old)
         if value is NOT_MODIFIED:
             if old is None or not entry.has_old:
-                raise LoadAbandoned(ask.key, "its loader answered NOT_MODIFIED without an old value")
+                raise LoadAbandoned(
+                    ask.key, "its loader answered NOT_MODIFIED without an old value"
+                )
             value = old.value
         if self.listeners.is_heard:
             what = "load"
@@ -631,57 +384,9 @@ class Core:
         if loop is not None and task is not None and not loop.is_closed():
             loop.call_soon_threadsafe(task.cancel)
 
-    # ---- the rest of its life
 
-    def take_thread(self) -> bool:
-        with self.lock:
-            if self._threads >= THREADS_MAX:
-                return False
-            self._threads += 1
-            return True
-
-    def give_thread(self) -> None:
-        with self.lock:
-            self._threads = max(0, self._threads - 1)
-
-    def tell(self, what: str, key: str = "", family: str = "", layer: str = "", **more: Any) -> None:
-        self.listeners.tell(CacheEvent(what, key, family, layer, **more))
-
-    def told_invalidated(self, news: Invalidation, why: str) -> None:
-        self.counts["invalidations"] += 1
-        if self.listeners.is_heard:
-            names = ", ".join((*news.keys, *news.patterns, news.everything))[:200]
-            self.tell("invalidated", names, why=why, tags=news.tags)
-
-    def strike(self, news: Invalidation) -> Invalidation:
-        """Invalidate in this process alone, which keeps its own barriers."""
-        with self.lock:
-            struck = news.at(self.stamps.next(self.barriers.stamp))
-            self.barriers.raise_for(struck)
-        self.let_go(struck)
-        self.told_invalidated(struck, "here")
-        return struck
-
-    def break_off(self) -> None:
-        """Let go all who wait, and end what they waited for."""
-        for flight in self.flights.all():
-            self.flights.leave(flight)
-            flight.end(error=CacheClosed())
-            loop, task = flight.loop, flight.task
-            if loop is not None and task is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(task.cancel)
-
-    def forked(self) -> None:
-        """In the child: nobody here waits for the parent's loads, and its layer is not ours."""
-        self.lock = threading.RLock()
-        self.stamps = LocalStamps(self.wall, self.stamps.last)
-        self.flights = Flights()
-        self.tasks = set()
-        self._threads = 0
-        if self.home is not None:
-            self.home.forget()
-        if self.links is not None:
-            self.links.forked()
+def _any(flight: Flight) -> bool:
+    return True
 
 
 def bare(error: Exception) -> Exception:

@@ -3,8 +3,8 @@
 `what` is in the past tense, or the noun that everybody uses: "hit", "miss", "stale", "load",
 "load_failed", "joined", "early", "unchanged", "set", "deleted", "invalidated", "layer_hit",
 "layer_miss", "layer_away", "layer_failed", "gap", "link_failed", "dropped" (a value that was
-invalidated while it was loaded). A listener is called where it happens, also in other threads, and must be
-quick; what it raises is logged and goes no further.
+invalidated while it was loaded). A listener is called where it happens, also in other threads, and
+must be quick; what it raises is logged and goes no further.
 """
 
 from __future__ import annotations

@@ -111,7 +111,9 @@ class Flight:
             if self.is_done:
                 return True
             self._waiting[future] = loop
-        timer = None if after_s is None else loop.call_later(max(0.0, after_s), _tell, future, False)
+        timer = (
+            None if after_s is None else loop.call_later(max(0.0, after_s), _tell, future, False)
+        )
         try:
             return await future
         finally:

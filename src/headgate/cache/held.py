@@ -73,6 +73,8 @@ class Held(Entry):
     def settle(self, beta: float, cost_s: float) -> None:
         """Find out up to when a hit needs no thought."""
         until = early_from(self.fresh_until, self.made_at, cost_s, beta)
-        self.plain_until = 0.0 if self.is_struck or self.error is not None else min(
-            until, self.usable_until, self.away_until
+        self.plain_until = (
+            0.0
+            if self.is_struck or self.error is not None
+            else min(until, self.usable_until, self.away_until)
         )

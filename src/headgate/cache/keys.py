@@ -64,7 +64,9 @@ def check_key(key: object) -> None:
     if not key:
         raise KeyUnusable("a key cannot be empty")
     if len(key) > KEY_MAX:
-        raise KeyUnusable(f"a key of {len(key)} characters; the most is {KEY_MAX}: hash a part of it")
+        raise KeyUnusable(
+            f"a key of {len(key)} characters; the most is {KEY_MAX}: hash a part of it"
+        )
     if not key.isascii():
         try:
             key.encode()
@@ -214,7 +216,9 @@ def _check_template(template: str, names: tuple[str, ...], what: str) -> str:
         name = path.partition(".")[0]
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {{{path.replace(name, near[0], 1)}}}?" if near else _offered(names)
+            hint = (
+                f"did you mean {{{path.replace(name, near[0], 1)}}}?" if near else _offered(names)
+            )
             raise TemplateInvalid(f"key template {template!r}: {what} has no {name!r}; {hint}")
     return marks
 

@@ -84,7 +84,7 @@ def wants_loading(loader: Callable[..., Any]) -> bool:
     code = getattr(loader, "__code__", None)
     if code is not None and code in _KNOWN and not getattr(loader, "__defaults__", None):
         return _KNOWN[code]
-    import inspect  # noqa: PLC0415 - not needed by most
+    import inspect
 
     try:
         found = inspect.signature(loader).parameters.values()
@@ -93,7 +93,8 @@ def wants_loading(loader: Callable[..., Any]) -> bool:
     must = [
         each
         for each in found
-        if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        if each.default is each.empty
+        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
     if len(must) > 1:
         names = ", ".join(each.name for each in must)

@@ -61,7 +61,7 @@ class Options:
     away_ttl_s: float = 1.0
     """While the second layer's news is not heard, what is loaded is kept so long at most."""
     when_away: Literal["load", "stale"] = "load"
-    """Meanwhile, what was kept before: load anew all the same, or serve it until its time is over."""
+    """Meanwhile, with what was kept before: load anew, or serve it until its time is over."""
     lease: bool = True
     """Of all processes that share the second layer only one loads a key at a time."""
     lease_wait_s: float = 10.0

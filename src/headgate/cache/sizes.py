@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable
 from enum import Enum
 from logging import Logger
 from types import (
@@ -100,8 +99,10 @@ def _given_up(total: int, unseen: int) -> int:
 
 
 def _children(value: Any, kind: type) -> Any:
-    if kind in _BULKS:
+    if kind is list or kind is tuple:
         return value
+    if kind in _BULKS:
+        return list(value)  # in one step: another thread may be changing the set
     if kind is dict:
         return [*value, *value.values()]
     if issubclass(kind, _NOBODYS):
@@ -132,7 +133,7 @@ def _own_bytes(value: Any, kind: type) -> int:
     own = _header_and_body(value, kind)
     if kind in _BULKS or kind is dict:
         return own
-    return max(own, _buffer_bytes(value))
+    return max(own, _buffer_bytes(value, kind))
 
 
 def _header_and_body(value: Any, kind: type) -> int:
@@ -147,19 +148,15 @@ def _header_and_body(value: Any, kind: type) -> int:
     return _getsizeof(value)  # pragma: no cover - `object` has told
 
 
-def _buffer_bytes(value: Any) -> int:
+def _buffer_bytes(value: Any, kind: type) -> int:
     try:
         with memoryview(value) as view:
             return view.nbytes + 2 * _HEADER
     except (TypeError, ValueError, BufferError):
         pass
-    try:
-        said = value.nbytes
-    except Exception:
-        # Any code may stand behind the name; it was only asked for what it may add.
-        return 0
-    return said if type(said) is int and said > 0 else 0
-
-
-def size_of_texts(texts: Iterable[str]) -> int:
-    return sum(map(_getsizeof, texts))
+    for base in kind.__mro__:
+        said = base.__dict__.get("nbytes")
+        if isinstance(said, GetSetDescriptorType | MemberDescriptorType):
+            told = said.__get__(value, kind)
+            return told if type(told) is int and told > 0 else 0
+    return 0

@@ -68,14 +68,18 @@ class Home:
             self._on_new(self.layer)
         self._is_used = True
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the layer has been started where it is, so that what it says of itself holds."""
+        loop, started = self.loop, self._started
+        return loop is not None and loop.is_running() and started is not None and started.done()
+
     async def _ready(self) -> Layer:
         """In the home loop: start the layer once, whoever of its callers is cancelled."""
         started = self._started
         if started is None:
             loop = asyncio.get_running_loop()
-            started = self._started = loop.create_task(
-                self.layer.start(), name="cache layer start"
-            )
+            started = self._started = loop.create_task(self.layer.start(), name="cache layer start")
         if not started.done():
             await asyncio.wait((started,))
         if started.cancelled():

@@ -249,39 +249,31 @@ def _held(said: dict[str, Any]) -> str:
         return f"nothing is held of {said['url']}"
     lines = [f"{said['url']}: {_many(len(rows), 'response')}"]
     for row in rows:
-        first = [str(row[name]) for name in ("status",) if name in row]
-        if "size" in row or "bytes" in row:
-            first.append(_bytes(int(row.get("bytes", row.get("size", 0)))))
-        if "age_s" in row:
-            first.append(f"age {_span(row['age_s'])}")
-        if "ttl_s" in row:
-            ttl_s = row["ttl_s"]
-            first.append(f"fresh for {_span(ttl_s)}" if ttl_s > 0 else f"stale for {_span(-ttl_s)}")
-        first.append(_many(row["hits"], "hit"))
-        first.append(f"worker {', '.join(map(str, row['workers']))}")
-        lines.append("  " + ", ".join(first))
-        lines += [
-            f"    {name}: {_shown(value)}"
-            for name, value in row.items()
-            if name not in _TOLD and value not in (None, "", [], {}, False)
-        ]
+        ttl_s = row["ttl_s"]
+        fresh = f"fresh for {_span(ttl_s)}" if ttl_s > 0 else f"stale for {_span(-ttl_s)}"
+        parts = (
+            str(row["status"]),
+            _bytes(row["body_bytes"]),
+            f"age {_span(row['age_s'])}",
+            "stale by a purge" if row["is_soft_struck"] else fresh,
+            _many(row["hits"], "hit"),
+            f"in worker {', '.join(map(str, row['workers']))}",
+        )
+        lines.append("  " + ", ".join(parts))
+        if row["url"] != said["url"]:
+            lines.append(f"    url: {_shown(row['url'])}")
+        lines += [f"    {name}: {_shown(row[name])}" for name in _BELOW if row[name]]
     if said["workers"] < said["workers_of"]:
         lines.append(f"({said['workers']} of {said['workers_of']} workers answered)")
     return "\n".join(lines)
 
 
-_TOLD: Final = frozenset(
-    {"status", "bytes", "size", "age_s", "ttl_s", "hits", "workers", "url", "stamp"}
-)
+_BELOW: Final = ("vary", "tags", "etag")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: str | list[str]) -> str:
     """What a service has sent is not for the terminal to act upon."""
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{_shown(name)}={_shown(said)}" for name, said in value.items())
-    text = "yes" if value is True else str(value)
+    text = value if isinstance(value, str) else ", ".join(value)
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

@@ -152,11 +152,20 @@ def _check_alone(cache: CacheSpec, loc: Loc, config: Config) -> Iterator[Problem
     if cache.override and cache.ttl is None and not cache.ttl_by_status:
         yield no_effect((*loc, "override"), 'without "ttl" or "ttl_by_status"', loc)
     if cache.ttl is not None:
-        for name in ("heuristic", "heuristic_max"):
-            if name in said and not (name == "heuristic" and not cache.heuristic):
+        for name in ("heuristic", "heuristic_max", "trouble_ttl"):
+            if name in said and getattr(cache, name):
                 yield no_effect((*loc, name), 'with "ttl", which goes before it', loc)
     elif not cache.heuristic and "heuristic_max" in said:
         yield no_effect((*loc, "heuristic_max"), 'with "heuristic: false"', loc)
+    if cache.trouble_ttl and cache.ttl is None and not _knows_stale(config):
+        yield Problem(
+            (*loc, "trouble_ttl"),
+            'never comes about: no level of degrade has "stale" among its measures',
+            "write degrade with such a level, and what brings it about",
+            warning=True,
+            at_key=True,
+            needs=(loc, ("degrade",)),
+        )
     if "collapse_wait" in said and not cache.collapse:
         yield no_effect((*loc, "collapse_wait"), 'with "collapse: false"', loc)
     if cache.tags_shown and not cache.tag_headers:
@@ -173,6 +182,12 @@ def _check_alone(cache: CacheSpec, loc: Loc, config: Config) -> Iterator[Problem
         )
     yield from _check_cookies(cache, loc)
     yield from _check_key(cache.key, (*loc, "key"), config)
+
+
+def _knows_stale(config: Config) -> bool:
+    return "degrade" in config.model_fields_set and any(
+        "stale" in level.measures for level in config.degrade.levels
+    )
 
 
 def _check_cookies(cache: CacheSpec, loc: Loc) -> Iterator[Problem]:

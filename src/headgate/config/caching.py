@@ -320,6 +320,11 @@ class CacheSpec(Spec):
     """So long after its time a response is served when the service fails: cannot be reached, is
     too slow, or answers 500, 502, 503 or 504. For responses that say nothing of it."""
 
+    trouble_ttl: Duration = _D.trouble_ttl_s
+    """In place of `ttl` while the level of `degrade` has `stale` among its measures: how long a
+    response is fresh that says nothing of it, so that a service in trouble is asked once in so
+    long. A second or two are a great relief. Of no effect with `ttl`."""
+
     keep: Duration = _D.keep_s
     """How long a response is held after its time so that it can be validated, at least."""
 
@@ -369,6 +374,7 @@ class CacheSpec(Spec):
             heuristic_max_s=self.heuristic_max,
             stale_while_revalidate_s=self.stale_while_revalidate,
             stale_if_error_s=self.stale_if_error,
+            trouble_ttl_s=self.trouble_ttl,
             keep_s=self.keep,
             body_max=self.body_max,
             collapse=self.collapse,

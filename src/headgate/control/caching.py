@@ -15,8 +15,7 @@ told again, for they may have fetched from a service that did not know yet.
 A purge that has begun is brought to its end, whether or not its client waits.
 
 When news of Redis may have been missed, the workers forget all responses and those who poll hear of
-a gap. That is also so when control was started anew, unless the layer can say what was missed
-(`since`), because nobody has listened meanwhile.
+a gap. A control process that was started anew goes on where the last one was (`caching_position`).
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from headgate.cache.layer import LayerAway
 from headgate.control.caching_audit import PurgeBook, Recorder
 from headgate.control.caching_edge import Edge, Linked, Struck
 from headgate.control.caching_news import News
+from headgate.control.caching_position import Position
 from headgate.control.caching_stamps import Stamps
 from headgate.errors import HeadgateError
 
@@ -98,6 +98,7 @@ class Caching:
         self.edge = edge
         self._stamps = Stamps(state, wall)
         self.news = News(self._stamps.last)
+        self._position = Position(state)
         self._book = PurgeBook(recorder)
         self._board = board
         self._open_layer = open_layer or _open_redis
@@ -138,13 +139,16 @@ class Caching:
             telling = asyncio.get_running_loop().create_task(layer.invalidate(asked), name="layer")
             await asyncio.wait({telling}, timeout=AT_ONCE_S)
         stamp = _stamp_of(telling)
-        told = asked.at(self._stamps.heard(stamp) if stamp else self._stamps.next())
+        told = asked.at(self._stamps.heard(stamp) if stamp else self._own_stamp())
         self.news.add(told)
         struck = await self.edge.strike(told)
         if telling is not None:
             others, why = await self._outcome(telling, told, is_late=not stamp)
-            # Workers of other machines hear this even while their control does not.
-            self._board.publish(TOPIC, told.to_json())
+            if others == "told":
+                # Workers of other machines hear this even while their control does not. With the
+                # stamp of Redis: ours may have been raised.
+                self._board.publish(TOPIC, asked.at(_stamp_of(telling)).to_json())
+            self._position.moved()
         purged = Purged(told.stamp, struck, others, why)  # type: ignore[arg-type]  # one of Others
         detail: dict[str, Any] = {
             "responses": struck.responses,
@@ -195,14 +199,19 @@ class Caching:
         told = invalidation.at(self._stamps.heard(invalidation.stamp))
         self._pass_on(told)
         self._book.heard(told)
+        self._position.moved()
+
+    def _own_stamp(self) -> int:
+        return self._stamps.next(is_ours=self._layer is None)
 
     def _gap(self) -> None:
         """News may have been missed: nothing that is held can be relied upon."""
-        stamp = self._stamps.next()
+        stamp = self._own_stamp()
         log.warning("news of invalidations may have been missed: all responses are forgotten")
         self.news.lost(stamp)
         self.edge.hear(Invalidation(everything="responses", stamp=stamp, by="missed news"))
         self._book.lost("news of invalidations may have been missed")
+        self._position.moved()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -224,6 +233,7 @@ class Caching:
                 layer = self._open_layer(url)
                 self._ends = [layer.listen(self._heard), layer.on_gap(self._gap)]
                 self._layer = layer
+                self._position.follow(layer)
                 await layer.start()
             except HeadgateError as error:
                 log.warning("invalidations reach this machine alone: %s", error)
@@ -231,6 +241,7 @@ class Caching:
                 log.exception("invalidations reach this machine alone")
 
     async def _let_go(self) -> None:
+        self._position.leave()
         layer, self._layer = self._layer, None
         ends, self._ends = self._ends, []
         for end in ends:

@@ -45,6 +45,7 @@ _ADDED: Final = (
     "failures",
 )
 _SIZES: Final = ("entries", "bytes", "bytes_max")
+_SAME: Final = ("url", "status", "vary", "tags", "etag", "body_bytes")
 
 
 def routes(workers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -102,27 +103,53 @@ def _add(row: dict[str, Any], said: Mapping[str, Any], names: Iterable[str]) -> 
 
 
 def held(found: Iterable[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """What workers hold of a URL, the newest first: the copies that several workers have of one
-    response are one row, with their hits added up.
+    """What workers hold of a URL, the newest first. Each worker has fetched its own: what looks the
+    same in several of them is one row with a copy for each; two of one worker are two rows.
     """
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for worker, said in found:
-        key = (str(said.get("key", "")), repr(said.get("vary")), repr(said.get("stamp")))
-        row = rows.get(key)
+        same = tuple(repr(said.get(name)) for name in _SAME)
+        copy = {
+            "worker": worker,
+            "age_s": _seconds(said.get("age_s")),
+            "ttl_s": round(_seconds(said.get("fresh_s")) - _seconds(said.get("age_s")), 3),
+            "hits": _number(said.get("hits")),
+            "stamp": _number(said.get("stamp")),
+            "is_fresh": said.get("is_fresh") is True,
+            "is_soft_struck": said.get("is_soft_struck") is True,
+        }
+        number = 0
+        while (row := rows.get((*same, str(number)))) is not None and worker in row["workers"]:
+            number += 1
         if row is None:
-            rows[key] = {**said, "hits": _number(said.get("hits")), "workers": [worker]}
-            continue
-        row["hits"] += _number(said.get("hits"))
-        if worker not in row["workers"]:
-            row["workers"].append(worker)
+            row = rows[(*same, str(number))] = {
+                "url": str(said.get("url", "")),
+                "status": _number(said.get("status")),
+                "vary": _texts(said.get("vary")),
+                "tags": _texts(said.get("tags")),
+                "etag": str(said["etag"]) if said.get("etag") is not None else None,
+                "body_bytes": _number(said.get("body_bytes")),
+                "held_bytes": 0,
+                "hits": 0,
+                "workers": [],
+                "copies": [],
+            }
+        row["held_bytes"] += _number(said.get("held_bytes"))
+        row["hits"] += copy["hits"]
+        row["workers"].append(worker)
+        row["copies"].append(copy)
     for row in rows.values():
-        row["workers"].sort()
-    return sorted(rows.values(), key=lambda row: (_age(row), str(row.get("key", ""))))
+        youngest = min(row["copies"], key=lambda copy: copy["age_s"])
+        row |= {name: youngest[name] for name in ("age_s", "ttl_s", "is_fresh", "is_soft_struck")}
+    return sorted(rows.values(), key=lambda row: (row["url"], row["age_s"]))
 
 
-def _age(row: Mapping[str, Any]) -> float:
-    age = row.get("age_s")
-    return float(age) if isinstance(age, int | float) else 0.0
+def _seconds(said: object) -> float:
+    return float(said) if isinstance(said, int | float) else 0.0
+
+
+def _texts(said: object) -> list[str]:
+    return [str(each) for each in said] if isinstance(said, list) else []
 
 
 def _mapping(said: object) -> Mapping[str, Any]:

@@ -6,9 +6,10 @@ out, so stamps also grow over restarts of control and of the machine, and over a
 
 With Redis the clock is Redis's and what is heard from there comes with its stamp. It is passed on
 as it is if it is above all that this machine has told its workers, and raised above that if it is
-not: a stamp too high strikes a little more, one too low would strike nothing. Of those that are
-heard only a ceiling is written, about once a second; so after a crash the clock may stand up to
-`AHEAD_US` further than it had come, and what was told last is not known (`is_exact`).
+not: a stamp too high strikes a little more, one too low would strike nothing. What we must decide
+ourselves then is one more than the last, and not our wall clock, which may be ahead of Redis'. Of
+stamps that are heard only a ceiling is written, about twice a second; so after a crash the clock
+may stand up to `AHEAD_US` further than it had come, and what was told last is not known.
 
 A state directory that cannot be written costs the memory over restarts, and nothing else.
 """
@@ -25,7 +26,7 @@ from headgate.control.state_dir import StateDir, StateDirUnusable
 __all__ = ["AHEAD_US", "CLOCK_FILE", "Stamps"]
 
 CLOCK_FILE: Final = "cache-clock.json"
-AHEAD_US: Final = 1_000_000
+AHEAD_US: Final = 500_000
 STAMP_MAX: Final = 10**16
 """From here on no stamp is one; in microseconds it is the year 2286."""
 
@@ -46,24 +47,22 @@ class Stamps:
         self.is_exact = is_known and kept.get("exact") is True
         """Nothing was told since the last run that the clock does not know of."""
         self.last: int = stamp if isinstance(stamp, int) and is_known else 0
-        if not self.is_exact:
-            self.last = max(self.last, self._now())
         self._kept = self.last
         self._is_failing = False
 
     def _now(self) -> int:
-        return int(self._wall() * 1e6)
+        return min(int(self._wall() * 1e6), STAMP_MAX)
 
-    def next(self) -> int:
-        """A stamp of our own, above all others."""
-        self.last = max(self.last + 1, self._now())
+    def next(self, *, is_ours: bool = True) -> int:
+        """A stamp above all others; `is_ours`: the clock is this machine's."""
+        self.last = max(self.last + 1, self._now() if is_ours else 0)
         self._keep(self.last, is_exact=True)
         return self.last
 
     def heard(self, stamp: int) -> int:
         """The stamp under which this machine's workers are told what was decided elsewhere."""
         if stamp >= STAMP_MAX:
-            return self.next()
+            return self.next(is_ours=False)
         self.last = max(self.last + 1, stamp)
         if self.last > self._kept or self.is_exact:
             self._keep(self.last + AHEAD_US, is_exact=False)

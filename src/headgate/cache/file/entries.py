@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from headgate.cache.barriers import Barriers, Standing
-from headgate.cache.codecs import Packer, Undecodable
+from headgate.cache.barriers import Standing
+from headgate.cache.codecs import Undecodable
 from headgate.cache.entry import FOREVER, Entry
 from headgate.cache.file.news import to_text
 from headgate.errors import HeadgateError
@@ -48,6 +48,13 @@ PAGE: Final = 200
 _STEP_MAX: Final = 2000
 _COUNT_MAX: Final = 2**63 - 1
 
+_KEEP: Final = """
+INSERT INTO entries (key, data, count, stamp, made_at, fresh_until, usable_until, used, size)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key) DO UPDATE SET
+data = ?2, count = ?3, stamp = ?4, made_at = ?5, fresh_until = ?6, usable_until = ?7,
+used = ?8, size = ?9
+"""
+
 Row: TypeAlias = tuple[int, int, float]
 """Which row, and which of the entries that were kept in it: its id, stamp and end."""
 
@@ -65,11 +72,9 @@ class Packed:
     tags: tuple[str, ...]
 
 
-def read(
-    db: sqlite3.Connection, key: bytes, packer: Packer, barriers: Barriers, wall: float
-) -> tuple[Entry | None, Row | None]:
+def read(store: Store, key: bytes, wall: float) -> tuple[Entry | None, Row | None]:
     """The entry; and the row, where it is worth nothing and may be removed."""
-    row = db.execute(
+    row = store.db.execute(
         "SELECT id, data, count, stamp, made_at, fresh_until, usable_until FROM entries"
         " WHERE key = ?",
         (key,),
@@ -83,11 +88,12 @@ def read(
         entry = Entry(count, made_at, fresh_until, usable_until, stamp=stamp)
     else:
         try:
-            entry = packer.decode(data)
+            store.bytes_in += len(data)
+            entry = store.packer.decode(data)
         except Undecodable:
             return None, None  # another release, beside this one, may read it
     entry.fresh_until, entry.usable_until = fresh_until, usable_until
-    standing = barriers.judge(to_text(key), entry.tags, stamp)
+    standing = store.barriers.judge(to_text(key), entry.tags, stamp)
     if standing is Standing.DEAD:
         return None, (at, stamp, usable_until)
     if standing is Standing.STALE:
@@ -95,15 +101,14 @@ def read(
     return entry, None
 
 
-def keep(
-    db: sqlite3.Connection, item: Packed, barriers: Barriers, wall: float, bytes_max: int
-) -> int:
+def keep(store: Store, item: Packed, wall: float) -> int:
     """How much the sum grew. What is struck, too large, or older than what is there is not kept."""
+    db = store.db
     size = len(item.key) + len(item.data) + _ROW_BYTES
-    if size > bytes_max // 4 or item.usable_until <= wall:
+    if size > store.bytes_max // 4 or item.usable_until <= wall:
         return -remove_keys(db, (item.key,))
     name = to_text(item.key)
-    if barriers.judge(name, item.tags, item.stamp) is not Standing.ALIVE:
+    if store.barriers.judge(name, item.tags, item.stamp) is not Standing.ALIVE:
         return 0
     row = db.execute(
         "SELECT size, stamp, usable_until FROM entries WHERE key = ?", (item.key,)
@@ -114,22 +119,8 @@ def keep(
         # Loaded before the one that is there: unless that is worth nothing, it stays.
         if stamp > item.stamp and usable_until > wall:
             return 0
-    db.execute(
-        "INSERT INTO entries"
-        " (key, data, count, stamp, made_at, fresh_until, usable_until, used, size) VALUES (?1, ?2, NULL, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (key) DO UPDATE SET"
-        " data = ?2, count = NULL, stamp = ?3, made_at = ?4, fresh_until = ?5, usable_until = ?6,"
-        " used = ?7, size = ?8",
-        (
-            item.key,
-            item.data,
-            item.stamp,
-            item.made_at,
-            item.fresh_until,
-            item.usable_until,
-            int(wall),
-            size,
-        ),
-    )
+    values = (item.data, None, item.stamp, item.made_at, item.fresh_until, item.usable_until)
+    db.execute(_KEEP, (item.key, *values, int(wall), size))
     return size - int(before)
 
 
@@ -149,42 +140,24 @@ class Page:
             "SELECT key FROM entries WHERE key > ? AND key >= ? AND key < ? ORDER BY key LIMIT ?",
             (self.after, self.prefix, self.prefix + b"\xff", PAGE),
         ).fetchall()
-        return [
-            (key, read(store.db, key, store.packer, store.barriers, wall)[0] is not None)
-            for (key,) in keys
-        ]
+        return [(key, read(store, key, wall)[0] is not None) for (key,) in keys]
 
 
-def touch(
-    db: sqlite3.Connection,
-    key: bytes,
-    packer: Packer,
-    barriers: Barriers,
-    wall: float,
-    ends: tuple[float, float],
-) -> bool:
-    entry, _ = read(db, key, packer, barriers, wall)
+def touch(store: Store, key: bytes, wall: float, ends: tuple[float, float]) -> bool:
+    entry, _ = read(store, key, wall)
     if entry is None:
         return False
     usable_until, fresh_until = ends
-    db.execute(
+    store.db.execute(
         "UPDATE entries SET usable_until = ?, fresh_until = ? WHERE key = ?",
         (usable_until, fresh_until, key),
     )
     return True
 
 
-def add(
-    db: sqlite3.Connection,
-    key: bytes,
-    packer: Packer,
-    barriers: Barriers,
-    wall: float,
-    amount: int,
-    ttl_s: float | None,
-) -> tuple[int, int]:
+def add(store: Store, key: bytes, wall: float, amount: int, ttl_s: float | None) -> tuple[int, int]:
     """The new count, and how much the sum grew. A number that was kept is counted on from."""
-    entry, _ = read(db, key, packer, barriers, wall)
+    entry, _ = read(store, key, wall)
     if entry is not None and type(entry.value) is not int:
         raise HeadgateError(
             f"{to_text(key)!r} holds a {type(entry.value).__name__}; it cannot count"
@@ -192,18 +165,14 @@ def add(
     count = amount if entry is None else entry.value + amount
     if not -_COUNT_MAX <= count <= _COUNT_MAX:
         raise HeadgateError(f"{to_text(key)!r} would count beyond 64 bits")
+    db = store.db
     row = db.execute("SELECT size FROM entries WHERE key = ?", (key,)).fetchone()
     size = len(key) + _ROW_BYTES
     made_at, until = wall, FOREVER if ttl_s is None else wall + ttl_s
     if entry is not None:
         made_at, until = entry.made_at, entry.usable_until
-    db.execute(
-        "INSERT INTO entries"
-        " (key, data, count, stamp, made_at, fresh_until, usable_until, used, size) VALUES (?1, NULL, ?2, ?3, ?4, ?5, ?5, ?6, ?7) ON CONFLICT (key) DO UPDATE SET"
-        " data = NULL, count = ?2, stamp = ?3, made_at = ?4, fresh_until = ?5, usable_until = ?5,"
-        " used = ?6, size = ?7",
-        (key, count, barriers.stamp, made_at, until, int(wall), size),
-    )
+    values = (None, count, store.barriers.stamp, made_at, until, until)
+    db.execute(_KEEP, (key, *values, int(wall), size))
     return count, size - (row[0] if row else 0)
 
 

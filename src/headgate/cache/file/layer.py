@@ -35,7 +35,7 @@ class FileLayer(Link):
         def run(store: Store) -> list[Entry | None]:
             wall, found = store.wall(), []
             for name in names:
-                entry, dead = entries.read(store.db, name, store.packer, store.barriers, wall)
+                entry, dead = entries.read(store, name, wall)
                 if entry is not None:
                     store.was_used(name, wall)
                 elif dead is not None:
@@ -59,7 +59,7 @@ class FileLayer(Link):
                 return
             wall = store.wall()
             for item in packed:
-                store.grow(entries.keep(store.db, item, store.barriers, wall, store.bytes_max))
+                store.grow(entries.keep(store, item, wall))
 
         try:
             await self._ask(Job(run, is_write=True))
@@ -86,10 +86,7 @@ class FileLayer(Link):
 
         def run(store: Store) -> int:
             wall = store.wall()
-            return sum(
-                entries.touch(store.db, name, store.packer, store.barriers, wall, ends)
-                for name in names
-            )
+            return sum(entries.touch(store, name, wall, ends) for name in names)
 
         answer: int = await self._ask(Job(run, is_write=True))
         return answer
@@ -101,9 +98,7 @@ class FileLayer(Link):
         name = news.to_blob(key)
 
         def run(store: Store) -> int:
-            count, grown = entries.add(
-                store.db, name, store.packer, store.barriers, store.wall(), amount, ttl_s
-            )
+            count, grown = entries.add(store, name, store.wall(), amount, ttl_s)
             store.grow(grown)
             return count
 

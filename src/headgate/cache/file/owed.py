@@ -1,10 +1,10 @@
 """What could not be told to the file yet.
 
 Theory of operation. What was invalidated while the file could not be written holds in this process
-at once, and must reach the others before anything else is written. A key whose new value could not
-be kept is owed too: what the file has under it is older than what its user was told is kept. Of more
-invalidations or keys than the bounds, everything is invalidated instead. The loop adds while the
-thread pays; each step is one operation on a list or a dictionary.
+at once, and must reach the others before anything else is written. A key whose new value could
+not be kept is owed too: what the file has under it is older. Of more invalidations or keys than the
+bounds, everything is invalidated instead. The loop adds while the thread pays; each step is one
+operation on a list or a dictionary.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Coherence:
         self._is_forgetful = False
         """Redis may evict barriers: what is older than `_since` and has tags is not believed."""
         self._coherent_until = -inf
-        self._own: set[int] = set()
+        self._id = uuid.uuid4().hex.encode()
         self._catching: asyncio.Future[None] | None = None
         self._listeners: list[Callable[[Invalidation], None]] = []
         self._gap_listeners: list[Callable[[], None]] = []
@@ -130,15 +130,14 @@ class Coherence:
     def _hear(self, records: Sequence[Any]) -> bool:
         """Take records in; False if some were missed."""
         new, is_gap = self._heard.take(records)
-        for invalidation in new:
-            self._raise(invalidation)
+        for invalidation, who in new:
+            self._raise(invalidation, is_own=who == self._id)
         return not is_gap
 
-    def _raise(self, invalidation: Invalidation) -> None:
+    def _raise(self, invalidation: Invalidation, *, is_own: bool) -> None:
         self.barriers.raise_for(invalidation)
         self._mirror.raise_for(invalidation)
-        if invalidation.stamp in self._own:
-            self._own.discard(invalidation.stamp)
+        if is_own:
             return
         for hear in (*self._listeners,):
             try:
@@ -208,12 +207,11 @@ class Coherence:
         self._mirror = mirror = Barriers(self._family)
         self._since = clock[1]
         self._known.clear()
-        self._own.clear()
         stood = [_wide(wide[i], wide[i + 1]) for i in range(0, len(wide), 2)]
         said = [read for read in map(read_record, records) if read is not None]
         if said and len(said) == len(records):
             self._since = min(self._since, said[0][1])
-        stood += [invalidation for invalidation, _ in said]
+        stood += [invalidation for invalidation, *_ in said]
         for invalidation in sorted(
             (one for one in stood if one is not None), key=lambda one: one.stamp
         ):

@@ -36,8 +36,10 @@ def read_clock(text: object) -> Clock | None:
     return int(parts[0]), int(parts[1]), parts[2].decode("ascii", "replace")
 
 
-def read_record(record: Any) -> tuple[Invalidation, int] | None:
-    """An invalidation, and the stamp of the one before it; None for what is none of ours."""
+def read_record(record: Any) -> tuple[Invalidation, int, bytes] | None:
+    """An invalidation, the stamp of the one before it, and who said it; None for what is none of
+    ours.
+    """
     try:
         name, fields = record
         stamp = int(name.partition(b"-")[0])
@@ -46,7 +48,7 @@ def read_record(record: Any) -> tuple[Invalidation, int] | None:
         invalidation = Invalidation.from_json(json.loads(said[b"i"]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
-    return invalidation.at(stamp), before
+    return invalidation.at(stamp), before, said.get(b"o", b"")
 
 
 class Heard:
@@ -81,19 +83,19 @@ class Heard:
         self.clock, self.said, self.epoch = clock
         self.text = None
 
-    def take(self, records: Sequence[Any]) -> tuple[list[Invalidation], bool]:
-        """What is new, in order, and whether something before it was missed."""
-        new: list[Invalidation] = []
+    def take(self, records: Sequence[Any]) -> tuple[list[tuple[Invalidation, bytes]], bool]:
+        """What is new with who said it, in order, and whether something before it was missed."""
+        new: list[tuple[Invalidation, bytes]] = []
         for record in records:
             read = read_record(record)
             if read is None:
                 return new, True  # something was said, and nobody can know what
-            invalidation, before = read
+            invalidation, before, who = read
             if invalidation.stamp <= self.said:
                 continue
             if before > self.said:
                 return new, True
             self.said = invalidation.stamp
             self.clock = max(self.clock, self.said)
-            new.append(invalidation)
+            new.append((invalidation, who))
         return new, False

@@ -115,7 +115,7 @@ class RedisLayer(Coherence):
         self._rules = breaker
         self._rng = rng or random.Random()
         self._pending = pending or Pending()
-        self._strikes: deque[tuple[Invalidation, bool]] = deque()
+        self._strikes: deque[Invalidation] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._mending: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -178,9 +178,11 @@ class RedisLayer(Coherence):
 
     @property
     def is_away(self) -> bool:
-        return self._router is None or not self._router.home.is_here
+        return (
+            self._router is None or not self._router.home.is_here or self._pending.is_to_tell
+        )
 
-    async def _here(self) -> Router:
+    async def _here(self, *, is_telling: bool = False) -> Router:
         router = self._router
         if router is None or self._loop is not asyncio.get_running_loop():
             if self._is_closed:
@@ -189,7 +191,9 @@ class RedisLayer(Coherence):
             router = self._router
         if router is None or not router.home.is_here:
             why = "closed" if router is None else router.home.why
-            raise LayerAway(f"{self._place}: {why}"[:300])
+            raise LayerAway(f"{self._place.text}: {why}"[:300])
+        if self._pending.is_to_tell and not is_telling:
+            raise LayerAway("what was invalidated here meanwhile is not told yet")
         return router
 
     # ---- reading
@@ -359,6 +363,7 @@ class RedisLayer(Coherence):
         except LayerAway:
             for key, write in sent:
                 self._pending.write(key, write)
+            self._mend()
             return
         for (key, _), reply in zip(sent, replies, strict=True):
             self._pending.forget(key)
@@ -478,7 +483,7 @@ class RedisLayer(Coherence):
         names = self._names
         text = json.dumps(said.to_json(), separators=(",", ":"))
         keys = [names.clock, names.stream, names.wide]
-        return _call(SAY, keys, text, self._heard.epoch, WIDE_MAX, *_wide_fields(said))
+        return _call(SAY, keys, text, self._heard.epoch, WIDE_MAX, self._id, *_wide_fields(said))
 
     def _told(self, said: Invalidation, reply: Any) -> Invalidation:
         if isinstance(reply, Exception):
@@ -487,7 +492,6 @@ class RedisLayer(Coherence):
             self._lose_home("it has another history")
             raise LayerAway("the Redis of the cache has lost its memory")
         told = said.at(int(reply.partition(b" ")[0]))
-        self._own.add(told.stamp)
         self.barriers.raise_for(told)
         self._mirror.raise_for(told)
         return told
@@ -498,6 +502,7 @@ class RedisLayer(Coherence):
         self.barriers.raise_for(here)
         self._mirror.raise_for(here)
         self._pending.invalidate(here)
+        self._mend()
         return Invalidated(here.stamp, is_queued=True)
 
     async def _tell_pending(self, node: Node, link: Link) -> None:
@@ -530,7 +535,7 @@ class RedisLayer(Coherence):
                 raise LayerAway(self._place.words(reply))
 
     def _strike_later(self, told: Invalidation) -> None:
-        self._strikes.append((told, True))
+        self._strikes.append(told)
         if len(self._strikes) > STRIKES_MAX:
             self._strikes.clear()
             self._queue(Invalidation(everything="all", by="too many to tell"))
@@ -544,18 +549,17 @@ class RedisLayer(Coherence):
         """What was put off: barriers, invalidations, then writes, each judged anew."""
         while self._strikes or self._pending:
             try:
-                router = await self._here()
-                while self._strikes:
-                    told, _ = self._strikes[0]
-                    await self._strike(router, told)
-                    if self._strikes and self._strikes[0][0] is told:
-                        self._strikes.popleft()
+                router = await self._here(is_telling=True)
                 for one in self._pending.some_invalidations(_AT_ONCE):
                     (reply,) = await router.ask([(self._names.clock, self._say_words(one))]).future
-                    self._strikes.append((self._told(one, reply), True))
+                    self._strikes.append(self._told(one, reply))
                     self._pending.told(one)
-                if not self._strikes:
-                    await self._write(self._pending.some_writes(_AT_ONCE))
+                while self._strikes:
+                    told = self._strikes[0]
+                    await self._strike(router, told)
+                    if self._strikes and self._strikes[0] is told:
+                        self._strikes.popleft()
+                await self._write(self._pending.some_writes(_AT_ONCE))
             except LayerAway:
                 await asyncio.sleep(0.05 + 0.05 * self._rng.random())
 

@@ -78,6 +78,10 @@ class Pending:
     def _drop(self, key: str) -> None:
         self._bytes -= len(self._writes.pop(key).data)
 
+    @property
+    def is_to_tell(self) -> bool:
+        return bool(self._invalidations)
+
     def invalidate(self, invalidation: Invalidation) -> None:
         waiting = self._invalidations
         waiting.append(invalidation)

@@ -242,7 +242,7 @@ class Router:
         kind, *rest = text.split()
         hops = time.monotonic() - call.sent_at
         if len(rest) < 2 or kind not in ("MOVED", "ASK") or hops > self._deadline_s:
-            call.fail(LayerAway(f"{self.place}: {kind}"))
+            call.fail(LayerAway(f"{self.place.text}: {kind}"))
             return True
         host, _, port = rest[1].rpartition(":")
         node = self.nodes.get((host, int(port)))

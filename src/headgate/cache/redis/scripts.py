@@ -52,6 +52,12 @@ local function ms_until(stamp, span_ms)
 end
 """
 
+_EVEN_IF_FULL: Final = """
+-- After a first write that needs no memory a script may go on, even where Redis is full: it may
+-- refuse to keep, but not to forget.
+redis.call('PERSIST', KEYS[1])
+"""
+
 _CLOCK: Final = """
 local function read_clock()
   local value = get(KEYS[1])
@@ -65,10 +71,10 @@ local function write_clock(clock, said, epoch)
   redis.call('SET', KEYS[1], value)
   return value
 end
-local function say(stamp, said, json)
+local function say(stamp, said, json, who)
   local function add()
     return redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', 10000, text(stamp) .. '-0',
-      'i', json, 'p', text(said))
+      'i', json, 'p', text(said), 'o', who)
   end
   local got = add()
   if type(got) == 'table' and got.err then
@@ -85,6 +91,7 @@ end
 
 JOIN: Final = Script.of(
     _TIME
+    + _EVEN_IF_FULL
     + _CLOCK
     + """
 -- clock stream wide nodes | run id, own clock, a new epoch, records wanted
@@ -105,7 +112,7 @@ if clock == nil or not known then
   local stamp = math.max(clock + 1, now, mine + 1)
   redis.call('HSET', KEYS[3], 'h!all', d16(stamp))
   if run ~= '' then redis.call('HSET', KEYS[4], run, d16(stamp)) end
-  say(stamp, said, '{"everything":"all","by":"a Redis that may have forgotten"}')
+  say(stamp, said, '{"everything":"all","by":"a Redis that may have forgotten"}', '-')
   value = write_clock(stamp, stamp, epoch)
 else
   value = write_clock(math.max(clock, mine), said, epoch)
@@ -117,13 +124,14 @@ return {value, redis.call('HGETALL', KEYS[3]), redis.call('XREVRANGE', KEYS[2], 
 
 SAY: Final = Script.of(
     _TIME
+    + _EVEN_IF_FULL
     + _CLOCK
     + """
--- clock stream wide | json, epoch, most patterns, then fields of wide
+-- clock stream wide | json, epoch, most patterns, who says it, then fields of wide
 local clock, said, epoch = read_clock()
 if clock == nil or epoch ~= ARGV[2] or is_spoilt() then return false end
 local stamp = math.max(clock + 1, now)
-for i = 4, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], d16(stamp)) end
+for i = 5, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], d16(stamp)) end
 while redis.call('HLEN', KEYS[3]) > tonumber(ARGV[3]) do
   local all = redis.call('HGETALL', KEYS[3])
   local oldest, at
@@ -137,7 +145,7 @@ while redis.call('HLEN', KEYS[3]) > tonumber(ARGV[3]) do
   local floor = redis.call('HGET', KEYS[3], 'h!all')
   if not floor or floor < at then redis.call('HSET', KEYS[3], 'h!all', at) end
 end
-say(stamp, said, ARGV[1])
+say(stamp, said, ARGV[1], ARGV[4])
 return write_clock(stamp, stamp, epoch)
 """
 )
@@ -157,6 +165,7 @@ return 0
 
 STRIKE_KEY: Final = Script.of(
     _TIME
+    + _EVEN_IF_FULL
     + """
 -- entry counter | stamp, is soft, late ms
 local stamp, late = ARGV[1], tonumber(ARGV[3])
@@ -183,6 +192,7 @@ return 1
 
 STRIKE_NAME: Final = Script.of(
     _TIME
+    + _EVEN_IF_FULL
     + """
 -- tag or URL | stamp, is soft, keep ms
 local stamp = ARGV[1]

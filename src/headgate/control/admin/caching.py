@@ -155,12 +155,38 @@ class CacheStats(Answer):
     """How the Redis is that tells services and other gateways; null without one."""
 
 
-class CachedResponse(Answer):
-    model_config = ConfigDict(extra="allow")
+class CachedCopy(Answer):
+    worker: int
+    age_s: float
+    ttl_s: float
+    """Below zero: it is no longer fresh for so long."""
+    hits: int
+    stamp: int
+    """Where the clock of the barriers stood when it was fetched."""
+    is_fresh: bool
+    is_soft_struck: bool
+    """Marked stale by a purge."""
 
+
+class CachedResponse(Answer):
+    url: str
+    status: int
+    vary: list[str]
+    """The fields of requests that it was chosen by."""
+    tags: list[str]
+    etag: str | None
+    body_bytes: int
+    held_bytes: int
+    """What it takes in the memories of all workers."""
+    hits: int
+    age_s: float
+    """Of the youngest copy, as the next three."""
+    ttl_s: float
+    is_fresh: bool
+    is_soft_struck: bool
     workers: list[int]
     """The workers whose memory has it."""
-    hits: int
+    copies: list[CachedCopy]
 
 
 class Inspected(Answer):

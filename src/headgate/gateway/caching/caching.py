@@ -17,6 +17,7 @@ from headgate.cache.barriers import Barriers
 from headgate.cache.http.vary import normal
 from headgate.cache.invalidation import Invalidation
 from headgate.gateway.caching.exchange import CachedEdited, CachedExchange, CachedFiltered
+from headgate.gateway.caching.hit import hits_first
 from headgate.gateway.caching.key import compile_cache_key, url_of
 from headgate.gateway.caching.route_cache import OUTCOMES, RouteCache
 from headgate.gateway.caching.store import ResponseStore
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from headgate.gateway.caching.fill import Fill
-    from headgate.gateway.exchange import Downstream, Exchange
+    from headgate.gateway.caching.hit import Begin
     from headgate.gateway.filters.chain import Chain
-    from headgate.gateway.prepared import Prepared
-    from headgate.gateway.site import Site
     from headgate.gateway.steps import Step
     from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import Rows
@@ -78,17 +77,19 @@ class Caching:
         traffic: RouteTraffic,
         degrade: Degrade | None,
         told: frozenset[bytes],
-    ) -> Callable[[Downstream, Site, Prepared, float], Exchange] | None:
+    ) -> Begin | None:
         """What begins a request on this route; None where it has no cache."""
         if plan.cache is None:
             return None
         cache = self._route(plan.name, plan.cache, traffic, degrade, told)
         if chain is not None and chain.has_hooks:
             return partial(CachedFiltered, chain=chain, traffic=traffic, cache=cache)
+        begin: Begin = partial(CachedExchange, traffic=traffic, cache=cache)
         if chain is not None and chain.edits_response is not None:
-            edits = chain.edits_response
-            return partial(CachedEdited, edits=edits, traffic=traffic, cache=cache)
-        return partial(CachedExchange, traffic=traffic, cache=cache)
+            cache.edits = chain.edits_response
+            begin = partial(CachedEdited, edits=cache.edits, traffic=traffic, cache=cache)
+        cache.is_quick = not (traffic.before or traffic.steps)
+        return hits_first(begin, self.barriers) if cache.is_quick else begin
 
     def _route(
         self,
@@ -202,7 +203,8 @@ class Caching:
             case "invalidate":
                 return {"struck": self.invalidate(Invalidation.from_json(asked["invalidation"]))}
             case "inspect":
-                return {"responses": self.store.inspect(str(asked["url"]), time.time())}
+                wall = time.time()  # noqa: TID251 - HTTP dates
+                return {"responses": self.store.inspect(str(asked["url"]), wall)}
             case unknown:
                 raise ValueError(f"nothing is known of {unknown!r}")
 

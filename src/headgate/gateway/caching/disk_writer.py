@@ -160,8 +160,7 @@ class DiskWriter:
     def _run(self) -> None:
         while True:
             with self._turn:
-                has_work = self._queue or self._pending or self._waiting or self._gone
-                if not (has_work or self._is_stopping or self._is_spoilt) or self._is_pausing():
+                if self.is_tried.is_set() and (not self._has_work() or self._is_pausing()):
                     self._turn.wait(_TURN_S)
                 is_stopping = self._is_stopping
             if is_stopping or not self._is_pausing():
@@ -177,6 +176,10 @@ class DiskWriter:
                 break
         self._let_go()
         self._tell(is_safe=not self._pending)
+
+    def _has_work(self) -> bool:
+        waits = self._queue or self._pending or self._waiting or self._gone
+        return bool(waits) or self._is_stopping or self._is_spoilt
 
     def _is_pausing(self) -> bool:
         return time.monotonic() < self._retry_at
@@ -235,9 +238,8 @@ class DiskWriter:
             self._let_go()
         if self._file is None:
             self._place.prepare()
-            used = self._place.claim()
-            file = ResponseFile(used, self._bytes_max)
-            self._file, self._used = file, used
+            self._used = used = self._place.claim()
+            self._file = file = ResponseFile(used, self._bytes_max)
             self.struck += file.act()
             self._opened(file.last_stamp())
             self._place.remove_strays(self._wall())

@@ -68,14 +68,20 @@ def _for_fill(prep: Prepared) -> FillPrepared:
 class Remembered:
     """What follows from a head for the cache, once known."""
 
-    __slots__ = ("asked", "fill_prep", "identified", "key")
+    __slots__ = ("asked", "counts", "fill_prep", "identified", "kept", "reply", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, counts: dict[str, int]) -> None:
+        self.counts = counts
+        """Of the route."""
         self.asked: Asked | None = None
         self.identified: Asked | None = None
         """The same for one who is known."""
         self.fill_prep: FillPrepared | None = None
-        self.key: str | None = None
+        self.kept: Kept | None = None
+        self.reply: tuple[ResponseHead, bytes] | None = None
+        """What answers the next request with this head, as long as `kept` stands: see `hit`."""
+        self.until = 0.0
+        """Monotonic."""
 
 
 def _fill_exchange(
@@ -151,7 +157,7 @@ class Cached(PolicedExchange):
         prep = self.prep
         memo = prep.cached
         if memo is None:
-            memo = prep.cached = Remembered()
+            memo = prep.cached = Remembered(self.cache.counts)
         rules = self.cache.rules
         if self.identity is None:
             asked = memo.asked
@@ -346,7 +352,20 @@ class Cached(PolicedExchange):
         self.outcome = how
         cache = self.cache
         cache.counts[how] += 1
-        self.answer(cache.reply(kept, asked, wall, how))
+        reply = cache.reply(kept, asked, wall, how)
+        if how == "hit" and cache.is_quick and not asked.wishes:
+            self._remember_reply(kept, reply, wall)
+        self.answer(reply)
+
+    def _remember_reply(self, kept: Kept, reply: tuple[ResponseHead, bytes], wall: float) -> None:
+        memo, prep = self.prep.cached, self.prep
+        if memo is None or prep.trusted_forwarding or prep.explanation is not None:
+            return
+        stored = kept.stored
+        memo.kept = kept
+        memo.reply = self.cache.edited(reply)
+        left_s = min(1.0 - wall % 1.0, stored.fresh_s - stored.age_s(wall))
+        memo.until = monotonic() + left_s
 
     def note_fill(self, fill: Fill) -> None:
         """What the log tells of the request that was made for this one."""

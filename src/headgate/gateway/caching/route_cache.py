@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.cache.http.answering import answer
 from headgate.cache.http.status_field import appended, member
+from headgate.gateway.edited import edited
 from headgate.wire.message import ResponseHead
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from headgate.gateway.caching.caching import Caching
     from headgate.gateway.caching.exchange import Cached
     from headgate.gateway.caching.store import Kept
+    from headgate.gateway.filters.headers import Edits
     from headgate.gateway.steps import Step
     from headgate.gateway.traffic import RouteTraffic
     from headgate.policy.degrade import Degrade
@@ -65,7 +67,9 @@ class RouteCache:
         "_unkeyed",
         "caching",
         "counts",
+        "edits",
         "fill_traffic",
+        "is_quick",
         "key_of",
         "late",
         "methods",
@@ -97,6 +101,10 @@ class RouteCache:
         """Steps that are for what is asked of the service: faults, seats."""
         self.fill_traffic = fill_traffic
         self.pass_s = _PASS_S
+        self.is_quick = False
+        """Nothing but the cache is asked before a hit, and nothing has to look at it."""
+        self.edits: Edits | None = None
+        """What a quick hit's head is edited by."""
         self._degrade = degrade
         self._troubled = None
         if rules.trouble_ttl_s and rules.ttl_s is None:
@@ -162,6 +170,10 @@ class RouteCache:
                 ttl_s=ttl_s,
             )
         return appended(fields, said)
+
+    def edited(self, reply: tuple[ResponseHead, bytes]) -> tuple[ResponseHead, bytes]:
+        head, body = reply
+        return reply if self.edits is None else (edited(head, self.edits), body)
 
     def _visible(self, headers: tuple[Header, ...]) -> tuple[Header, ...]:
         hidden = self._hidden

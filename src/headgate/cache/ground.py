@@ -1,0 +1,341 @@
+"""What the namespaces of one object cache share, and what is in its memory worth.
+
+Theory of operation. What is in memory is worth one of `Worth`, by its times, by the barriers, and
+by whether the second layer's news has been heard. A value carries the version of the barriers at
+which it was judged last, so that a hit asks them only after something was invalidated.
+
+While the layer does not hear news (`is_coherent`), values kept before are served only where
+`stale_if_error` lets them stand in for a load that failed, or where `when_away` is "stale". What is
+loaded meanwhile is kept for at most `away_ttl`. When news may have been missed (`on_gap`) every
+value in memory is of an earlier gap: none is served again once the layer hears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from enum import IntEnum
+from typing import Any, Protocol, TypeVar
+
+from headgate.cache.barriers import Barriers, Standing
+from headgate.cache.early import Costs, is_due_early
+from headgate.cache.entry import FOREVER, Entry
+from headgate.cache.errors import CacheClosed
+from headgate.cache.events import CacheEvent, Listeners
+from headgate.cache.flight import Flights
+from headgate.cache.held import Held
+from headgate.cache.invalidation import Invalidation
+from headgate.cache.layer import Layer, LayerAway
+from headgate.cache.links import Links
+from headgate.cache.options import Options, positive
+from headgate.cache.ports import THREADS_MAX, Ports
+from headgate.cache.stamps import LocalStamps
+from headgate.cache.sync import Home, on_fork
+
+__all__ = ["FirstLayer", "Ground", "Worth"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("headgate.cache")
+
+
+class FirstLayer(Protocol):
+    """What is asked of the memory."""
+
+    def get(self, key: str, now_wall: float) -> Any: ...
+
+    def put(self, key: str, entry: Any) -> Any: ...
+
+    def delete(self, key: str) -> Any: ...
+
+    def clear(self) -> Any: ...
+
+    def scan(self, glob: str) -> Iterable[str]: ...
+
+
+class Worth(IntEnum):
+    FRESH = 0
+    EARLY = 1
+    """Fresh, and to be made anew behind."""
+    BEHIND = 2
+    """Stale; to be served at once and made anew behind."""
+    FALLBACK = 3
+    """Stale; served if making it anew fails."""
+    OLD = 4
+    """Good for nothing but to be compared."""
+    NONE = 5
+
+
+class Ground:
+    """All that the namespaces of one cache share."""
+
+    def __init__(
+        self,
+        memory: FirstLayer,
+        make_layer: Callable[[], Layer] | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,  # noqa: TID251 - this is the rim
+        rng: random.Random | None = None,
+    ) -> None:
+        self.memory = memory
+        self.now = now
+        self.wall = wall
+        self.rng = rng or random.Random()
+        self.barriers = Barriers("objects")
+        self.stamps = LocalStamps(wall)
+        self.flights = Flights()
+        self.costs = Costs()
+        self.listeners = Listeners()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.gap = 0
+        self.is_closed = False
+        self.counts = dict.fromkeys(
+            ("loads", "load_failures", "joined", "stale", "early", "invalidations", "dropped"), 0
+        )
+        self.lock = threading.RLock()
+        self._threads = 0
+        self._hearing: list[Callable[[], None]] = []
+        self.links: Links | None = None
+        self.home: Home | None = None
+        if make_layer is not None:
+            self.home = Home(make_layer, self._adopt)
+        on_fork(self)
+
+    # ---- the second layer
+
+    @property
+    def second(self) -> Home:
+        if self.home is None:
+            raise LayerAway("there is no second layer")
+        return self.home
+
+    def _adopt(self, layer: Layer) -> None:
+        """A layer has been opened: what was known by another's clock means nothing any more."""
+        for end in self._hearing:
+            end()
+        self.barriers = layer.barriers
+        self.gap += 1
+        self.memory.clear()
+        self._hearing = [layer.listen(self._heard), layer.on_gap(self._missed)]
+
+    def _heard(self, news: Invalidation) -> None:
+        """The barriers stand already; what is named is let go now rather than when it is used."""
+        self.let_go(news)
+        self.told_invalidated(news, "elsewhere")
+
+    def _missed(self) -> None:
+        self.gap += 1
+        if self.listeners.is_heard:
+            self.tell("gap", why="news may have been missed")
+
+    def is_coherent(self) -> bool:
+        """Whether all news has been heard. Nobody hears where the layer's loop does not run."""
+        home = self.home
+        if home is None:
+            return True
+        loop = home.loop
+        return loop is not None and loop.is_running() and home.layer.is_coherent(self.now())
+
+    def is_away(self) -> bool:
+        """Whether asking the second layer is known to be in vain."""
+        home = self.home
+        return home is None or (home.is_settled and home.layer.is_away)
+
+    async def ask_layer(
+        self, ports: Ports, make: Callable[[Layer], Awaitable[T]], otherwise: T
+    ) -> T:
+        """Of the second layer; `otherwise` if it is away."""
+        home = self.second
+        if self.is_away():
+            return otherwise
+        try:
+            return await ports.layer(self, make)
+        except LayerAway as away:
+            if self.listeners.is_heard:
+                self.tell("layer_away", layer=home.layer.kind, why=str(away))
+        except Exception as error:
+            # A call goes on without the layer whatever is wrong with it.
+            log.warning("the %s layer of the cache failed", home.layer.kind, exc_info=True)
+            if self.listeners.is_heard:
+                self.tell("layer_failed", layer=home.layer.kind, why=type(error).__name__)
+        return otherwise
+
+    async def from_layer(self, key: str, ports: Ports) -> Held | None:
+        nothing: list[Entry | None] = [None]
+        started = self.now()
+        (entry,) = await self.ask_layer(ports, lambda layer: layer.get((key,)), nothing)
+        if self.listeners.is_heard:
+            what = "layer_miss" if entry is None else "layer_hit"
+            kind = self.second.layer.kind
+            self.tell(what, key, layer=kind, took_s=self.now() - started)
+        return None if entry is None else self.taken_in(key, entry)
+
+    def taken_in(self, key: str, entry: Entry) -> Held | None:
+        held = Held.of(entry)
+        held.gap = self.gap
+        if not self.is_alive(key, held) or self.wall() >= held.usable_until:
+            return None
+        return held
+
+    # ---- what is in memory
+
+    def is_alive(self, key: str, held: Held) -> bool:
+        version = self.barriers.version
+        if held.version == version:
+            return True
+        standing = self.judge(key, held.tags, held.stamp)
+        if standing is Standing.DEAD:
+            return False
+        if standing is Standing.STALE:
+            held.is_struck = True
+            held.plain_until = 0.0
+        held.version = version
+        return True
+
+    def judge(self, key: str, tags: tuple[str, ...], stamp: int) -> Standing:
+        while True:
+            try:
+                return self.barriers.judge(key, tags, stamp)
+            except RuntimeError:
+                # A thread raised a barrier while this one went through them.
+                continue
+
+    def worth(self, key: str, held: Held | None, wall: float, options: Options) -> Worth:
+        if held is None or wall >= held.usable_until:
+            return Worth.NONE
+        if not self.is_alive(key, held):
+            self.memory.delete(key)
+            return Worth.NONE
+        fallback = Worth.OLD
+        if held.is_struck or wall < held.fresh_until + options.stale_if_error_s:
+            fallback = Worth.FALLBACK if options.stale_if_error_s or held.is_struck else Worth.OLD
+        if self.home is not None:
+            is_coherent = self.is_coherent()
+            if held.gap != self.gap and is_coherent:
+                self.memory.delete(key)
+                return Worth.NONE
+            is_old = held.gap != self.gap or (held.away_until == FOREVER and not is_coherent)
+            if is_old and options.when_away != "stale":
+                return fallback
+            if wall >= held.away_until:
+                return fallback
+        if held.is_struck:
+            return Worth.BEHIND
+        if wall < held.fresh_until:
+            cost_s = held.cost_s
+            if (
+                options.early > 0.0
+                and cost_s > 0.0
+                and wall >= held.retry_at
+                and is_due_early(wall, held.fresh_until, cost_s, options.early, self.rng)
+            ):
+                return Worth.EARLY
+            return Worth.FRESH
+        if wall < held.fresh_until + options.stale_while_revalidate_s:
+            return Worth.BEHIND
+        return fallback
+
+    def is_plain(self, held: Held | None, wall: float) -> bool:
+        """Whether a hit is a hit, with nothing else to be thought of."""
+        return (
+            held is not None
+            and wall < held.plain_until
+            and held.version == self.barriers.version
+            and (self.home is None or (held.gap == self.gap and self.is_coherent()))
+        )
+
+    def keep(self, key: str, held: Held, options: Options) -> bool:
+        """Put it into memory, unless it has been invalidated since its stamp."""
+        held.gap = self.gap
+        if not self.is_alive(key, held):
+            return False
+        if self.home is not None and not self.is_coherent():
+            held.away_until = self.wall() + options.away_ttl_s
+        held.settle(options.early, held.cost_s)
+        self.memory.put(key, held)
+        return True
+
+    def made(self, value: Any, options: Options, tags: tuple[str, ...], **more: Any) -> Held | None:
+        """A value with its times; None if it is not to be kept."""
+        wall = self.wall()
+        ttl = more.pop("ttl", None)
+        if ttl is None and options.ttl_of is not None:
+            ttl = options.ttl_of(value)
+        if ttl is not None and ttl != 0:
+            ttl = positive("ttl", ttl)
+        elif ttl is None:
+            ttl = options.ttl_s
+            if more.get("is_nothing") and options.negative_ttl_s is not None:
+                ttl = min(ttl, options.negative_ttl_s)
+        if ttl <= 0.0:
+            return None
+        ttl *= 1.0 - options.jitter * self.rng.random()
+        beyond = max(options.stale_while_revalidate_s, options.stale_if_error_s, options.retain_s)
+        return Held(value, wall, wall + ttl, wall + ttl + beyond, tags=tags, **more)
+
+    def let_go(self, news: Invalidation) -> None:
+        if news.soft:
+            return
+        if news.everything in ("objects", "all"):
+            self.memory.clear()
+        for key in news.keys:
+            self.memory.delete(key)
+
+    # ---- the rest of its life
+
+    def take_thread(self) -> bool:
+        with self.lock:
+            if self._threads >= THREADS_MAX:
+                return False
+            self._threads += 1
+            return True
+
+    def give_thread(self) -> None:
+        with self.lock:
+            self._threads = max(0, self._threads - 1)
+
+    def tell(
+        self, what: str, key: str = "", family: str = "", layer: str = "", **more: Any
+    ) -> None:
+        self.listeners.tell(CacheEvent(what, key, family, layer, **more))
+
+    def told_invalidated(self, news: Invalidation, why: str) -> None:
+        self.counts["invalidations"] += 1
+        if self.listeners.is_heard:
+            names = ", ".join((*news.keys, *news.patterns, news.everything))[:200]
+            self.tell("invalidated", names, why=why, tags=news.tags)
+
+    def strike(self, news: Invalidation) -> Invalidation:
+        """Invalidate in this process alone, which keeps its own barriers."""
+        with self.lock:
+            struck = news.at(self.stamps.next(self.barriers.stamp))
+            self.barriers.raise_for(struck)
+        self.let_go(struck)
+        self.told_invalidated(struck, "here")
+        return struck
+
+    def break_off(self) -> None:
+        """Let go all who wait, and end what they waited for."""
+        for flight in self.flights.all():
+            self.flights.leave(flight)
+            flight.end(error=CacheClosed())
+            loop, task = flight.loop, flight.task
+            if loop is not None and task is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+    def forked(self) -> None:
+        """In the child: nobody here waits for the parent's loads, and its layer is not ours."""
+        self.lock = threading.RLock()
+        self.stamps = LocalStamps(self.wall, self.stamps.last)
+        self.flights = Flights()
+        self.tasks = set()
+        self._threads = 0
+        if self.home is not None:
+            self.home.forget()
+        if self.links is not None:
+            self.links.forked()
