@@ -15,6 +15,7 @@ from headgate.cache.barriers import Standing
 from headgate.cache.entry import Entry
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.redis import RedisLayer, open_layer
+from headgate.cache.redis.node import Node
 from tests.state.redis_server import RedisServer, free_port
 
 PATIENCE_S = 20.0
@@ -43,6 +44,18 @@ async def opened(at: RedisServer | str, **settings: Any) -> AsyncIterator[RedisL
         yield layer
     finally:
         await layer.close()
+
+
+def nodes_of(layer: RedisLayer) -> list[Node]:
+    return [] if layer._router is None else layer._router.all_nodes()
+
+
+async def settled(layer: RedisLayer) -> None:
+    """All nodes are met, and what that may have struck has been heard."""
+    await until(lambda: nodes_of(layer) and all(node.is_here for node in nodes_of(layer)))
+    await until(lambda: not layer.is_away)
+    await layer.get(["-"])
+    await until(lambda: layer.is_coherent(time.monotonic()))
 
 
 def made(layer: RedisLayer, value: Any, tags: tuple[str, ...] = (), **said: Any) -> Entry:

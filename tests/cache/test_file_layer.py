@@ -317,8 +317,8 @@ def test_a_scan_finds_each_key_that_fits(path):
 def test_it_stays_within_its_size_and_the_longest_unused_goes(path):
     async def main() -> None:
         async with opened(path, size="1MB", zstd_above=None) as layer:
-            layer._store.wall = lambda: wall
             wall = time.time()
+            layer._store.wall = lambda: wall
             await layer.put({"old": made(layer, "x" * 1000)})
             for at in range(200):
                 wall += 1
@@ -660,5 +660,73 @@ def test_a_codec_of_ones_own_is_used(path):
         async with opened(path, codec=json_codec().signed(b"k" * 32)) as layer:
             await layer.put({"a": made(layer, (1, 2))})
             assert await values(layer, "a") == [(1, 2)]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [Entry(1, float("nan"), stamp=1), Entry(1, 1.0, float("nan")), Entry(1, 1.0, stamp=2**63)],
+    ids=["made-at", "fresh-until", "stamp"],
+)
+def test_an_entry_that_a_file_cannot_hold_is_refused_alone(path, entry):
+    async def main() -> None:
+        async with opened(path) as layer:
+            good = asyncio.ensure_future(layer.put({"a": made(layer, 1)}))
+            with pytest.raises(Unencodable):
+                await layer.put({"b": entry})
+            with pytest.raises(ValueError):
+                await layer.touch(["a"], float("nan"), 1.0)
+            await good
+            assert await values(layer, "a", "b") == [1, None]
+
+    run(main())
+
+
+def test_a_listener_that_fails_harms_nobody(path, caplog):
+    async def main() -> None:
+        async with opened(path) as layer, opened(path) as other:
+            heard: list[Invalidation] = []
+
+            def fails(_: object = None) -> None:
+                raise KeyError("mine")
+
+            other.listen(fails)
+            other.listen(heard.append)
+            other.on_gap(fails)
+            await layer.invalidate(Invalidation(tags=("t",)))
+            await until(lambda: heard)
+            path.unlink()
+            await until(lambda: "listener of gaps failed" in caplog.text)
+            assert await values(other, "a") == [None]
+
+    run(main())
+
+
+def test_a_fault_within_a_batch_leaves_no_transaction_behind(path, monkeypatch):
+    async def main() -> None:
+        async with opened(path) as layer:
+            await layer.put({"a": made(layer, 1)})
+
+            def fails(*_: object) -> int:
+                raise ZeroDivisionError
+
+            with monkeypatch.context() as patched:
+                patched.setattr("headgate.cache.file.entries.keep", fails)
+                with pytest.raises(ZeroDivisionError):
+                    await layer.put({"b": made(layer, 1)})
+            await layer.put({"b": made(layer, 2)})
+            assert await values(layer, "a", "b") == [1, 2]
+
+    run(main())
+
+
+def test_one_batch_does_not_grow_it_without_bound(path):
+    async def main() -> None:
+        async with opened(path, size="1MB", zstd_above=None) as layer:
+            await asyncio.gather(
+                *(layer.put({f"k{at}": made(layer, "x" * 200_000)}) for at in range(100))
+            )
+        assert path.stat().st_size < 3 * 1024 * 1024
 
     run(main())

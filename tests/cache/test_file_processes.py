@@ -184,6 +184,7 @@ def test_writers_that_are_killed_leave_a_file_that_is_whole(tmp_path):
         for each in writers:
             each.send_signal(signal.SIGKILL)
             each.wait()
+            assert each.stdout is not None
             each.stdout.close()
 
     async def main() -> None:

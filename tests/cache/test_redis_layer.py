@@ -11,7 +11,7 @@ import pytest
 
 from headgate.cache.entry import Entry
 from headgate.cache.invalidation import Invalidation
-from headgate.cache.redis import RedisLayer, open_layer
+from headgate.cache.redis import open_layer
 from headgate.state.home import StateUnusable
 from tests.cache.redis_rig import (
     cluster_in,
@@ -21,6 +21,7 @@ from tests.cache.redis_rig import (
     opened,
     run,
     server_in,
+    settled,
     until,
     value_of,
 )
@@ -46,11 +47,6 @@ def place(
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with server_in(tmp_path_factory.mktemp("redis")) as server:
         yield server
-
-
-async def settled(layer: RedisLayer) -> None:
-    await until(lambda: not layer.is_away and all(n.is_here for n in layer._router.all_nodes()))
-    await until(lambda: layer.is_coherent(time.monotonic()))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,30 @@ from tests.cache.redis_rig import (
     Proxy,
     cluster_in,
     made,
+    nodes_of,
     of_keys,
     of_tags,
     opened,
     proxy_to,
     run,
     server_in,
+    settled,
     until,
     value_of,
 )
-from tests.state.conftest import redis_server as redis_server
 from tests.state.redis_server import PATIENCE_S, RedisServer, free_port, program
 
 pytestmark = pytest.mark.integration
 
 BOUND_S = 0.05
 SLACK_S = 0.15  # for a machine that is busy with other things
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, which it may kill, freeze and flush."""
+    with server_in(tmp_path / "redis") as server:
+        yield server
 
 
 def coherent(layer: RedisLayer) -> bool:
@@ -96,9 +105,7 @@ def test_a_slow_redis_is_left_alone_and_found_well_again(redis_server: RedisServ
 
 
 @pytest.mark.parametrize("how", ["kill", "flush", "flush-and-write"])
-def test_a_redis_that_forgets_is_a_gap_for_all_and_then_works(
-    redis_server: RedisServer, how: str
-):
+def test_a_redis_that_forgets_is_a_gap_for_all_and_then_works(redis_server: RedisServer, how: str):
     async def main() -> None:
         async with opened(redis_server) as one, opened(redis_server) as other:
             gaps: list[str] = []
@@ -436,12 +443,12 @@ def test_a_node_of_a_cluster_takes_only_its_own_slots_with_it(tmp_path: Path):
 
         async def main() -> None:
             async with opened(nodes[0]) as layer, opened(nodes[1]) as other:
-                for each in (layer, other):
-                    await until(lambda each=each: all(n.is_here for n in each._router.all_nodes()))
+                await settled(other)
+                await settled(layer)
+                assert layer._router is not None
                 home = layer._router.home.name
                 victim = next(node for node in nodes if str(node.port) not in home)
                 keys = [f"k{n}" for n in range(60)]
-                await until(lambda: coherent(layer) and coherent(other))
                 await layer.put({key: made(layer, key) for key in keys})
                 victim.freeze()
                 alive = 0
@@ -454,7 +461,7 @@ def test_a_node_of_a_cluster_takes_only_its_own_slots_with_it(tmp_path: Path):
                 assert 20 <= alive < 60
                 assert time.monotonic() - began < 3.0
                 victim.thaw()
-                await until(lambda: all(n.is_here for n in layer._router.all_nodes()))
+                await until(lambda: all(n.is_here for n in nodes_of(layer)))
                 await until(lambda: coherent(layer))
                 found = await layer.get(keys)
                 assert [entry.value for entry in found if entry] == keys
@@ -467,9 +474,7 @@ def test_a_slot_that_moves_is_followed(tmp_path: Path):
 
         async def main() -> None:
             async with opened(nodes[0]) as layer:
-                await until(lambda: all(n.is_here for n in layer._router.all_nodes()))
-                await until(lambda: coherent(layer))
-                slot = int(nodes[0].say("CLUSTER", "KEYSLOT", "moves")[1:])
+                await settled(layer)
                 # A key of ours begins its tag with `=`.
                 slot = int(nodes[0].say("CLUSTER", "KEYSLOT", "=moves")[1:])
                 await layer.put({"moves": made(layer, 1)})
@@ -479,7 +484,9 @@ def test_a_slot_that_moves_is_followed(tmp_path: Path):
                         owner = node
                         break
                 to = next(node for node in nodes if node is not owner)
-                ids = {node: node.say("CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in nodes}
+                ids = {
+                    node: node.say("CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in nodes
+                }
                 to.say("CLUSTER", "SETSLOT", str(slot), "IMPORTING", ids[owner])
                 owner.say("CLUSTER", "SETSLOT", str(slot), "MIGRATING", ids[to])
                 name = layer._names.entry("moves").decode()

@@ -56,8 +56,8 @@ class LyingObject:
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # that is the lie
         return {}
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]  # likewise
+    @property  # type: ignore[misc]  # likewise
+    def __class__(self) -> type:
         return int
 
     def __getattribute__(self, name: str) -> object:
@@ -87,7 +87,7 @@ def closure() -> Callable[[], str]:
 
 
 def default() -> Callable[..., object]:
-    def inner(held: str = text()) -> str:  # noqa: B008 - that is what is tested
+    def inner(held: str = text()) -> str:
         return held
 
     return inner
@@ -196,9 +196,7 @@ def test_nesting_without_end_neither_recurses_nor_hangs() -> None:
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: (
-        st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)
-    ),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
     max_leaves=40,
 )
 

@@ -169,7 +169,7 @@ def test_a_worker_that_has_not_answered_is_named_and_the_code_is_1(client: Clien
     ("others", "line"),
     [
         ("told", "services and other gateways have been told"),
-        ("queued", "queued for services and other gateways: Redis is away"),
+        ("queued", "Redis is away; services and other gateways are told when it is back"),
         ("away", "services and other gateways have not been told: Redis is away"),
     ],
 )
@@ -241,7 +241,7 @@ def test_watching_shows_figures_until_it_is_interrupted(
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache_command.time, "sleep", sleep)
+    monkeypatch.setattr("headgate.cli.cache.time.sleep", sleep)
     code, out, _ = command("stats", "--watch", "--every", "0.5")
     assert (code, pauses, len(out.splitlines())) == (0, [0.5] * 3, 3)
     pauses.clear()

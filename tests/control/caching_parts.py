@@ -180,7 +180,8 @@ class MemoryLayer:
         raise LayerAway("no entries here")
 
     async def _none(self) -> AsyncIterator[str]:
-        for name in ():
+        names: tuple[str, ...] = ()
+        for name in names:
             yield name
 
     def scan(self, pattern: str) -> AsyncIterator[str]:

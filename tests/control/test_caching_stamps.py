@@ -85,8 +85,17 @@ def test_what_is_heard_in_masses_is_written_once_a_second(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b'{"stamp": "x"}', b'{"stamp": -5}', b'{"stamp": true}', b"\xff"]
-    + [json.dumps({"stamp": 10**17, "exact": True}).encode()],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"stamp": "x"}',
+        b'{"stamp": -5}',
+        b'{"stamp": true}',
+        b"\xff",
+        json.dumps({"stamp": 10**17, "exact": True}).encode(),
+    ],
     ids=["empty", "torn", "list", "null", "text", "negative", "bool", "bytes", "beyond"],
 )
 def test_a_spoilt_file_is_as_none(state: StateDir, content: bytes):

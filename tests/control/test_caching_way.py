@@ -241,6 +241,24 @@ def test_a_purge_reaches_other_gateways_and_services_and_what_they_say_reaches_u
     run(whole())
 
 
+def test_keys_that_services_set_go_to_those_who_poll_alone(tmp_path: Path):
+    async def whole() -> None:
+        space = Space()
+        machine = Machine(tmp_path / "a", space)
+        await machine.reach()
+        before = machine.caching.news.stamp
+        service = MemoryLayer(space)
+        await service.invalidate(Invalidation(keys=("user:7",)))
+        (told,) = machine.caching.news.since(before).news
+        assert told.keys == ("user:7",)
+        assert heard_by(machine) == [[], []]
+        assert machine.records.rows == []
+        await service.invalidate(Invalidation(keys=("user:7",), tags=("user:7",)))
+        assert [len(said) for said in heard_by(machine)] == [1, 1]
+
+    run(whole())
+
+
 def test_while_redis_is_away_the_workers_are_told_and_the_rest_is_queued(tmp_path: Path):
     async def whole() -> None:
         space = Space()
@@ -249,7 +267,7 @@ def test_while_redis_is_away_the_workers_are_told_and_the_rest_is_queued(tmp_pat
         space.is_away = True
         done = await machine.purge()
         assert (done.others, done.is_whole, done.struck.told) == ("queued", False, 2)
-        assert "told when it is back" in done.why
+        assert done.why == "Redis is away"
         assert [len(said) for said in heard_by(machine)] == [1, 1]
         assert machine.records.rows[-1].outcome == "ok"
         assert machine.records.rows[-1].detail["others"] == "queued"
@@ -322,18 +340,23 @@ def test_a_layer_that_fails_keeps_no_worker_from_being_told(
     run(whole())
 
 
-def test_when_news_may_have_been_missed_all_is_forgotten_and_pollers_hear_of_a_gap(tmp_path: Path):
+def test_when_news_may_have_been_missed_all_is_forgotten_and_pollers_hear_of_a_gap(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     async def whole() -> None:
         machine = Machine(tmp_path / "a", Space())
         await machine.reach()
         before = machine.caching.news.stamp
         assert machine.layer is not None
-        for gap in machine.layer.gaps:
-            gap()
+        (gap,) = machine.layer.gaps
+        gap()
+        assert caplog.records == []  # the first contact: nobody could have heard
+        gap()
+        assert len(caplog.records) == 1
         for said in heard_by(machine):
-            assert [each.everything for each in said] == ["responses"]
+            assert [each.everything for each in said] == ["responses"] * 2
         assert machine.caching.news.since(before).gap
-        assert machine.records.rows[-1].action == "cache.forgotten"
+        assert [row.action for row in machine.records.rows] == ["cache.forgotten"] * 2
 
     run(whole())
 
@@ -349,7 +372,7 @@ def test_a_reload_to_another_state_leaves_the_old_one(tmp_path: Path):
         machine.caching.take(URL + "?other")
         await eventually(lambda: machine.layer is not old and machine.layer.is_started)  # type: ignore[union-attr]  # there is one
         assert old.is_closed
-        assert old.listeners == old.gaps == []
+        assert (old.listeners, old.gaps) == ([], [])
         machine.caching.take("memory")
         await eventually(lambda: machine.caching.snapshot()["layer"] is None)
         assert (await machine.purge()).others == "none"

@@ -136,6 +136,15 @@ def test_reading_the_same_path_makes_nothing_forgotten():
     assert made.routes[1].cache is None
 
 
+def test_two_routes_of_which_neither_keeps_anything_forget_nothing():
+    made = plan(
+        {"match": {"path": "/p", "methods": "POST"}, "to": "a", "cache": "1min"},
+        {"match": {"path": "/p", "methods": "PUT"}, "to": "b"},
+    )
+    assert made.routes[1].cache is None
+    assert made.cache_store is None
+
+
 def test_a_route_without_a_service_keeps_nothing():
     made = plan(
         {"match": {"path": "/r"}, "respond": 404},

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from headgate.cache import calls
+from headgate.cache.copying import Copying
 from headgate.cache.core import Ask, Core
 from headgate.cache.events import Hear, family_of
 from headgate.cache.invalidation import Invalidation
@@ -46,8 +47,10 @@ _MEMO_MAX: Final = 500
 
 
 class Cache:
-    """`items` and `bytes` bound the memory; `layer` may be given instead of a URL; `redis` or
-    `file` settings go to the layer as they are; what else may be set is in `Settings`.
+    """`items` and `bytes` bound the memory. `copying` says how the cache keeps callers from
+    changing what it holds: by copies of what can be changed, by freezing it, or not at all
+    (`copying`). `layer` may be given instead of a URL; `layer_settings` go to the layer as they
+    are. What else may be set is in `Settings`.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Cache:
         namespace: str = "",
         items: int = 10_000,
         bytes: int | str = "100MB",  # noqa: A002 - the word of the settings
+        copying: Copying = "copy",
         layer: Callable[[], Layer] | None = None,
         layer_settings: Mapping[str, Any] | None = None,
         links: Iterable[Link] = (),
@@ -76,7 +80,7 @@ class Cache:
             raise TypeError("Cache: layer_settings without a URL")
         clocks = {name: value for name, value in (("now", clock), ("wall", wall)) if value}
         first = calls.memory_of(items, bytes) if memory is None else memory
-        core = Core(first, layer, rng=rng, **clocks)
+        core = Core(first, layer, rng=rng, copying=copying, **clocks)
         links = tuple(links)
         # What follows is for the other modules of this package.
         self.core = core
@@ -145,7 +149,7 @@ class Cache:
     async def get(self, key: str, default: Any = None) -> Any:
         """What is under this key and fresh, or the default. A None that is kept is None."""
         core = self.core
-        full = self.prefix + key if self.prefix and key.__class__ is str else key
+        full = self.prefix + key if self.prefix and key and key.__class__ is str else key
         wall = core.wall()
         held = core.memory.get(full, wall)
         if (
@@ -156,7 +160,7 @@ class Cache:
         ):
             if core.listeners.is_heard:
                 core.tell("hit", full, family_of(key), "memory")
-            return held.value
+            return held.value if held.copier is None else held.copier(held.value)
         return await calls.get(core, LOOP, full, held, wall, self.options, default)
 
     async def get_or_set(
@@ -171,7 +175,7 @@ class Cache:
         function. If it takes a parameter it is given the `Loading`.
         """
         core = self.core
-        full = self.prefix + key if self.prefix and key.__class__ is str else key
+        full = self.prefix + key if self.prefix and key and key.__class__ is str else key
         wall = core.wall()
         held = core.memory.get(full, wall)
         if (
@@ -182,7 +186,7 @@ class Cache:
         ):
             if core.listeners.is_heard:
                 core.tell("hit", full, family_of(key), "memory")
-            return held.value
+            return held.value if held.copier is None else held.copier(held.value)
         ask = self.ask_for(full, family_of(str(key)), loader, settings)
         return calls.unwrap(await core.obtain(ask, LOOP, held, wall))
 
@@ -242,7 +246,8 @@ class Cache:
         """Decorate a function, plain or async; see `headgate.cache.cached`."""
         from headgate.cache.decorate import cached
 
-        return cached(function, key=key, cache=self, **settings)
+        decorated: Any = cached
+        return decorated(function, key=key, cache=self, **settings)
 
     async def warm(
         self,

@@ -29,7 +29,7 @@ _REDIS: Final = (
 )
 
 
-def layer_of(url: str, settings: dict[str, Any]) -> Callable[[], Layer]:
+def layer_of(url: Any, settings: dict[str, Any]) -> Callable[[], Layer]:
     """How the second layer of a URL is opened. What is wrong with it is said at the first time."""
     if not isinstance(url, str):
         raise TypeError(f"Cache({url!r}): write a URL, or nothing for memory")
@@ -55,12 +55,13 @@ def layer_of(url: str, settings: dict[str, Any]) -> Callable[[], Layer]:
 def memory_of(items: int, bytes_: int | str) -> Any:
     from headgate.cache.memory import Memory
 
-    if isinstance(items, bool) or not isinstance(items, int) or items < 1:
+    if type(items) is not int or items < 1:
         raise ValueError(f"items={items!r}: write a whole number of 1 or more")
     size = parse_size(bytes_)
     if size < 1:
         raise ValueError(f"bytes={bytes_!r}: write a size such as 100MB")
-    return Memory(items, size)
+    # Copies are handed out here, where what is known of an entry is kept beside it.
+    return Memory(items, size, copying="shared")
 
 
 def prefix_of(before: str, name: str) -> str:
@@ -76,7 +77,7 @@ def prefix_of(before: str, name: str) -> str:
 def unwrap(held: Held) -> Any:
     if held.error is not None:
         raise bare(held.error)
-    return held.value
+    return held.given()
 
 
 async def get(
@@ -94,7 +95,7 @@ async def get(
     if held is not None and core.worth(key, held, wall, options) <= Worth.EARLY:
         if core.listeners.is_heard:
             core.tell("hit", key, family_of(key), "memory")
-        return default if held.error is not None else held.value
+        return default if held.error is not None else held.given()
     if core.listeners.is_heard:
         core.tell("miss", key, family_of(key), "memory")
     if core.home is None:
@@ -104,7 +105,7 @@ async def get(
         return default
     core.keep(key, found, options)
     is_fresh = core.worth(key, found, core.wall(), options) <= Worth.EARLY
-    return found.value if is_fresh else default
+    return found.given() if is_fresh else default
 
 
 async def get_many(
@@ -119,7 +120,7 @@ async def get_many(
         held = core.memory.get(full, wall)
         if held is not None and core.worth(full, held, wall, options) <= Worth.EARLY:
             if held.error is None:
-                found[key] = held.value
+                found[key] = held.given()
         else:
             missed.append(full)
     if not missed or core.home is None:
@@ -133,7 +134,7 @@ async def get_many(
             continue
         core.keep(full, taken, options)
         if core.worth(full, taken, wall, options) <= Worth.EARLY:
-            found[keys[full]] = taken.value
+            found[keys[full]] = taken.given()
     return found
 
 
@@ -166,7 +167,7 @@ async def set_many(core: Core, ports: Ports, values: Mapping[str, Any], options:
 
 async def put(core: Core, ports: Ports, made: Mapping[str, Entry]) -> None:
     try:
-        await ports.layer(core, lambda layer: layer.put(made))
+        await ports.layer(core.second, lambda layer: layer.put(made))
     except LayerAway as away:
         if core.listeners.is_heard:
             core.tell("layer_away", why=str(away))
@@ -187,7 +188,7 @@ async def delete(core: Core, ports: Ports, keys: list[str]) -> None:
 
 async def tell_layer(core: Core, ports: Ports, news: Invalidation) -> Invalidated:
     try:
-        done = await ports.layer(core, lambda layer: layer.invalidate(news))
+        done = await ports.layer(core.second, lambda layer: layer.invalidate(news))
     except LayerAway:
         # Not even queued, as where its loop cannot be reached: it holds here, and is told behind.
         struck = strike_beside(core, news)
@@ -218,7 +219,6 @@ async def touch(core: Core, ports: Ports, key: str, options: Options) -> bool:
     if is_there and held is not None:
         moved = Held.of(held)
         moved.fresh_until, moved.usable_until = made.fresh_until, made.usable_until
-        moved.error = held.error
         core.keep(key, moved, options)
     if core.home is not None:
         moved_there = await core.ask_layer(
@@ -321,8 +321,12 @@ def heard_of_link(core: Core, news: Invalidation) -> None:
 
 
 def gap_of_link(core: Core) -> None:
-    with core.lock:
-        core.barriers.raise_floor(core.barriers.stamp + 1)
+    """A link may have missed news. What a second layer holds is not struck: whenever any process
+    starts that would empty it for all.
+    """
+    if core.home is None:
+        with core.lock:
+            core.barriers.raise_floor(core.barriers.stamp + 1)
     core.memory.clear()
     if core.listeners.is_heard:
         core.tell("gap", why="a link may have missed news")
@@ -332,6 +336,6 @@ async def end_loads(core: Core) -> None:
     core.break_off()
     here = asyncio.get_running_loop()
     mine = {task for task in core.tasks if task.get_loop() is here}
-    mine.discard(asyncio.current_task())  # type: ignore[arg-type]
+    mine -= {asyncio.current_task()}
     if mine:
         await asyncio.wait(mine, timeout=1.0)

@@ -121,6 +121,8 @@ class Packer:
 
     def encode(self, entry: Entry) -> bytes:
         """Unencodable: this value cannot be kept exactly by this codec, or is too long."""
+        if _is_no_time(entry):
+            raise Unencodable("its times are no numbers")
         value = self._dumped(entry.value)
         length = len(value)
         flags = _NOTHING if entry.is_nothing else 0
@@ -290,6 +292,15 @@ class Packer:
             raise Undecodable(
                 f"codec {self._codec.name} cannot read it: {type(error).__name__}"
             ) from error
+
+
+def _is_no_time(entry: Entry) -> bool:
+    return (
+        isnan(entry.made_at)
+        or isnan(entry.fresh_until)
+        or isnan(entry.usable_until)
+        or isnan(entry.cost_s)
+    )
 
 
 def _is_pickle(codec: Codec) -> bool:

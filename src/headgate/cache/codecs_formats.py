@@ -46,7 +46,8 @@ class Codec:
             )
         if len(self.keys) > _KEYS_MAX:
             raise ValueError(f"codec {self.name}: at most {_KEYS_MAX} keys")
-        for key in self.keys:
+        keys: tuple[object, ...] = self.keys
+        for key in keys:
             if not isinstance(key, bytes) or len(key) < KEY_MIN:
                 raise ValueError(
                     f"codec {self.name}: a key is at least {KEY_MIN} bytes; "

@@ -174,7 +174,7 @@ def copy_any(value: Any) -> Any:
 
 def freeze(value: Any) -> Any:
     """The same, unchangeable."""
-    return _freeze(value, {}, 0)
+    return value if is_unchangeable(value) else _freeze(value, {}, 0)
 
 
 def _freeze(value: Any, done: dict[int, Any], depth: int) -> Any:

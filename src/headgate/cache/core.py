@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headgate.cache.barriers import Standing
+from headgate.cache.copying import taken_in
 from headgate.cache.errors import CacheClosed, LoadAbandoned, LoadTimedOut
 from headgate.cache.flight import Flight, check_entry, waiting_in
 from headgate.cache.ground import Ground, Worth
@@ -245,13 +246,22 @@ class Core(Ground):
         most = options.hard_timeout_s or _LEASE_MOST_S
         ttl_s = min(max(_LEASE_LEAST_S, 10 * self.costs.of(ask.family)), most + 1.0)
         until, pause_s = self.now() + options.lease_wait_s, _POLL_FIRST_S
-        nobody = Lease("", 0, 0.0)
+        nobody: Lease | None = Lease("", 0, 0.0)
+        lease: Lease | None
+
+        async def lease_of(layer: Layer) -> Lease | None:
+            return await layer.lease(key, ttl_s)
+
         while True:
-            lease = await self.ask_layer(ports, lambda layer: layer.lease(key, ttl_s), nobody)
+            lease = await self.ask_layer(ports, lease_of, nobody)
             if lease is nobody:
                 return None, None
             # Also with a lease at the first try: its last holder may have ended a moment ago.
-            found = await self._found(flight, ask, ports)
+            try:
+                found = await self._found(flight, ask, ports)
+            except BaseException:
+                await self._store(ask, ports, None, lease)
+                raise
             if found is not None:
                 await self._store(ask, ports, None, lease)
                 return None, found
@@ -267,7 +277,7 @@ class Core(Ground):
         stamp = flight.stamp = self.barriers.stamp
         entry = Loading(
             ask.key,
-            None if old is None else old.value,
+            None if old is None else old.given(),
             old is not None and old.error is None,
             "" if old is None else old.validator,
             ask.tags,
@@ -308,7 +318,8 @@ class Core(Ground):
         )
         is_kept = held is not None and entry.keep and not flight.is_superseded
         if held is None:
-            held = Held(value, self.wall(), 0.0, 0.0, stamp=stamp, tags=tags)
+            held = Held(None, self.wall(), 0.0, 0.0, stamp=stamp, tags=tags)
+            held.value, held.copier = taken_in(value, self.copying)
         if is_kept and not self.keep(ask.key, held, options):
             is_kept = False
             self.counts["dropped"] += 1
@@ -341,7 +352,7 @@ class Core(Ground):
                     await layer.release(lease)
 
         try:
-            await ports.behind(self, put)
+            await ports.behind(self.second, put)
         except LayerAway:
             pass
         except Exception:

@@ -8,8 +8,8 @@ is decided by a single count. Everything that changes the shelf holds a lock, al
 for a change is many steps. Nothing but the shelf's own code runs while the lock is held: what was
 dropped is told to `on_drop`, and let go, after it is released, on the thread whose call caused it.
 One exception cannot be excluded, a finalizer that the garbage collector runs in the midst of a
-change. If it comes back into the same shelf, a `put` is declined and a `pop` is done a moment later,
-when the change is complete.
+change. If it comes back into the same shelf, a `put` is declined and a `pop` is done a moment
+later, when the change is complete.
 """
 
 from __future__ import annotations
@@ -121,10 +121,10 @@ class Shelf(Rooms[V]):
 
     def pop(self, key: str, why: Dropped = "removed") -> V | None:
         """Take it out; what it was."""
-        node = self._nodes.get(key)
-        if node is None or not self.pop_if(key, node.value, why):
-            return None
-        return node.value
+        value = self.peek(key)
+        while value is not None and not self.pop_if(key, value, why):
+            value = self.peek(key)  # another thread has put something else meanwhile
+        return value
 
     def pop_if(self, key: str, value: V, why: Dropped = "removed") -> bool:
         """Take it out if it is still this very value."""

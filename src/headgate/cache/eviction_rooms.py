@@ -230,12 +230,13 @@ class Rooms(Generic[V]):
         key, uses, sketch = node.key, node.uses, self._sketch
         at = hash(key) & sketch.mask
         if uses > sketch.counts[at]:
-            sketch.counts[at] = uses if uses < COUNT_MAX else COUNT_MAX
+            sketch.counts[at] = min(uses, COUNT_MAX)
         self.evictions += 1
         node.at = _GONE
         del self._nodes[key]
         self._bytes -= node.size
         dropped.append((key, node.value, "evicted"))
+        node.value = None  # type: ignore[assignment]  # a seat may outlive what sat there
 
     def _remove(self, node: Node[V], why: Dropped, dropped: Drops[V]) -> None:
         """Drop it from wherever it is, because somebody said so. Its count is forgotten with it."""
@@ -250,6 +251,7 @@ class Rooms(Generic[V]):
             if len(self._window) > 2 * self._window_items + 64:
                 self._window = deque(each for each in self._window if each.at == _IN_WINDOW)
         dropped.append((node.key, node.value, why))
+        node.value = None  # type: ignore[assignment]  # likewise, until the window comes by
 
     def _tick(self) -> None:
         """What is done once in a while, on the back of a `put`."""
@@ -269,7 +271,7 @@ class Rooms(Generic[V]):
             start, end = self._halved_to, self._halved_to + _HALVED_AT_ONCE
             for node in self._main[start:end]:
                 uses = node.uses
-                node.uses = (uses if uses < COUNT_MAX else COUNT_MAX) >> 1
+                node.uses = min(uses, COUNT_MAX) >> 1
             self._halved_to = end
 
     def _balance(self, items: int, requests: int) -> None:

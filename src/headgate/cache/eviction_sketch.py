@@ -42,7 +42,7 @@ class Sketch:
         """A key leaves with this count."""
         at = hashed & self.mask
         if uses > self.counts[at]:
-            self.counts[at] = uses if uses < COUNT_MAX else COUNT_MAX
+            self.counts[at] = min(uses, COUNT_MAX)
 
     def serve(self, keys: int) -> None:
         """Be large enough for this many keys."""

@@ -108,7 +108,7 @@ class Flight:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         with self._lock:
-            if self.is_done:
+            if self._has_ended():
                 return True
             self._waiting[future] = loop
         timer = (
@@ -126,13 +126,16 @@ class Flight:
             return True
         event = threading.Event()
         with self._lock:
-            if self.is_done:
+            if self._has_ended():
                 return True
             self._waiting[event] = None
         try:
             return event.wait(after_s)
         finally:
             self._left(event)
+
+    def _has_ended(self) -> bool:
+        return self.is_done
 
     def _left(self, waiter: Any) -> None:
         with self._lock:

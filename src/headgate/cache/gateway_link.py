@@ -105,6 +105,7 @@ class GatewayLink:
         self._is_single = False
         self._listening: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._why = "not started"
         self._is_away = True
         self._is_closed = False
@@ -117,15 +118,16 @@ class GatewayLink:
 
     async def start(self, hear: Hear, on_gap: Callable[[], None]) -> None:
         """Listen from now on. Does not wait for the gateway."""
-        if self._listening is None and not self._is_closed:
-            loop = asyncio.get_running_loop()
+        loop = self._at_home()
+        self._is_closed = False
+        if self._listening is None:
             self._listening = loop.create_task(self._listen(hear, on_gap), name="gateway news")
 
     async def tell(self, invalidation: Invalidation) -> bool:
         """Have the gateway forget it; False: it will be told when the gateway is back."""
         if self._is_closed or invalidation.is_empty:
             return False
-        loop = asyncio.get_running_loop()
+        loop = self._at_home()
         done: asyncio.Future[bool] = loop.create_future()
         for piece, size in _pieces(replace(invalidation, by=self._by, stamp=0)):
             # All go in order, so the last is done when all are.
@@ -136,9 +138,22 @@ class GatewayLink:
         await asyncio.wait({done}, timeout=self._timeout_s)
         return done.done() and done.result()
 
+    def _at_home(self) -> asyncio.AbstractEventLoop:
+        """The running loop. If it is another than before (that has ended, or this process is a
+        fork), what waits is told from here.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self._listening = self._telling = None
+            for word in self._words:
+                word.done = loop.create_future()
+        return loop
+
     async def close(self) -> None:
         """Stop listening; what waits is told if the gateway takes it within a second."""
         self._is_closed = True
+        self._at_home()
         telling, self._telling = self._telling, None
         if telling is not None and not telling.done() and not self._is_away:
             await asyncio.wait({telling}, timeout=FLUSH_S)

@@ -2,17 +2,18 @@
 
 Theory of operation. A few shelves hold keys and sizes only, each for another size of the real one,
 and decide by the same rules. Only a sample of the keys passes through them, chosen by the hash of
-the key, so that all uses of a key are seen or none (Waldspurger and others, 2015 and 2017: a sample
-of one in a hundred gives the curve of the whole within about a point). The shelves are scaled down
-by the same rate. A few hot keys, in the sample by chance or not, would shift the ratio; the surplus
-of uses over what the sample should have had is taken for hits, a lack of them is added.
+the key, so that all uses of a key are seen or none (Waldspurger and others, 2015 and 2017), and the
+shelves are scaled down by the same rate. A cache of ten thousand items is judged within a few
+points, a small one more roughly. A few hot keys, in the sample by chance or not, would shift the
+ratio; the surplus of uses over what the sample should have had is taken for hits, a lack of them is
+added.
 
 Whoever owns the ghost asks `is_sampled` once for a key, when its value comes in, and tells of the
 uses of those only: a key that is not sampled costs a hit nothing.
 
 All counts are halved from time to time: the curve is of today.
 
-Bound: `SAMPLE_MOST` keys in the largest shelf, as many as fit; a key is kept as its hash.
+Bound: `SAMPLE_MOST` keys in the largest shelf; a key is kept as its hash.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ __all__ = ["SCALES", "Ghost", "Point"]
 SCALES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 SAMPLE_MOST: Final = 2000
 """Keys in the ghost of four times the size."""
-_MINE: Final = 200
-"""Sampled keys at the real size, at least, if there are as many: fewer say nothing."""
+_RATE_LEAST: Final = 8
+"""No more than one key in eight: a use that is sampled costs five times one that is not."""
+_PLACES_LEAST: Final = 16
+"""At the real size; with fewer, nothing is said."""
+_SEEN_LEAST: Final = 200
 _REQUESTS_KEPT: Final = 40
 """Requests per item, after which counts are halved."""
 
@@ -55,8 +59,8 @@ class Ghost:
         """Begin anew, for a cache with these bounds that holds about so many items."""
         self._items, self._bytes = items, bytes_
         self.expected = expected
-        rate = 1
-        while expected * SCALES[-1] / rate > SAMPLE_MOST and expected / (2 * rate) >= _MINE:
+        rate = _RATE_LEAST
+        while expected * SCALES[-1] / rate > SAMPLE_MOST:
             rate *= 2
         self._mask = rate - 1
         self._shelves: tuple[Shelf[bool], ...] = tuple(
@@ -122,7 +126,7 @@ class Ghost:
     def curve(self) -> tuple[Point, ...]:
         """The hit ratio at each size; empty while too little was seen."""
         expected = self._lookups / self.rate
-        if self._seen < _MINE or expected < _MINE:
+        if min(self._seen, expected) < _SEEN_LEAST or self.expected < _PLACES_LEAST * self.rate:
             return ()
         points: list[Point] = []
         best = 0.0

@@ -22,6 +22,7 @@ from enum import IntEnum
 from typing import Any, Protocol, TypeVar
 
 from headgate.cache.barriers import Barriers, Standing
+from headgate.cache.copying import Copying, taken_in
 from headgate.cache.early import Costs, is_due_early
 from headgate.cache.entry import FOREVER, Entry
 from headgate.cache.errors import CacheClosed
@@ -81,8 +82,12 @@ class Ground:
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - this is the rim
         rng: random.Random | None = None,
+        copying: Copying = "copy",
     ) -> None:
+        if copying not in ("copy", "frozen", "shared"):
+            raise ValueError(f'copying={copying!r}: write "copy", "frozen" or "shared"')
         self.memory = memory
+        self.copying: Copying = copying
         self.now = now
         self.wall = wall
         self.rng = rng or random.Random()
@@ -154,7 +159,7 @@ class Ground:
         if self.is_away():
             return otherwise
         try:
-            return await ports.layer(self, make)
+            return await ports.layer(home, make)
         except LayerAway as away:
             if self.listeners.is_heard:
                 self.tell("layer_away", layer=home.layer.kind, why=str(away))
@@ -177,6 +182,7 @@ class Ground:
 
     def taken_in(self, key: str, entry: Entry) -> Held | None:
         held = Held.of(entry)
+        held.value, held.copier = taken_in(entry.value, self.copying)
         held.gap = self.gap
         if not self.is_alive(key, held) or self.wall() >= held.usable_until:
             return None
@@ -276,7 +282,10 @@ class Ground:
             return None
         ttl *= 1.0 - options.jitter * self.rng.random()
         beyond = max(options.stale_while_revalidate_s, options.stale_if_error_s, options.retain_s)
-        return Held(value, wall, wall + ttl, wall + ttl + beyond, tags=tags, **more)
+        kept, copier = taken_in(value, self.copying)
+        held = Held(kept, wall, wall + ttl, wall + ttl + beyond, tags=tags, **more)
+        held.copier = copier
+        return held
 
     def let_go(self, news: Invalidation) -> None:
         if news.soft:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from headgate.cache.early import early_from
@@ -15,7 +16,16 @@ _NOT_JUDGED: Final = -1
 class Held(Entry):
     """The slots beyond those of an entry are this process's notes and may be changed by it."""
 
-    __slots__ = ("away_until", "error", "gap", "is_struck", "plain_until", "retry_at", "version")
+    __slots__ = (
+        "away_until",
+        "copier",
+        "error",
+        "gap",
+        "is_struck",
+        "plain_until",
+        "retry_at",
+        "version",
+    )
 
     def __init__(
         self,
@@ -40,6 +50,8 @@ class Held(Entry):
         self.cost_s = cost_s
         self.validator = validator
         self.is_nothing = is_nothing
+        self.copier: Callable[[Any], Any] | None = None
+        """By which each caller gets a copy of his own; None if nobody can change the value."""
         self.plain_until = 0.0
         """Up to here a hit is a hit and nothing else is to be thought of."""
         self.away_until = FOREVER
@@ -58,7 +70,7 @@ class Held(Entry):
     @classmethod
     def of(cls, entry: Entry) -> Held:
         """A copy of what came from elsewhere."""
-        return cls(
+        made = cls(
             entry.value,
             entry.made_at,
             entry.fresh_until,
@@ -69,6 +81,14 @@ class Held(Entry):
             validator=entry.validator,
             is_nothing=entry.is_nothing,
         )
+        if isinstance(entry, Held):
+            made.copier, made.error = entry.copier, entry.error
+        return made
+
+    def given(self) -> Any:
+        """The value, for a caller to keep."""
+        copier = self.copier
+        return self.value if copier is None else copier(self.value)
 
     def settle(self, beta: float, cost_s: float) -> None:
         """Find out up to when a hit needs no thought."""

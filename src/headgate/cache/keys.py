@@ -9,7 +9,7 @@ and every mark of the template's own text are written as `%` and two digits: ("a
 ("a", "b:c") differ, and a value cannot bring a `*` into a pattern. So two placeholders must have a
 mark between them that is neither a letter nor a digit. A number and its text are the same in a
 template ("user:42" either way, as whoever deletes it writes it), and so are other plain values
-(UUIDs, dates); what no text can be (None, bytes, lists) begins with a `%~` that no text has.
+(UUIDs, dates); what no text can be (None, bytes, lists) begins with a `%z` that no text has.
 
 The default key tells types apart as well: f(1), f("1"), f(1.0) and f(True) are four keys. It is
 `module.name(arguments)`, and beyond KEY_CHARS the arguments are replaced by their SHA-256.
@@ -77,13 +77,13 @@ def check_key(key: object) -> None:
 # ---- values as text
 
 
-def canonical(value: object, depth: int = 0) -> str:
+def canonical(value: Any, depth: int = 0) -> str:
     """A text that no different value has, whatever its type; KeyUnusable if there is none."""
     kind = type(value)
     if kind is int or kind is bool or value is None or kind is float or kind is complex:
         return repr(value)
     if kind is str:
-        return f"'{_INNER.sub(_percent, value)}'"  # type: ignore[arg-type]
+        return f"'{_INNER.sub(_percent, value)}'"
     if depth > _DEPTH_MAX:
         raise KeyUnusable(f"an argument is nested more than {_DEPTH_MAX} deep; give a key template")
     return _canonical(value, depth + 1)
@@ -153,8 +153,9 @@ def _quoter(marks: str) -> Callable[[object], str]:
     find = re.compile(f"[{re.escape(''.join(sorted(set(_ALWAYS + marks))))}]")
     search, replace = find.search, find.sub
 
-    def quote(value: object) -> str:
+    def quote(value: Any) -> str:
         kind = type(value)
+        text: str
         if kind is str:
             text = value
         elif kind is int or kind is float or kind in _PLAIN or kind is bool:
@@ -165,9 +166,10 @@ def _quoter(marks: str) -> Callable[[object], str]:
             # The text itself, even of an enum-like class with a str() of its own.
             text = str.__str__(value) if isinstance(value, str) else str(value)
         else:
-            # The mark says that it is no text: every `%` of a text is followed by 25.
-            return "%~" + replace(_percent, canonical(value))
-        return text if search(text) is None else replace(_percent, text)  # type: ignore[arg-type]
+            # Every `%` of a text is followed by two hexadecimal digits; `z` is neither a digit nor
+            # can it be a mark.
+            return "%z" + replace(_percent, canonical(value))
+        return text if search(text) is None else replace(_percent, text)
 
     return quote
 
@@ -186,8 +188,8 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     for literal, path, spec, conversion in found:
         if path is not None and (spec or conversion):
             raise TemplateInvalid(
-                f"key template {template!r}: {{{path}}} may have neither a format nor a conversion; "
-                "give key= a function"
+                f"key template {template!r}: {{{path}}} may have neither a format nor a "
+                "conversion; give key= a function"
             )
         if path is not None and not _PATH.fullmatch(path):
             raise TemplateInvalid(
@@ -200,6 +202,10 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
 
 def _check_template(template: str, names: tuple[str, ...], what: str) -> str:
     """The marks of its text; TemplateInvalid says what is wrong."""
+    if "%" in template:
+        raise TemplateInvalid(
+            f"key template {template!r}: % is what values are quoted with; use another mark"
+        )
     marks = ""
     seen = False
     for literal, path in _parts(template):
@@ -235,16 +241,18 @@ def compile_key(
         return _compile_default(function, prefix)
     if callable(template):
         return _checked_call(template, prefix)
-    if not isinstance(template, str) or not template:
+    if type(template) is not str or not template:
         raise TemplateInvalid(f"key={template!r}: write a template or give a function")
-    return _compile_template(function, (template,), prefix, "one")
+    made: Callable[..., str] = _compile_template(function, (template,), prefix, "one")
+    return made
 
 
 def compile_texts(
     function: Callable[..., Any], templates: tuple[str, ...]
 ) -> Callable[..., tuple[str, ...]]:
     """The same for several texts, such as tags, at once."""
-    return _compile_template(function, templates, "", "all")
+    made: Callable[..., tuple[str, ...]] = _compile_template(function, templates, "", "all")
+    return made
 
 
 def _checked_call(make: Callable[..., str], prefix: str) -> Callable[..., str]:
@@ -297,6 +305,12 @@ def _compile_template(
     return _built(function, parameters, body, known, taken)
 
 
+_STARS: Final[dict[Any, str]] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Own:
     """What `str` and `int` are called where parameters may have these names."""
@@ -345,8 +359,7 @@ def _built(
             default = _free(f"default_{number}", taken)
             known[default] = each.default
             name += f"={default}"
-        stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}
-        shown.append(stars.get(each.kind, "") + name)
+        shown.append(_STARS.get(each.kind, "") + name)
         is_last = number + 1 == len(parameters)
         if each.kind is each.POSITIONAL_ONLY and (
             is_last or parameters[number + 1].kind is not each.POSITIONAL_ONLY

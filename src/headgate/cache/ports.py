@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from headgate.cache.errors import LoadTimedOut
 from headgate.cache.flight import Flight
 from headgate.cache.layer import Layer
-from headgate.cache.sync import drive
+from headgate.cache.sync import Home, drive
 
 if TYPE_CHECKING:
     from headgate.cache.core import Ask, Core
@@ -35,9 +35,9 @@ _HARD_S: Final = 30.0
 
 
 class Ports(Protocol):
-    async def layer(self, core: Core, make: Callable[[Layer], Awaitable[T]]) -> T: ...
+    async def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> T: ...
 
-    async def behind(self, core: Core, make: Callable[[Layer], Awaitable[Any]]) -> None:
+    async def behind(self, home: Home, make: Callable[[Layer], Awaitable[Any]]) -> None:
         """Nobody waits for this."""
 
     async def sleep(self, for_s: float) -> None: ...
@@ -58,12 +58,12 @@ class Ports(Protocol):
 
 
 class _LoopPorts:
-    async def layer(self, core: Core, make: Callable[[Layer], Awaitable[T]]) -> T:
-        return await core.second.call(make)
+    async def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> T:
+        return await home.call(make)
 
-    async def behind(self, core: Core, make: Callable[[Layer], Awaitable[Any]]) -> None:
+    async def behind(self, home: Home, make: Callable[[Layer], Awaitable[Any]]) -> None:
         # The load's own task, which nobody waits for any more.
-        await core.second.call(make)
+        await home.call(make)
 
     async def sleep(self, for_s: float) -> None:
         await asyncio.sleep(for_s)
@@ -117,11 +117,11 @@ def _landed(core: Core, flight: Flight, task: asyncio.Task[None]) -> None:
 
 
 class _ThreadPorts:
-    async def layer(self, core: Core, make: Callable[[Layer], Awaitable[T]]) -> T:
-        return core.second.call_from_thread(make)
+    async def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> T:
+        return home.call_from_thread(make)
 
-    async def behind(self, core: Core, make: Callable[[Layer], Awaitable[Any]]) -> None:
-        core.second.spawn(make)
+    async def behind(self, home: Home, make: Callable[[Layer], Awaitable[Any]]) -> None:
+        home.spawn(make)
 
     async def sleep(self, for_s: float) -> None:
         time.sleep(for_s)  # noqa: ASYNC251 - a thread may

@@ -7,9 +7,9 @@ taken from the built-in type that the class is derived from, never from Python c
 not made of objects is found through the buffer protocol and through `base` (a view of ten bytes
 keeps the whole array), and an `nbytes` can raise the estimate but not lower it.
 
-The walk is bounded in steps. What is left when it ends is charged with `UNSEEN_BYTES` an object, and
-at least the whole estimate twice over: whoever wants such a value kept says its size himself. What
-several entries share is charged to each of them. Classes, modules and functions that are not
+The walk is bounded in steps. What is left when it ends is charged with `UNSEEN_BYTES` an object,
+and what was seen twice over: whoever wants such a value kept says its size himself. What several
+entries share is charged to each of them. Classes, modules and functions that are not
 closures are nobody's; they are not charged and not walked.
 
 Not to be seen from here: memory that a C extension hides from both the collector and the buffer
@@ -23,7 +23,6 @@ import sys
 from enum import Enum
 from logging import Logger
 from types import (
-    BuiltinFunctionType,
     CodeType,
     FunctionType,
     GetSetDescriptorType,
@@ -45,7 +44,6 @@ _BULKS: Final = frozenset({list, tuple, set, frozenset})
 _NOBODYS: Final = (
     type,
     ModuleType,
-    BuiltinFunctionType,
     CodeType,
     Enum,
     Logger,
@@ -121,9 +119,9 @@ def _base_of(value: Any, kind: type) -> Any:
     """What an array of numpy keeps without telling the collector."""
     if kind.__module__.partition(".")[0] != "numpy" or not hasattr(kind, "base"):
         return None
-    items = ()
+    items: list[Any] = []
     if getattr(getattr(value, "dtype", None), "hasobject", False):
-        items = value.ravel().tolist() if value.size <= STEPS_MAX else (value,) * STEPS_MAX
+        items = value.ravel().tolist() if value.size <= STEPS_MAX else [value] * STEPS_MAX
     return (value.base, items)
 
 

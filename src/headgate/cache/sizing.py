@@ -1,8 +1,9 @@
 """How large a cache should be, in words and numbers; and a size that moves by itself, in bounds.
 
 Theory of operation. The curve of the ghost says what half, twice and four times the memory would
-hit. More is advised while doubling wins `worth` (two points of the hit ratio); less, while halving
-loses less than a quarter of that: between the two nothing is said, so that advice does not swing.
+hit. More is advised while doubling wins `worth` (two points of the hit ratio); less, as long as
+that loses less than a quarter of it in all: between the two nothing is said, so that advice does
+not swing.
 
 `next_size` moves by the same rule, in steps of an eighth, and only between the two sizes it is
 given. It is asked from time to time, by whoever owns the cache.
@@ -39,7 +40,10 @@ class SizingRules:
     """Hit ratio that a doubling must win."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.least.items <= self.most.items or not 0 < self.least.bytes <= self.most.bytes:
+        if (
+            not 0 < self.least.items <= self.most.items
+            or not 0 < self.least.bytes <= self.most.bytes
+        ):
             raise ValueError(
                 f"sizing from {self.least} to {self.most}: the least must be above 0 "
                 "and not above the most"
@@ -71,7 +75,7 @@ def advise(curve: Sequence[Point], worth: float = 0.02) -> Advice:
         then = point
     if then is now:
         for point in reversed(curve[:at]):
-            if then.ratio - point.ratio > worth * _KEEP:
+            if now.ratio - point.ratio > worth * _KEEP:
                 break
             then = point
     words = f"{_amount(now.bytes)} and {now.items:,} items hit {now.ratio:.1%}; "

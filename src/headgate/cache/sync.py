@@ -48,8 +48,8 @@ class Home:
         """Whether this loop is the home, which it becomes if there is no other."""
         with self._lock:
             home = self.loop
-            if home is loop:
-                return loop is not None
+            if home is not None and home is loop:
+                return True
             if home is not None and not home.is_closed() and home.is_running():
                 return False
             if loop is None:
@@ -111,7 +111,8 @@ class Home:
         self._is_here(None)
         future = self._hand_over(make)
         try:
-            return future.result(_BOUND_S)
+            answer: T = future.result(_BOUND_S)
+            return answer
         except TimeoutError:
             if future.done() and not future.cancelled():
                 raise  # the layer's own

@@ -36,7 +36,7 @@ class SyncCache:
         wall = core.wall()
         held = core.memory.get(full, wall)
         if core.is_plain(held, wall) and not core.listeners.is_heard:
-            return held.value
+            return held.given()
         return drive(calls.get(core, THREAD, full, held, wall, cache.options, default))
 
     def get_or_set(self, key: str, loader: Callable[..., Any], **settings: Unpack[Settings]) -> Any:
@@ -45,7 +45,7 @@ class SyncCache:
         wall = core.wall()
         held = core.memory.get(full, wall)
         if core.is_plain(held, wall) and not core.listeners.is_heard:
-            return held.value
+            return held.given()
         ask = cache.ask_for(full, family_of(key), loader, settings)
         return calls.unwrap(drive(core.obtain(ask, THREAD, held, wall)))
 

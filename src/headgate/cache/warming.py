@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,7 +64,7 @@ class _Warming:
         self.interval_s = interval_s
         self.progress = progress
         self.settings = settings
-        self.total = len(what) if hasattr(what, "__len__") else None
+        self.total = len(what) if isinstance(what, Sized) else None
         self.left = _each(what)
         self.now = cache.core.now
         self.began = self.next_at = self.now()
@@ -90,14 +90,14 @@ class _Warming:
     async def one(self, each: Any) -> None:
         name = each if isinstance(each, str) else repr(each)
         try:
-            if isinstance(each, str):
-                self.loaded += await self.load_key(each)
-            else:
-                self.loaded += await self.run_call(each)
+            is_key = isinstance(each, str)
+            is_loaded = await (self.load_key(each) if is_key else self.run_call(each))
         except Exception as error:  # noqa: BLE001 - counted, and shown in the summary
             self.failed += 1
             if len(self.errors) < _ERRORS_MAX:
                 self.errors.append((name[:200], f"{type(error).__name__}: {error}"[:500]))
+        else:
+            self.loaded += is_loaded
         self.done += 1
         if self.progress is not None:
             took_s = self.now() - self.began

@@ -135,7 +135,7 @@ def _purged(done: dict[str, Any], *, is_soft: bool) -> str:
         case "told":
             lines.append("services and other gateways have been told")
         case "queued":
-            lines.append(f"queued for services and other gateways: {done['why']}")
+            lines.append(f"{done['why']}; services and other gateways are told when it is back")
         case "away":
             lines.append(f"services and other gateways have not been told: {done['why']}")
     if done["listeners"]:
@@ -219,7 +219,7 @@ def _figures(said: dict[str, Any]) -> str:
 
 @cache.command("inspect")
 def inspect(
-    url: Annotated[str, typer.Argument(help="A URL as clients ask for it, or a path.")],
+    url: Annotated[str, typer.Argument(help="A URL, whole, as clients ask for it.")],
     file: FileOption = None,
     state_dir: StateDirOption = None,
     admin: AdminOption = None,

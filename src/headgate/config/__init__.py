@@ -11,7 +11,8 @@ from __future__ import annotations
 from headgate.config.answers import RespondSpec
 from headgate.config.balancing import AffinitySpec, BalanceSpec
 from headgate.config.breaking import BreakerSpec, FailuresSpec, WindowSize
-from headgate.config.caching import CacheDiskSpec, CacheKeySpec, CacheSpec, CacheStoreSpec
+from headgate.config.cache_store import CacheDiskSpec, CacheStoreSpec
+from headgate.config.caching import CacheKeySpec, CacheSpec
 from headgate.config.checks import check
 from headgate.config.degrading import DegradeSpec, FallbackSpec, LevelSpec, LevelWhenSpec
 from headgate.config.health import HealthSpec, OutlierSpec

@@ -389,8 +389,13 @@ def _check_secrets(root: MappingNode, view: _FileView, faults: Faults) -> None:
 
 def _check_extras(config: Config, view: _FileView, faults: Faults) -> None:
     """Whether what the file asks for is installed here, which may not be where it will run."""
-    if config.state != "memory" and find_spec("redis") is None:
-        loc: Loc = ("state",)
+    asked: tuple[tuple[Loc, bool], ...] = (
+        (("state",), config.state != "memory"),
+        (("cache_store", "redis"), bool(config.cache_store.redis)),
+    )
+    for loc, is_asked in asked:
+        if not is_asked or find_spec("redis") is not None:
+            continue
         faults.add(
             view.place(loc, at_key=False),
             'needs the "redis" extra, which is not installed here',

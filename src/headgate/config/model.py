@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 from headgate.config.acme import AcmeSpec
 from headgate.config.auditing import Audit, AuditSpec
 from headgate.config.authenticating import AuthSpec
-from headgate.config.caching import CacheStoreSpec
+from headgate.config.cache_store import CacheStoreSpec
 from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
 from headgate.config.fields import (

@@ -105,6 +105,8 @@ class Caching:
         self._clock = clock
         self._url = "memory"
         self._layer: Layer | None = None
+        self._is_fresh = True
+        """The layer has not been reached yet."""
         self._ends: list[Callable[[], None]] = []
         self._taking = asyncio.Lock()
         self._purges: set[asyncio.Task[Purged]] = set()
@@ -183,7 +185,7 @@ class Caching:
             return "away", str(error)
         done = telling.result()
         if done.is_queued:
-            return "queued", "Redis is away; services and other gateways are told when it is back"
+            return "queued", "Redis is away"
         if is_late:
             self._pass_on(told.at(self._stamps.heard(done.stamp)))
         return "told", ""
@@ -195,10 +197,15 @@ class Caching:
     # -- hearing -------------------------------------------------------------------------------
 
     def _heard(self, invalidation: Invalidation) -> None:
-        """Somebody else has invalidated."""
+        """Somebody else has invalidated. Keys alone are a service's business, each time it sets an
+        object: they go to those who poll, for they may hold the same, and nowhere else.
+        """
         told = invalidation.at(self._stamps.heard(invalidation.stamp))
-        self._pass_on(told)
-        self._book.heard(told)
+        if told.tags or told.urls or told.patterns or told.everything:
+            self._pass_on(told)
+            self._book.heard(told)
+        else:
+            self.news.add(told)
         self._position.moved()
 
     def _own_stamp(self) -> int:
@@ -207,10 +214,18 @@ class Caching:
     def _gap(self) -> None:
         """News may have been missed: nothing that is held can be relied upon."""
         stamp = self._own_stamp()
-        log.warning("news of invalidations may have been missed: all responses are forgotten")
+        why = "news of invalidations may have been missed"
+        if self._is_fresh:
+            why = "news of invalidations are heard from here on"
+        log.log(
+            logging.INFO if self._is_fresh else logging.WARNING,
+            "%s: all responses are forgotten",
+            why,
+        )
+        self._is_fresh = False
         self.news.lost(stamp)
         self.edge.hear(Invalidation(everything="responses", stamp=stamp, by="missed news"))
-        self._book.lost("news of invalidations may have been missed")
+        self._book.lost(why)
         self._position.moved()
 
     # -- life ----------------------------------------------------------------------------------
@@ -233,6 +248,7 @@ class Caching:
                 layer = self._open_layer(url)
                 self._ends = [layer.listen(self._heard), layer.on_gap(self._gap)]
                 self._layer = layer
+                self._is_fresh = True
                 self._position.follow(layer)
                 await layer.start()
             except HeadgateError as error:

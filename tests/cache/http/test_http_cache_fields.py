@@ -29,13 +29,18 @@ THEN = 784_111_777.0
         pytest.param("Tue, 19 Jan 2038 14:14:08 GMT", 2_147_523_248.0, id="beyond-32-bits"),
         pytest.param("Fri, 31 Dec 9999 23:59:59 GMT", 253_402_300_799.0, id="last-year"),
         pytest.param(
-            "Wednesday, 31-Dec-75 00:00:00 GMT", 3_345_062_400.0, id="5.6.7-49-years-ahead"
+            "Wednesday, 31-Dec-75 00:00:00 GMT", 3_344_976_000.0, id="5.6.7-49-years-ahead"
         ),
         pytest.param(
-            "Thursday, 31-Dec-76 00:00:00 GMT", 3_376_684_800.0, id="5.6.7-50-years-ahead"
+            "Sunday, 01-Nov-76 00:00:00 GMT", 3_371_414_400.0, id="5.6.7-not-quite-50-years-ahead"
         ),
         pytest.param(
             "Friday, 31-Dec-77 00:00:00 GMT", 252_374_400.0, id="5.6.7-51-years-ahead-is-past"
+        ),
+        pytest.param(
+            "Friday, 31-Dec-76 00:00:00 GMT",
+            220_838_400.0,
+            id="5.6.7-month-beyond-50-years-is-past",
         ),
         pytest.param("Friday, 31-Dec-99 00:00:00 GMT", 946_598_400.0, id="5.6.7-past-century"),
         pytest.param("Mon, 01 Jan 0001 00:00:00 GMT", -11_676_096_000.0, id="sentinel-year-one"),

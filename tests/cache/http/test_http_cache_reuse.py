@@ -13,6 +13,7 @@ from headgate.cache.http.reuse import (
     keep_until,
     may_serve_on_error,
     may_serve_when_degraded,
+    may_share,
 )
 from tests.cache.http.rig import RULES, WALL, ask, ask_rules, kept, outcome, reused
 
@@ -336,6 +337,43 @@ def test_4_2_4_a_stale_response_spares_a_service_in_trouble(
 ) -> None:
     stored = kept(f"Cache-Control: {directives}", ETAG)
     assert may_serve_when_degraded(stored, ask(*then), WALL + after_s) is expected
+
+
+@pytest.mark.parametrize(
+    "directives, then, expected",
+    [
+        pytest.param("max-age=1", [], True, id="4-fresh"),
+        pytest.param("max-age=0", [], False, id="4-stale-at-once"),
+        pytest.param("no-cache, max-age=60", [], False, id="5.2.2.4-no-cache"),
+        pytest.param("must-revalidate", [], False, id="4-says-nothing-of-freshness"),
+        pytest.param("max-age=0, stale-while-revalidate=9", [], True, id="5861-3"),
+        pytest.param(
+            "max-age=0, stale-while-revalidate=9",
+            ["Cache-Control: max-age=5"],
+            False,
+            id="5.2.1.1-not-stale",
+        ),
+        pytest.param("max-age=0, stale-if-error=9", [], False, id="5861-4-is-for-errors"),
+        pytest.param("max-age=60", ["Cache-Control: max-age=0"], True, id="5.2.1.1-reload"),
+        pytest.param("max-age=60", ["Cache-Control: no-cache"], False, id="5.2.1.4"),
+        pytest.param("max-age=60", ["Cache-Control: no-store"], False, id="5.2.1.5"),
+        pytest.param("max-age=60", ["Cache-Control: min-fresh=60"], True, id="5.2.1.3-enough"),
+        pytest.param("max-age=60", ["Cache-Control: min-fresh=61"], False, id="5.2.1.3-too-little"),
+        pytest.param(
+            "max-age=0", ["Cache-Control: max-stale"], False, id="5.2.1.2-is-not-for-this"
+        ),
+    ],
+)
+def test_4_collapsed_requests_share_only_what_may_be_reused(
+    directives: str, then: list[str], expected: bool
+) -> None:
+    stored = kept(f"Cache-Control: {directives}", ETAG)
+    assert may_share(stored, ask(*then), WALL) is expected
+
+
+def test_an_answer_with_a_tag_and_nothing_else_is_for_the_one_who_asked() -> None:
+    """Many frameworks send a tag with each page, also with one made for a session."""
+    assert not may_share(kept(ETAG), ask(), WALL)
 
 
 @pytest.mark.parametrize("then", [[], ["Cache-Control: max-stale"]], ids=["plain", "max-stale"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from headgate.cache.http.judging import judge_response
+from headgate.cache.http.stored import Stored
+from headgate.cache.http.validating import merged
 from headgate.cache.http.vary import ABSENT, names_of, newest, normal
-from tests.cache.http.rig import ask, fields, kept, outcome
+from tests.cache.http.rig import RULES, WALL, ask, fields, kept, outcome
 
 FRESH = "Cache-Control: max-age=60"
 
@@ -99,3 +102,19 @@ def test_4_the_newest_of_several_that_match_is_taken() -> None:
     assert newest([old, other], fields("A: 1")) is old
     assert newest([other], fields("A: 1")) is None
     assert newest([], ()) is None
+
+
+def test_4_1_what_the_service_saw_counts_where_the_gateway_has_edited_it() -> None:
+    """Else a client chooses under which content a response is filed that does not follow from it."""
+    asked = ask("X-Language: en")
+    seen = fields("X-Language: de")
+    stored = judge_response(
+        asked, 200, b"", fields(FRESH, "Vary: X-Language", 'ETag: "a"'),
+        request_at=WALL, received_at=WALL, rules=RULES, params={}, fields=seen,
+    )  # fmt: skip
+    assert isinstance(stored, Stored)
+    assert stored.vary == ((b"x-language", b"de"),)
+    again = merged(
+        stored, (), request_at=WALL, received_at=WALL, rules=RULES, asked=asked, fields=seen
+    )
+    assert again.vary == stored.vary

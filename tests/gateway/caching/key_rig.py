@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -12,17 +13,31 @@ from headgate.gateway.doors import Passport
 from headgate.gateway.heads_h2 import head_of
 from headgate.gateway.policed import PolicedExchange
 from headgate.gateway.prepared import Prepared
+from headgate.gateway.side import forward_as
+from headgate.gateway.site import Site
 from headgate.security.identity import Identity
 from headgate.security.method import Strips
-from headgate.wire.forwarded import TrustedNetworks
+from headgate.wire.forwarded import FORWARDING_NAMES, REPLACED_NAMES, TrustedNetworks
 from headgate.wire.h2 import Malformed, judge_request
 from headgate.wire.http1.head import HeadLimits, parse_request_head
-from headgate.wire.message import Refusal, RequestHead
+from headgate.wire.message import Forward, Refusal, RequestHead
 
 LIMITS = HeadLimits()
-SHOP = SimpleNamespace(name="shop")
-NEXT = SimpleNamespace(name="shop-next")
-ROUTE = SimpleNamespace(name="/ -> shop")
+SHOP = SimpleNamespace(name="shop", host="preserve")
+NEXT = SimpleNamespace(name="shop-next", host="preserve")
+
+
+def route(name: str = "/ -> shop", *removed: bytes) -> Any:
+    """`removed`: fields that header edits of the route take out."""
+
+    def edited(plain: Forward) -> Forward:
+        return forward_as(plain, tuple(f for f in plain.headers if f[0] not in removed), 0)
+
+    plan = SimpleNamespace(change_path=None, host=None, upgrades=frozenset({"websocket"}))
+    return SimpleNamespace(name=name, plan=plan, edited=edited)
+
+
+ROUTE = route()
 DEFAULT = KeyRules()
 
 
@@ -31,12 +46,17 @@ class Refused(Exception):
 
 
 def site(*trusted: str, x_forwarded: bool = True, forwarded: bool = False) -> Any:
-    return SimpleNamespace(
+    made: Any = SimpleNamespace(
+        _dropped=FORWARDING_NAMES,
+        _dropped_trusted=REPLACED_NAMES,
         unrouted=None,
         head_limits=LIMITS,
         trusted=TrustedNetworks([ip_network(each) for each in trusted]),
         options=SimpleNamespace(x_forwarded=x_forwarded, forwarded=forwarded, via=None),
     )
+    made.kept = partial(Site.kept, made)
+    made.forward = partial(Site.forward, made)
+    return made
 
 
 def read(raw: bytes, scheme: str = "http") -> RequestHead:
@@ -111,4 +131,16 @@ def url(raw: bytes, **more: Any) -> str:
     return url_of(exchange(read(raw, more.pop("scheme", "http")), **more))
 
 
-__all__ = ["NEXT", "SHOP", "Refused", "exchange", "get", "key_of", "read", "read_h2", "site", "url"]
+__all__ = [
+    "NEXT",
+    "SHOP",
+    "Refused",
+    "exchange",
+    "get",
+    "key_of",
+    "read",
+    "read_h2",
+    "route",
+    "site",
+    "url",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import pytest
@@ -14,7 +13,7 @@ from headgate.gateway.caching import key as module
 from headgate.gateway.caching.key import compile_cache_key, origin_of, query_of_key
 from headgate.security.identity import Identity
 from headgate.wire.message import RequestHead
-from tests.gateway.caching.key_rig import exchange, get, key_of, read, site, url
+from tests.gateway.caching.key_rig import exchange, get, key_of, read, route, site, url
 
 
 def test_a_key_can_be_read():
@@ -194,7 +193,7 @@ def test_a_long_key_differs_by_every_part():
         key_of(get(long)),
         key_of(get(long + "b")),
         key_of(get(long), scheme="https"),
-        key_of(get(long), route=SimpleNamespace(name="other")),
+        key_of(get(long), route=route("other")),
         key_of(get(long), KeyRules(query="all")),
     }
     assert len(found) == 5

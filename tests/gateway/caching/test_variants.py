@@ -152,7 +152,8 @@ def test_what_a_key_holds_is_not_in_its_repr() -> None:
 def test_sums_hold_and_what_is_chosen_always_fits(
     puts: list[tuple[list[bytes], bytes, int]],
 ) -> None:
-    slot, alive = Slot(), set()
+    slot = Slot()
+    alive: set[Kept] = set()
     for names, value, at in puts:
         fields = tuple((name, value) for name in names)
         kept = response(tuple(sorted(names)), fields, at=float(at))

@@ -5,8 +5,8 @@ Theory of operation. The times of a row count, not those within its bytes, as `t
 and not at every read, so that reading does not write. `meta.bytes` is the sum of `size`.
 
 What makes the file too large goes by the longest not used, at most `_STEP_MAX` rows at once; while
-more would have to go, nothing new is kept. A row whose bytes cannot be read is a miss, and is
-removed with those that are over or struck.
+it is more than a quarter too large, nothing new is kept. A row whose bytes cannot be read is a
+miss, and stays: another release, running beside this one, may read it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def keep(store: Store, item: Packed, wall: float) -> int:
     """How much the sum grew. What is struck, too large, or older than what is there is not kept."""
     db = store.db
     size = len(item.key) + len(item.data) + _ROW_BYTES
-    if size > store.bytes_max // 4 or item.usable_until <= wall:
+    if size > store.bytes_max // 4 or not store.has_room(size) or item.usable_until <= wall:
         return -remove_keys(db, (item.key,))
     name = to_text(item.key)
     if store.barriers.judge(name, item.tags, item.stamp) is not Standing.ALIVE:

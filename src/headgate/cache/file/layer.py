@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from math import isnan
 from typing import Any, TypeVar
 
 from headgate.cache.barriers import compiled
+from headgate.cache.codecs import Unencodable
 from headgate.cache.entry import Entry
 from headgate.cache.file import entries, news
 from headgate.cache.file.entries import Packed
+from headgate.cache.file.jobs import Job
 from headgate.cache.file.link import LATENCIES, Link
-from headgate.cache.file.store import Job, Store
+from headgate.cache.file.store import Store
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.layer import Invalidated, LayerAway, LayerSnapshot, Lease
 
 __all__ = ["FileLayer"]
+
+_STAMP_MAX = 2**63 - 1
 
 
 class FileLayer(Link):
@@ -37,9 +42,9 @@ class FileLayer(Link):
             for name in names:
                 entry, dead = entries.read(store, name, wall)
                 if entry is not None:
-                    store.was_used(name, wall)
+                    store.uses.was_used(name, wall)
                 elif dead is not None:
-                    store.is_dead(dead)
+                    store.uses.is_dead(dead)
                 found.append(entry)
             return found
 
@@ -69,6 +74,8 @@ class FileLayer(Link):
 
     def _packed(self, key: str, entry: Entry) -> Packed:
         data = self._packer.encode(entry)
+        if entry.stamp > _STAMP_MAX:
+            raise Unencodable(f"its stamp is {entry.stamp}, beyond what a file can hold")
         self._bytes_out += len(data)
         return Packed(
             news.to_blob(key),
@@ -83,6 +90,8 @@ class FileLayer(Link):
     async def touch(self, keys: Sequence[str], usable_until: float, fresh_until: float) -> int:
         names = [news.to_blob(key) for key in keys]
         ends = (usable_until, fresh_until)
+        if any(map(isnan, ends)):
+            raise ValueError("touch: the new end is no number")
 
         def run(store: Store) -> int:
             wall = store.wall()

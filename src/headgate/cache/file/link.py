@@ -9,6 +9,7 @@ the loop knows the outcome of is older than `coherent_s`. Together they stay und
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ from typing import Any, Final
 
 from headgate.cache.barriers import Barriers
 from headgate.cache.codecs import Packer
+from headgate.cache.file.jobs import Job, News
 from headgate.cache.file.news import BARRIERS_MAX
-from headgate.cache.file.store import UNOPENED, Job, News, Store
+from headgate.cache.file.store import UNOPENED, Store
 from headgate.cache.file.worker import Worker
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.layer import LayerAway
@@ -27,6 +29,8 @@ __all__ = ["LATENCIES", "Link"]
 _WAITING_MAX: Final = 10_000
 """Calls that wait for the thread, beyond which the layer is away."""
 _NEWS_STEP: Final = 500
+log = logging.getLogger("headgate.cache.file")
+
 LATENCIES: Final = 256
 
 
@@ -51,13 +55,8 @@ class Link:
         self._coherent_s = coherent_s
         self._monotonic = monotonic
         self._wall = wall
-        self._make = lambda: Store(
-            path,
-            packer,
-            bytes_max=bytes_max,
-            busy_s=busy_s,
-            monotonic=monotonic,
-            wall=wall,
+        self._make: Callable[[], Store] = lambda: Store(
+            path, packer, bytes_max=bytes_max, busy_s=busy_s, monotonic=monotonic, wall=wall
         )
         self._store = self._make()
         self._worker: Worker | None = None
@@ -202,7 +201,10 @@ class Link:
         if said.is_gap:
             self.barriers.raise_floor(said.floor)
             for gap in list(self._gaps.values()):
-                gap()
+                try:
+                    gap()
+                except Exception:
+                    log.exception("a listener of gaps failed")
         for each in said.own:
             self.barriers.raise_for(each)
         if len(said.heard) > _NEWS_STEP or self._backlog:
@@ -229,4 +231,7 @@ class Link:
         for each in heard:
             self.barriers.raise_for(each)
             for hear in list(self._hear.values()):
-                hear(each)
+                try:
+                    hear(each)
+                except Exception:
+                    log.exception("a listener of invalidations failed")

@@ -32,7 +32,7 @@ def open_layer(
     given the same `codec` and `version`. `size`: of what is kept; the file is somewhat larger.
     `deadline`: no call takes longer. `busy`: how long to wait for another process that writes.
     """
-    name = os.fspath(path)
+    name: object = os.fspath(path)
     if not isinstance(name, str) or not name or "\0" in name or name == ":memory:":
         raise ValueError(f"{name!r}: a file layer needs the path of a file; Cache() is in memory")
     bytes_max = parse_size(size) if isinstance(size, str) else size

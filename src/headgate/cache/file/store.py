@@ -18,58 +18,24 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from headgate.cache.barriers import Barriers
 from headgate.cache.codecs import Packer
 from headgate.cache.file import database, entries, news
+from headgate.cache.file.jobs import Job, News, fail
 from headgate.cache.file.owed import Owed
+from headgate.cache.file.uses import Uses
 from headgate.cache.invalidation import Invalidation
-from headgate.cache.layer import LayerAway
 from headgate.errors import HeadgateError
 
-__all__ = ["UNOPENED", "Job", "News", "Store"]
+__all__ = ["UNOPENED", "Store"]
 
 UNOPENED: Final = "not opened yet"
 _PAUSE_MIN_S: Final = 0.1
 _PAUSE_MAX_S: Final = 2.0
 _SWEEP_EVERY_S: Final = 1.0
-_USED_EVERY_S: Final = 5.0
-_USED_MAX: Final = 10_000
-_USED_COARSE_S: Final = 60.0
-_DEAD_MAX: Final = 2000
-
-
-@dataclass(slots=True)
-class Job:
-    """Something to be done within a transaction. `answer` is its outcome, or an exception; an
-    Invalidation is one that was published.
-    """
-
-    run: Callable[[Store], Any]
-    is_write: bool
-    future: Any = None
-    """Of the loop that asked."""
-    timer: Any = None
-    asked_at: float = 0.0
-    is_lasting: bool = False
-    """It must be on the disk when it is answered, even if the machine fails the next moment."""
-    undo: Callable[[Any], None] | None = None
-    """For an answer that nobody waits for any more."""
-    answer: Any = None
-    is_failed: bool = False
-
-
-@dataclass(slots=True)
-class News:
-    heard: list[Invalidation]
-    """Said by others."""
-    own: list[Invalidation]
-    stamp: int
-    floor: int
-    is_gap: bool
 
 
 class Store:
@@ -106,11 +72,10 @@ class Store:
         self._retry_at = self._write_at = 0.0
         self._pause_s = self._write_pause_s = _PAUSE_MIN_S
         self._grown = 0
-        self._sweep_at = self._used_at = 0.0
+        self._total = 0
+        self._sweep_at = 0.0
         self._below = 0
-        self._used: dict[bytes, None] = {}
-        self._marked: dict[bytes, float] = {}
-        self._dead: list[entries.Row] = []
+        self.uses = Uses()
         self.owed = Owed()
         self._heard: list[Invalidation] = []
         self._own: list[Invalidation] = []
@@ -232,7 +197,7 @@ class Store:
 
     def _write(self, jobs: Sequence[Job]) -> None:
         if not self.may_write(self.monotonic()):
-            _fail(jobs, f"{self.path}: {self.unwritable}")
+            fail(jobs, f"{self.path}: {self.unwritable}")
             return
         paid = self.owed.all()
         marks = [Job(Store.publish_of(each), True, is_lasting=True) for each in paid]
@@ -254,7 +219,7 @@ class Store:
     def _transaction(self, begin: str, jobs: Sequence[Job]) -> bool:
         """Whether it was committed. A job may fail alone, before it has written anything."""
         if self._opened is None and not self.try_open():
-            _fail(jobs, f"{self.path}: {self.away}")
+            fail(jobs, f"{self.path}: {self.away}")
             return False
         is_lasting = any(job.is_lasting for job in jobs)
         self._grown = 0
@@ -263,6 +228,8 @@ class Store:
                 self.db.execute("PRAGMA synchronous=FULL")
             self.db.execute(begin)
             self._catch_up()
+            if begin != "BEGIN":
+                ((self._total,),) = self.db.execute("SELECT value FROM meta WHERE name = 'bytes'")
             for job in jobs:
                 try:
                     job.answer = job.run(self)
@@ -275,8 +242,13 @@ class Store:
                 self.db.execute("PRAGMA synchronous=NORMAL")
         except (sqlite3.Error, OSError) as error:
             why = self._broke(error, is_write=begin != "BEGIN")
-            _fail(jobs, f"{self.path}: {why}")
+            fail(jobs, f"{self.path}: {why}")
             return False
+        except BaseException:
+            # A fault of ours: nothing of it is kept, and the next batch begins clean.
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+            raise
         return True
 
     def _broke(self, error: Exception, is_write: bool) -> str:
@@ -299,8 +271,7 @@ class Store:
         """Keep the sum, and within the bound."""
         if not self._grown:
             return
-        ((total,),) = self.db.execute("SELECT value FROM meta WHERE name = 'bytes'")
-        total += self._grown
+        total = self._total + self._grown
         if total > self.bytes_max and self._grown > 0:
             # A little more than needed, so that it is not done at every write.
             rows, freed = entries.evict(self.db, total, self.bytes_max - self.bytes_max // 50)
@@ -310,6 +281,10 @@ class Store:
 
     def grow(self, by: int) -> None:
         self._grown += by
+
+    def has_room(self, size: int) -> bool:
+        """A batch may go beyond the bound by a quarter before what is too much is removed."""
+        return self._total + self._grown + size <= self.bytes_max + self.bytes_max // 4
 
     def publish(self, invalidation: Invalidation) -> Invalidation:
         """Within a transaction that writes."""
@@ -323,15 +298,6 @@ class Store:
         return lambda store: store.publish(invalidation)
 
     # ---- between batches
-
-    def was_used(self, key: bytes, wall: float) -> None:
-        """Remember that it was asked for; written later, and not often for one key."""
-        if wall - self._marked.get(key, 0.0) > _USED_COARSE_S and len(self._used) < _USED_MAX:
-            self._used[key] = None
-
-    def is_dead(self, row: entries.Row) -> None:
-        if len(self._dead) < _DEAD_MAX:
-            self._dead.append(row)
 
     def poll(self) -> None:
         """Hear what others have said. Cheap when nobody has written."""
@@ -374,8 +340,8 @@ class Store:
             self._below = 0
         else:
             self._sweep_at = now  # there is more: with the next poll
-        rows += self._dead
-        used = list(self._used) if now >= self._used_at else []
+        rows += self.uses.dead
+        used = self.uses.due(now)
         if not rows and not used:
             return
 
@@ -385,13 +351,7 @@ class Store:
             news.sweep_leases(store.db, now)
 
         self._write((Job(tidy, True),))
-        self._dead.clear()
-        if used:
-            self._used_at = now + _USED_EVERY_S
-            self._used.clear()
-            if len(self._marked) > _USED_MAX * 10:
-                self._marked.clear()
-            self._marked |= dict.fromkeys(used, wall)
+        self.uses.written(used, now, wall)
 
     def take_news(self) -> News | None:
         heard, self._heard = self._heard, []
@@ -413,8 +373,3 @@ _ONLY_WRITES: Final = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
-
-
-def _fail(jobs: Iterable[Job], why: str) -> None:
-    for job in jobs:
-        job.answer, job.is_failed = LayerAway(why), True

@@ -21,7 +21,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from headgate.cache.file.store import Job, News, Store
+from headgate.cache.file.jobs import Job, News
+from headgate.cache.file.store import Store
 
 __all__ = ["Worker"]
 

@@ -59,12 +59,11 @@ def parse_date(value: bytes, wall: float) -> float | None:
     day, hour = int(found["day"]), int(found["hour"])
     minute, second = int(found["minute"]), int(found["second"])
     if len(found["year"]) == 2:
-        this = time.gmtime(wall).tm_year
-        year += this - this % 100
-        if year > this + _AHEAD_YEARS:
+        this = time.gmtime(wall)
+        latest = (this.tm_year + _AHEAD_YEARS, *this[1:6])
+        year += latest[0] - latest[0] % 100
+        if (year, month, day, hour, minute, second) > latest:
             year -= 100
-        elif year <= this - _AHEAD_YEARS:
-            year += 100
     if hour > 23 or minute > 59 or second > 60:
         return None
     if year == 0 or not 1 <= day <= monthrange(year, month)[1]:

@@ -99,11 +99,14 @@ def judge_response(
     received_at: float,
     rules: CacheRules,
     params: Mapping[str, str],
+    fields: tuple[Header, ...] | None = None,
 ) -> Stored | NotStored:
     """What is kept of a response to a request, or why nothing is.
 
     `request_at` and `received_at` are wall clock: when the request went out, and when the head of
-    the response was here. `params` are those of the path, for the tags of the route.
+    the response was here. `params` are those of the path, for the tags of the route. `fields` are
+    those of the request as the service saw it, where they are not those of `asked`: it chose by
+    them, so `Vary` is about them.
     """
     if asked.method != "GET" or not asked.is_cacheable:
         return NotStored("method")
@@ -119,6 +122,7 @@ def judge_response(
         received_at=received_at,
         rules=rules,
         tags=tags,
+        fields=fields,
     )
     if forbidden:
         return NotStored(forbidden)
@@ -142,6 +146,7 @@ def judge_facts(
     received_at: float,
     rules: CacheRules,
     tags: tuple[str, ...],
+    fields: tuple[Header, ...] | None = None,
 ) -> tuple[Stored, str]:
     """The response as it would be kept, and why it may not be; empty if it may. Also for what a
     validation has made of a kept one (`validating.merged`).
@@ -238,7 +243,7 @@ def judge_facts(
         if etags and len(etags) == 1 and b"etag" not in unkept
         else None,
         last_modified=last_modified if b"last-modified" not in unkept else None,
-        vary=normal(names, asked.headers) if names else (),
+        vary=normal(names, asked.headers if fields is None else fields) if names else (),
         stripped_fields=hidden,
         tags=tags,
         is_immutable=said.immutable,

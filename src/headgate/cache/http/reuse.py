@@ -27,6 +27,7 @@ __all__ = [
     "keep_until",
     "may_serve_on_error",
     "may_serve_when_degraded",
+    "may_share",
 ]
 
 ERROR_STATUSES: Final = frozenset({500, 502, 503, 504})
@@ -114,6 +115,22 @@ def _judge_stale(stored: Stored, asked: Asked, ttl: float, age: float, why: str)
     if asked.max_age_s is None and staleness < stored.stale_while_revalidate_s:
         return Reuse("revalidate_behind", ttl, age, why)
     return Reuse("validate", ttl, age, why)
+
+
+def may_share(stored: Stored, asked: Asked, wall: float) -> bool:
+    """Whether what another's request has just brought may answer this one, which waited for it.
+
+    Only what may be reused may be shared (RFC 9111 4): to be kept is not enough, as what has to be
+    validated each time may be another thing for each who asks. A client's `max-age` is not looked
+    at: nothing younger is to be had.
+    """
+    if asked.no_store or asked.no_cache or stored.needs_validation or not stored.is_storable:
+        return False
+    ttl = stored.fresh_s - stored.age_s(wall)
+    if ttl > 0.0:
+        return ttl >= asked.min_fresh_s
+    is_patient = asked.max_age_s is None and asked.min_fresh_s == 0.0
+    return is_patient and -ttl < stored.stale_while_revalidate_s
 
 
 def may_serve_on_error(stored: Stored, asked: Asked, wall: float, rules: CacheRules) -> bool:

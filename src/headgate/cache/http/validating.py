@@ -97,9 +97,10 @@ def merged(
     received_at: float,
     rules: CacheRules,
     asked: Asked,
+    fields: tuple[Header, ...] | None = None,
 ) -> Stored:
     """The kept response after a 304. `is_storable` is False if the new fields forbid to keep it: it
-    answers this request, and is dropped.
+    answers this request, and is dropped. `fields`: see `judge_response`.
     """
     new = tuple(pair for pair in headers_304 if pair[0] not in _OF_THE_BODY)
     replaced = {pair[0] for pair in new} | {b"date"}
@@ -114,6 +115,7 @@ def merged(
         received_at=received_at,
         rules=rules,
         tags=tags,
+        fields=fields,
     )
     if not are_bounded(tags):
         fresh.is_storable = False

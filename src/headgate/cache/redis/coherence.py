@@ -41,7 +41,6 @@ from headgate.policy.breaker import Permit
 __all__ = ["Coherence"]
 
 RECORDS: Final = 1000
-_KNOWN_MAX: Final = 100_000
 _TICK_S: Final = 20.0
 _BLOCK_S: Final = 5.0
 
@@ -102,7 +101,9 @@ class Coherence:
                 self._lose_home("it has forgotten what was invalidated")
                 raise LayerAway("the Redis of the cache has lost its memory")
             if self._catching is None:
-                self._catching = asyncio.ensure_future(self._read_on())
+                self._catching = asyncio.get_running_loop().create_task(
+                    self._read_on(), name="cache redis reads on"
+                )
                 self._catching.add_done_callback(self._caught_up)
             await asyncio.shield(self._catching)
 
@@ -278,7 +279,7 @@ class Coherence:
                     if reply and not self._hear(reply[0][1]):
                         self._lose_home("news were missed")
                         break
-            except (*self._faults, LayerAway) as error:
+            except self._faults as error:
                 log.debug("news of the cache are not pushed: %s", error)
             finally:
                 self._news_link = None

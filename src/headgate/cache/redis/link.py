@@ -98,7 +98,7 @@ class Link(asyncio.Protocol):
         self._pack = hiredis.pack_command
         self._error = hiredis.ReplyError
         self._sent: deque[_Batch] = deque()
-        self._transport: asyncio.Transport = made_by._writer.transport
+        self._transport: asyncio.Transport = _taken(made_by).transport
         self.is_open = True
         self.bytes_in = 0
         self.bytes_out = 0
@@ -146,7 +146,7 @@ class Link(asyncio.Protocol):
                 entry[0].deliver(entry[1], reply)
         except IndexError:
             self.end("an answer to nothing that was asked")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever came, it is the peer's
             self.end(f"not the protocol of Redis: {error}"[:200])
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,7 +161,8 @@ class Link(asyncio.Protocol):
         self.is_open = False
         batches, self._sent = self._sent, deque()
         # redis-py must neither close nor mourn what is ours.
-        writer, self._made_by._writer, self._made_by._reader = self._made_by._writer, None, None
+        writer = _taken(self._made_by)
+        _let_go(self._made_by)
         try:
             self._transport.abort()
         except RuntimeError:  # of a loop that is over
@@ -201,8 +202,16 @@ async def open_link(connection: Any, owner: Owner) -> Link:
         await connection.connect()
         return Link(connection, owner)
     except BaseException:
-        writer = connection._writer
+        writer = _taken(connection)
         if writer is not None:
-            connection._writer = connection._reader = None
+            _let_go(connection)
             writer.transport.abort()
         raise
+
+
+def _taken(connection: Any) -> Any:
+    return connection._writer  # noqa: SLF001  redis-py has no name for what it connected
+
+
+def _let_go(connection: Any) -> None:
+    connection._writer = connection._reader = None  # noqa: SLF001

@@ -14,8 +14,8 @@
 What belongs to one key has one hash tag, so that a script may touch it on a Cluster. The tag begins
 with `=`, since an empty one is none; a brace in a key ends it early, in all names alike.
 
-An entry is `E`, three stamps of 16 digits and what the codec wrote: the hard and the soft barrier of
-its key, and its own stamp. Without anything behind the stamps it is a tombstone. Stamps of 16
+An entry is `E`, three stamps of 16 digits and what the codec wrote: the hard and the soft barrier
+of its key, and its own stamp. Without anything behind the stamps it is a tombstone. Stamps of 16
 digits in text compare as they are, in Lua too, where numbers this long lose nothing (2**53).
 """
 

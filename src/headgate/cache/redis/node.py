@@ -66,7 +66,7 @@ class Met:
         self.may_evict = policy != "noeviction" and info.get("maxmemory", "0") != "0"
 
 
-class Clustered(Exception):  # noqa: N818  news, not a fault
+class Clustered(Exception):
     """The Redis that was met is one of a Cluster."""
 
 
@@ -142,7 +142,7 @@ class Node:
             except Clustered:
                 self.tried.set()
                 raise
-            except (*self._faults, LayerAway) as error:
+            except self._faults as error:
                 self.why = self._words(error)
             except Exception as error:
                 log.exception("reaching %s failed", self.name)  # a fault of ours

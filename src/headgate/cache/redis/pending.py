@@ -106,3 +106,8 @@ class Pending:
         for key in keys:
             self._drop(key)
         return found
+
+    def put_back(self, key: str, write: Write) -> None:
+        """It was not written after all; what came meanwhile is newer."""
+        if key not in self._writes:
+            self.write(key, write)

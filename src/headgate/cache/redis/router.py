@@ -107,8 +107,8 @@ class Router:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._single.tried.wait()
-                seed = self._single.task
-                while seed is not None and seed.done():  # of a cluster
+                first = self._single.task
+                while first is not None and first.done():  # of a cluster
                     if self._slots is not None and self.home.tried.is_set():
                         break
                     await asyncio.sleep(0.005)
@@ -123,9 +123,11 @@ class Router:
             for task in alive:
                 task.cancel()
             _, alive = await asyncio.wait(alive, timeout=0.05)
-        for task in tasks:
-            if task is not None and not task.cancelled():
-                task.exception()
+        for done in tasks:
+            if done is not None and not done.cancelled():
+                done.exception()
+        for node in nodes:
+            node.forget()  # it may have connected all the same
 
     def abandon(self) -> None:
         """The loop is over, or this is another process: nothing may be said any more."""
@@ -183,7 +185,7 @@ class Router:
         """Ask one node after the other, the one of the URL last."""
         ways = [self._connection(*address) for address in self.nodes]
         self._rng.shuffle(ways)
-        ways.append(self._pool.make_connection())
+        ways.append(self._pool.make_connection())  # type: ignore[no-untyped-call]  # redis-py's gap
         last: BaseException = ConnectionError("no node answers")
         for connection in ways:
             try:
@@ -192,7 +194,7 @@ class Router:
                     await connection.send_command("CLUSTER", "SLOTS")
                     found = await connection.read_response()
                 self._take(found, connection.host)
-            except (*self._faults, LayerAway) as error:
+            except self._faults as error:
                 last = error
             else:
                 return

@@ -289,6 +289,8 @@ def add_caching(router: APIRouter, control: HasCaching) -> None:
             known = normal_url(url)
         except BadPurge as error:
             raise Problem(422, str(error)) from error
+        if known.startswith("/"):
+            raise Problem(422, f"url: {known!r} has no host; write https://host{known}")
         found, told, of = await control.caching.edge.inspect(known)
         rows = [CachedResponse.model_validate(row) for row in figures.held(found)]
         return Inspected(url=known, responses=rows, workers=told, workers_of=of)

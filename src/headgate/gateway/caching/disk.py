@@ -103,7 +103,7 @@ class DiskStore:
         await asyncio.to_thread(self._writer.stop, _CLOSE_S)
         self._loop = None
 
-    async def find(self, key: str, fields: tuple[Header, ...]) -> Kept | None:
+    async def find(self, key: str, fields: tuple[Header, ...], url: str = "") -> Kept | None:
         if self._writer.path is None or self._waiting >= READS_MAX:
             self._dropped += self._waiting >= READS_MAX
             self._misses += 1
@@ -148,6 +148,10 @@ class DiskStore:
 
     def invalidate(self, invalidation: Invalidation) -> None:
         self._writer.record(invalidation)
+
+    def forget(self, urls: tuple[str, ...], *, is_news: bool = False) -> None:
+        # Also as news: this worker may have one of them in its queue.
+        self._writer.forget(urls)
 
     async def settle(self) -> bool:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from headgate.cache.barriers import Barriers, Standing
@@ -224,6 +224,15 @@ class ResponseFile:
                 (slot, _variant(kept.stored.vary), kept.stamp),
             )
 
+    def forget(self, urls: Iterable[str]) -> None:
+        """What is here under these URLs; `*` is all."""
+        with self._transaction():
+            for url in urls:
+                if url == "*":
+                    self._db.execute("DELETE FROM responses")
+                else:
+                    self._db.execute("DELETE FROM responses WHERE url = ?", (url,))
+
     def touch(self, numbers: Iterable[int], used: int) -> None:
         with self._transaction():
             self._db.executemany(
@@ -317,7 +326,7 @@ class ResponseFile:
     def _tags_of(self, number: int) -> list[str]:
         return [tag for (tag,) in self._rows("SELECT tag FROM tags WHERE id = ?", number)]
 
-    def _rows(self, query: str, *values: str | float) -> list[tuple[int, str]]:
+    def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
         return self._db.execute(query, values).fetchall()
 
     def _hear(self) -> int:

@@ -6,8 +6,9 @@ disk, and are never dropped: too many become one over everything.
 
 Whatever fails, the thread goes on: a spoilt file is abandoned for a new one; a full, read-only or
 vanished disk makes the store be away, and is tried again with growing pauses. An invalidation that
-cannot be written takes the whole file with it, where that is still possible; a file that comes back
-must not answer as if it had not been heard.
+cannot be written, also because another process was stopped while it wrote, takes the whole file
+with it, where that is still possible: a file that comes back must not answer as if it had not been
+heard.
 
 Reads are allowed (`path`) only once the file is open and everything recorded in it has been acted
 on.
@@ -27,7 +28,7 @@ from headgate.gateway.caching.disk_file import ResponseFile
 from headgate.gateway.caching.disk_place import Place, Unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from headgate.gateway.caching.variants import Kept
@@ -46,6 +47,8 @@ _PAUSE_S: Final = 1.0
 _PAUSE_MAX_S: Final = 30.0
 
 _BUSY_PAUSE_S: Final = 0.2
+_BUSY_MAX_S: Final = 5.0
+"""An invalidation does not wait longer for another process that was stopped while writing."""
 _SPOILT_AGAIN_S: Final = 5.0
 
 _SPOILT: Final = frozenset(
@@ -77,11 +80,13 @@ class DiskWriter:
         self._waiting: list[Callable[[bool], None]] = []
         self._touched: set[int] = set()
         self._gone: set[int] = set()
+        self._forgotten: set[str] = set()
         self._is_stopping = self._is_spoilt = False
         self._file: ResponseFile | None = None
         self._used: Path | None = None
         self._retry_at = 0.0
         self._spoilt_at = -_SPOILT_AGAIN_S
+        self._busy_since: float | None = None
         self._pause_s = _PAUSE_S
         self._house_at = self._touch_at = 0.0
         self._thread = threading.Thread(target=self._run, name="responses-disk", daemon=True)
@@ -124,6 +129,19 @@ class DiskWriter:
                 soft = all(each.soft for each in self._pending)
                 whole = Invalidation(everything="responses", soft=soft, stamp=last)
                 self._pending = [whole]
+            self._turn.notify()
+
+    def forget(self, urls: Iterable[str]) -> None:
+        """Those that are on the disk or in the queue now."""
+        gone = frozenset(urls)
+        with self._turn:
+            if any(kept.url in gone for kept, _ in self._queue):
+                self._queue = deque(each for each in self._queue if each[0].url not in gone)
+                self._queued_bytes = sum(kept.size for kept, _ in self._queue)
+            self._forgotten |= gone
+            if len(self._forgotten) > _TOUCHED_MAX:
+                # More than can be remembered: all that is there now goes.
+                self._forgotten = {"*"}
             self._turn.notify()
 
     def settle(self, settled: Callable[[bool], None]) -> None:
@@ -178,7 +196,7 @@ class DiskWriter:
         self._tell(is_safe=not self._pending)
 
     def _has_work(self) -> bool:
-        waits = self._queue or self._pending or self._waiting or self._gone
+        waits = self._queue or self._pending or self._waiting or self._gone or self._forgotten
         return bool(waits) or self._is_stopping or self._is_spoilt
 
     def _is_pausing(self) -> bool:
@@ -190,6 +208,7 @@ class DiskWriter:
             raise sqlite3.DatabaseError("a reader found it spoilt")
         file = self._ready()
         self._record(file)
+        self._forget(file)
         batch, removals, gone = self._take()
         if gone:
             file.remove(gone)
@@ -199,6 +218,7 @@ class DiskWriter:
         for kept in removals:
             file.remove_kept(kept)
         self._keep_house(file)
+        self._busy_since = None
 
     def _record(self, file: ResponseFile) -> None:
         with self._turn:
@@ -210,6 +230,14 @@ class DiskWriter:
         self._tell(is_safe=True, most=waiting)
         if pending:
             self.struck += file.act()
+
+    def _forget(self, file: ResponseFile) -> None:
+        with self._turn:
+            urls = set(self._forgotten)
+        if urls:
+            file.forget(urls)
+            with self._turn:
+                self._forgotten -= urls
 
     def _take(self) -> tuple[list[Kept], list[Kept], set[int]]:
         batch: list[Kept] = []
@@ -223,7 +251,7 @@ class DiskWriter:
                 self._queued_bytes -= kept.size
                 size += kept.size
                 batch.append(kept)
-            removals = []
+            removals: list[Kept] = []
             while not batch and self._queue and self._queue[0][1] and len(removals) < _BATCH:
                 kept, _ = self._queue.popleft()
                 self._queued_bytes -= kept.size
@@ -273,9 +301,12 @@ class DiskWriter:
         self.failures += 1
         if is_file and code in _BUSY:
             # Another process is writing, or was stopped in the midst of it.
-            self._retry_at = time.monotonic() + _BUSY_PAUSE_S
-            self._tell(is_safe=False)
-            return
+            now = time.monotonic()
+            self._busy_since = self._busy_since or now
+            if not self._pending or now - self._busy_since < _BUSY_MAX_S:
+                self._retry_at = now + _BUSY_PAUSE_S
+                self._tell(is_safe=False)
+                return
         used = self._used
         self._let_go()
         if is_file and code in _SPOILT and used is not None:
@@ -286,7 +317,7 @@ class DiskWriter:
             self._abandon(used)
             if not is_again and code != sqlite3.SQLITE_IOERR:
                 return
-        if self._pending and used is not None:
+        if (self._pending or self._forgotten) and used is not None:
             self._abandon(used)
         self._pause(f"{self._place.directory}: {wrong}" if is_file else str(wrong))
 
@@ -299,6 +330,7 @@ class DiskWriter:
         with self._turn:
             # What waits may be older than what was to be recorded, and that is not kept.
             self._pending.clear()
+            self._forgotten.clear()
             self._drop_queue()
         self._tell(is_safe=True)
 

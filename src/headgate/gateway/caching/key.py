@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from headgate.cache.http.rules import KeyRules
     from headgate.gateway.policed import PolicedExchange
+    from headgate.gateway.service import ServiceRuntime
     from headgate.security.identity import Identity
     from headgate.wire.message import Header, RequestHead
 
@@ -98,9 +99,8 @@ DECIDING: Final = frozenset(
         b"x-now-route-matches",
     }
 )
-"""Fields that overrule the request line for some services. So does every `x-forwarded-*` that is
-not about the client's address."""
-_ADDRESSES: Final = frozenset({b"x-forwarded-for", b"x-forwarded-client-cert"})
+"""Fields that overrule the request line for some services. So does every `x-forwarded-*`, and
+`x-forwarded-client-cert` says who asks."""
 
 
 def compile_cache_key(rules: KeyRules) -> Callable[[PolicedExchange], str | None]:
@@ -132,17 +132,17 @@ def compile_cache_key(rules: KeyRules) -> Callable[[PolicedExchange], str | None
         place: object = mark if is_plain else (mark, service.name, query)
         known = prep.memo.get(place)
         if known is None:
-            known = prep.memo[place] = made(ex, prep.route.name, service.name, query)
+            known = prep.memo[place] = made(ex, prep.route.name, service, query)
         return known or None
 
-    def made(ex: PolicedExchange, route: str, service: str, query: str) -> str:
+    def made(ex: PolicedExchange, route: str, service: ServiceRuntime, query: str) -> str:
         head = ex.prep.head
         if head.method not in _KEPT_METHODS or head.length != 0 or head.upgrade is not None:
             return _NONE
         where = origin_of(ex.prep.scheme, head.authority) if rules.host else f"{ex.prep.scheme}:"
         counted = query_of_key(query, rules) if _has_query(head, query) else None
         asked = head.path if counted is None else f"{head.path}?{counted}"
-        rest = [digest, route, service, *read_rest(head), *_deciding(ex)]
+        rest = [digest, route, service.name, *read_rest(head), *_deciding(ex, service)]
         # Neither paths nor queries have blanks in them.
         text = f"{where}{asked} {measured_key(rest)}"
         if len(text) <= KEY_MAX:
@@ -303,19 +303,16 @@ def _short(value: str) -> str:
     return short_key(f"={value}")
 
 
-def _deciding(ex: PolicedExchange) -> list[str]:
+def _deciding(ex: PolicedExchange, service: ServiceRuntime) -> list[str]:
+    """What of `DECIDING` reaches the service: an operator may take fields out, and nobody but a
+    trusted proxy may say some.
+    """
     prep = ex.prep
-    is_trusted = prep.trusted_forwarding
-    dropped = forwarded.REPLACED_NAMES if is_trusted else forwarded.FORWARDING_NAMES
-    found: list[str] = []
-    if is_trusted:
-        found += _told_by_proxy(ex)
-    for name, value in prep.head.headers:
+    found = _told_by_proxy(ex) if prep.trusted_forwarding else []
+    forward = prep.forward_to(service)
+    for name, value in forward.headers if forward is not None else ():
         known = _canonical(name)
-        is_deciding = known in DECIDING or (
-            known.startswith(b"x-forwarded-") and known not in _ADDRESSES
-        )
-        if is_deciding and name not in dropped:
+        if known in DECIDING or known.startswith(b"x-forwarded-"):
             found += (name.decode("latin-1"), _short(value.decode("latin-1")))
     return found
 

@@ -55,8 +55,10 @@ class LowerStore(Protocol):
         """Write what is queued, within a bound, and let go."""
         ...
 
-    async def find(self, key: str, fields: tuple[Header, ...]) -> Kept | None:
-        """The response that this request fits. Never raises but for cancellation."""
+    async def find(self, key: str, fields: tuple[Header, ...], url: str = "") -> Kept | None:
+        """The response that this request fits. `url`: what was asked for, which saves a trip where
+        responses are judged elsewhere. Never raises but for cancellation.
+        """
         ...
 
     def put(self, kept: Kept) -> None:
@@ -70,6 +72,12 @@ class LowerStore(Protocol):
     def invalidate(self, invalidation: Invalidation) -> None:
         """Strike what is there. Never waits, and is never dropped: a queue that is too long
         becomes one barrier over everything.
+        """
+        ...
+
+    def forget(self, urls: tuple[str, ...], *, is_news: bool = False) -> None:
+        """Let go of what is there now under these URLs; the clock of the barriers knows nothing of
+        it. `is_news`: another worker of this machine has been told the same.
         """
         ...
 

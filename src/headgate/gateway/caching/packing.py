@@ -106,8 +106,8 @@ def unpack(data: bytes) -> Kept:
 
 
 def _read(said: dict[str, Any], body: bytes) -> Kept:
-    numbers = {name: _number(said[name]) for name in _NUMBERS}
-    flags = {name: bool(said[name]) for name in _FLAGS}
+    plain: dict[str, Any] = {name: _number(said[name]) for name in _NUMBERS}
+    plain |= {name: bool(said[name]) for name in _FLAGS}
     etag, modified = said["etag"], said["last_modified"]
     status = said["status"]
     if type(status) is not int or not 100 <= status <= 599:
@@ -121,8 +121,7 @@ def _read(said: dict[str, Any], body: bytes) -> Kept:
         vary=_fields(said["vary"]),
         stripped_fields=frozenset(name.encode("latin-1") for name in said["stripped"]),
         tags=tuple(map(str, said["tags"])),
-        **numbers,
-        **flags,
+        **plain,
     )
     return Kept(
         str(said["key"]),

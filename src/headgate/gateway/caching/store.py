@@ -28,7 +28,7 @@ from headgate.gateway.caching.store_told import StoreSnapshot, told
 from headgate.gateway.caching.variants import Kept, Slot, can_vary, usable_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from headgate.cache.http.stored import Stored
@@ -41,9 +41,9 @@ __all__ = ["Kept", "ResponseStore", "StoreSnapshot"]
 BYTES_MAX: Final = 256 * 1024 * 1024
 ITEMS_MAX: Final = 10_000_000
 """The bound is in bytes; a response takes more than a kilobyte in any case."""
-_STEP: Final = 500
-"""Responses looked at before the loop gets a turn: half a millisecond."""
-_STEPS_AT_ONCE: Final = 4
+_STEP: Final = 200
+"""Responses looked at before the loop gets a turn: about a millisecond."""
+_STEPS_AT_ONCE: Final = 10
 _WALKS_MAX: Final = 100
 _SLOT_SHARE: Final = 8
 """All variants of one key take no more than this part of the memory, unless it is only one."""
@@ -70,13 +70,11 @@ class ResponseStore:
         self._passes = Passes()
         self.mark_pass = self._passes.mark
         self.passes = self._passes.holds
-        self._puts = self._declined = self._evictions = self._replaced = 0
-        self._struck = self._struck_soft = self._expired = 0
+        self._puts = self._declined = self._evictions = self._replaced = self._expired = 0
+        self._struck = self._struck_soft = 0
 
     def __len__(self) -> int:
         return len(self._roll)
-
-    # Reading
 
     def find(self, key: str, fields: tuple[Header, ...]) -> Kept | None:
         """The response that a request with these fields may get, fresh or not."""
@@ -84,9 +82,9 @@ class ResponseStore:
         if held is None:
             return None
         if held.__class__ is Kept:
-            kept: Kept = held  # type: ignore[assignment]  # not narrowed by the quick comparison
+            kept = held
         else:
-            chosen = held.choose(fields)  # type: ignore[union-attr]  # a slot
+            chosen = held.choose(fields)  # type: ignore[union-attr]  # a slot: see above
             if chosen is None:
                 return None
             kept = chosen
@@ -110,8 +108,6 @@ class ResponseStore:
 
     def _standing(self, kept: Kept) -> Standing:
         return self.barriers.judge(kept.url, kept.stored.tags, kept.stamp)
-
-    # Writing
 
     def put(
         self,
@@ -145,10 +141,10 @@ class ResponseStore:
             return self.find(kept.key, kept.stored.vary)
         return kept if self._keep(kept, None) else None
 
-    async def fetch(self, key: str, fields: tuple[Header, ...]) -> Kept | None:
+    async def fetch(self, key: str, fields: tuple[Header, ...], url: str = "") -> Kept | None:
         """Look in the lower layer, and take in what is there."""
         lower = self.lower
-        found = None if lower is None else await lower.find(key, fields)
+        found = None if lower is None else await lower.find(key, fields, url)
         return None if found is None else self.adopt(found)
 
     def refresh(
@@ -195,17 +191,17 @@ class ResponseStore:
             return self._decline(kept)
         kept.is_soft_struck |= standing is Standing.STALE
         kept.seen = self.barriers.version
-        held = self._shelf.peek(key)
+        held = before = self._shelf.peek(key)
         if isinstance(held, Kept) and held.stored.vary == stored.vary:
             self._replaced += 1
             self._roll.leave(held)
-            held = None
-        if held is None and not stored.vary:
+            before = None
+        if before is None and not stored.vary:
             if self._shelf.put(key, kept, kept.size):
                 self._roll.enter(kept)
-            return True
+                return True
             return self._decline(kept)
-        slot = self._slot_of(held)
+        slot = self._slot_of(before)
         gone = slot.fitting(fields) if fields is not None else []
         for each in gone:
             slot.remove(each)
@@ -215,8 +211,8 @@ class ResponseStore:
         for each in gone:
             self._roll.leave(each)
         # A slot is for what varies; who no longer does is found the short way again.
-        held = kept if len(slot) == 1 and not stored.vary else slot
-        if self._shelf.put(key, held, slot.size):
+        after = kept if len(slot) == 1 and not stored.vary else slot
+        if self._shelf.put(key, after, slot.size):
             self._roll.enter(kept)
             return True
         for each in slot:
@@ -242,8 +238,6 @@ class ResponseStore:
         kept.is_live = False
         return False
 
-    # Leaving
-
     def _take_out(self, kept: Kept) -> None:
         """Out of the shelf and of everything else."""
         held = self._shelf.peek(kept.key)
@@ -264,8 +258,6 @@ class ResponseStore:
             self._evictions += 1
             self._roll.leave(kept)
 
-    # Invalidating
-
     def invalidate(self, invalidation: Invalidation) -> int:
         """Strike; holds from here on. How many were struck in the first steps: all, unless it names
         more than a few thousand or needs a walk; the rest follows with `sweep`.
@@ -278,7 +270,7 @@ class ResponseStore:
                 return struck
             struck += got
         self._walks.append(steps)
-        while len(self._walks) > _WALKS_MAX:
+        if len(self._walks) > _WALKS_MAX:
             # The barriers stand; only its memory is given back later, as it is used or runs out.
             self._walks.popleft()
         return struck
@@ -293,6 +285,17 @@ class ResponseStore:
         if self.lower is not None:
             await self.lower.settle()
         return struck
+
+    def forget(self, urls: tuple[str, ...], *, is_news: bool = False) -> int:
+        """Let go of what is held under these URLs now, without a barrier; how many it were. What is
+        under way is the caller's. `is_news`: the worker that says so has told the lower layer.
+        """
+        gone = [kept for url in urls for kept in self._roll.at(url)]
+        for kept in gone:
+            self._take_out(kept)
+        if self.lower is not None:
+            self.lower.forget(urls, is_news=is_news)
+        return len(gone)
 
     def _begin(self, invalidation: Invalidation) -> Iterator[int]:
         if not invalidation.stamp:
@@ -329,18 +332,12 @@ class ResponseStore:
         kept.is_soft_struck = True
         return True
 
-    # Keeping house
-
-    def forget(self, urls: Iterable[str]) -> int:
-        """Drop what is held of these, without a barrier; how many."""
-        gone = [kept for url in urls for kept in self._roll.at(url)]
-        for kept in gone:
-            self.drop(kept)
-        return len(gone)
-
     def drop(self, kept: Kept) -> None:
+        """Let go of this one."""
         if kept.is_live:
             self._take_out(kept)
+            if self.lower is not None:
+                self.lower.remove(kept)
 
     def sweep(self, wall: float, most: int = _STEP) -> int:
         """Go on with what was begun, and look at some more: let go of what nobody can use. How many

@@ -97,10 +97,12 @@ class Roll:
 
     def named_by(self, asked: Invalidation) -> Iterator[Kept]:
         """Those with one of its URLs or tags, as they are written there."""
-        for url in asked.urls:
-            yield from self._urls.named(url)
-        for tag in asked.tags:
-            yield from self._tags.named(tag)
+        for index, names in ((self._urls, asked.urls), (self._tags, asked.tags)):
+            for name in names:
+                found = index.named(name)
+                while found:
+                    # Out of the list, so that very many are not all given back at its end.
+                    yield found.pop()
 
     def walk(self) -> Iterator[Kept]:
         at = len(self._seats)
