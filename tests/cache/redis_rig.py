@@ -129,7 +129,7 @@ class Proxy:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(back)
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

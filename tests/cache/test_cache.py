@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from headgate.cache import (
 )
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.memory import Memory
+from headgate.cache.sizing import Size, SizingRules
 from tests.cache.object_cache import Clock, Place, layered, memory_cache
 
 
@@ -526,7 +529,7 @@ def test_namespaces_are_prefixes_with_settings_of_their_own():
 
 def test_what_happens_is_told_and_a_failing_listener_harms_nobody(caplog):
     async def main():
-        said = []
+        said: list = []
         cache = memory_cache(on_event=lambda event: said.append(event.what))
         cache.on_event(lambda event: 1 / 0)
         await cache.get_or_set("user:1", lambda: 1)
@@ -558,7 +561,7 @@ def test_what_happens_is_told_and_a_failing_listener_harms_nobody(caplog):
 
 def test_a_listener_may_leave():
     async def main():
-        said = []
+        said: list = []
         cache = memory_cache()
         end = cache.on_event(said.append)
         await cache.get("a")
@@ -577,7 +580,8 @@ class Gateway:
     def __init__(self, answer=True):
         self.told = []
         self.answer = answer
-        self.hear = self.gap = None
+        self.hear: Any = None
+        self.gap: Any = None
         self.is_closed = False
 
     async def start(self, hear, on_gap):
@@ -648,3 +652,38 @@ def test_news_of_a_link_strikes_what_was_loaded_before_it(place):
         assert await cache.get("k") == (None if place == "memory" else 2)
 
     run(main())
+
+
+def test_the_memory_may_find_its_own_size_and_be_resized():
+    async def main():
+        cache = Cache(items=100, sizing=SizingRules(Size(10, 10_000), Size(1000, 10_000_000)))
+        for number in range(100):
+            await cache.set(f"k{number}", number)
+        cache.memory.resize(10, 1_000_000)
+        assert cache.snapshot().memory.items <= 10
+        assert cache.memory.advice() is not None
+
+    run(main())
+
+
+def test_threads_and_loops_may_raise_barriers_while_others_judge():
+    """Patterns are gone through one by one, which another thread may be adding to."""
+    cache = memory_cache()
+    cache.sync.set("k", 1)
+    over = threading.Event()
+
+    def invalidate():
+        for number in range(3000):
+            cache.sync.invalidate(patterns=[f"other{number % 900}*"])
+        over.set()
+
+    async def main():
+        while not over.is_set():
+            for _ in range(200):
+                assert await cache.get("k") == 1
+            await asyncio.sleep(0)
+
+    thread = threading.Thread(target=invalidate)
+    thread.start()
+    run(main())
+    thread.join(20)

@@ -375,3 +375,46 @@ def test_the_layer_is_asked_though_it_calls_itself_away_before_it_is_started():
 def test_memory_alone_is_coherent_and_well():
     health = memory_cache().health()
     assert (health.is_ok, health.is_away, health.is_coherent, health.why) == (True, False, True, "")
+
+
+@pytest.mark.parametrize("what", ["load", "layer"])
+def test_what_was_on_its_way_when_news_was_missed_is_of_before_the_gap(what):
+    async def main():
+        one, other, layer, _wall, _place = two(ttl=100)
+        gate = asyncio.Event()
+
+        async def slow():
+            await gate.wait()
+            return "old"
+
+        if what == "load":
+            asking = asyncio.create_task(one.get_or_set("k", slow))
+        else:
+            await other.set("k", "old")
+            await one.start()
+            plain = layer.get
+
+            async def late(keys):
+                found = await plain(keys)
+                await gate.wait()
+                return found
+
+            layer.get = late
+            asking = asyncio.create_task(one.get("k"))
+        await steps()
+        layer.gap()
+        gate.set()
+        assert await asking == "old"
+        await steps()
+        if what == "load":
+            layer.place.entries.clear()  # which the layer would have judged by what it missed
+        if what == "layer":
+            assert layer.calls.count("get") == 2  # it was asked again
+        else:
+            held = one.core.memory.held.get("k")
+            assert held is None or not one.core.is_plain(held, one.core.wall())
+        assert await one.get_or_set("k", lambda: "new", lease=False) == (
+            "new" if what == "load" else "old"
+        )
+
+    run(main())

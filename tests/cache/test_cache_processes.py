@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 def test_of_four_processes_one_loads_and_all_hear_what_is_invalidated(tmp_path):
-    children = [
+    children: list[Any] = [
         subprocess.Popen(
             [sys.executable, "-c", CHILD, str(tmp_path)],
             stdin=subprocess.PIPE,
@@ -59,7 +60,9 @@ def test_of_four_processes_one_loads_and_all_hear_what_is_invalidated(tmp_path):
             assert each.stdout.readline() == "True\n"
         assert (tmp_path / "loads").read_text() == "x"
         tell = "import sys; from headgate.cache import Cache; Cache('file:' + sys.argv[1]).sync.invalidate(tags=['t'])"
-        subprocess.run([sys.executable, "-c", tell, str(tmp_path / "cache")], check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", tell, str(tmp_path / "cache")], check=True, timeout=60
+        )
         for each in children:
             each.stdin.write("go\n")
             each.stdin.flush()

@@ -85,7 +85,9 @@ def test_nobody_is_given_what_was_read_before_an_invalidation_that_had_returned(
     async def canceller(cache):
         for _ in range(20):
             key = rng.choice(KEYS)
-            task = asyncio.create_task(cache.get_or_set(key, lambda entry, key=key: load(key, entry)))
+            task = asyncio.create_task(
+                cache.get_or_set(key, lambda entry, key=key: load(key, entry))
+            )
             for _ in range(rng.randrange(8)):
                 await asyncio.sleep(0)
             task.cancel()

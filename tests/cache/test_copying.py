@@ -5,9 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime
+import decimal
 import enum
+import ipaddress
+import pathlib
 import threading
 import types
+import uuid
+import zoneinfo
 from typing import Any, NamedTuple
 
 import pytest
@@ -64,6 +69,11 @@ UNCHANGEABLE: dict[str, Any] = {
     "bytes": b"a",
     "number": 1 << 100,
     "moment": datetime.datetime(2020, 1, 1),
+    "decimal": decimal.Decimal("1.5"),
+    "uuid": uuid.UUID(int=5),
+    "address": ipaddress.ip_address("127.0.0.1"),
+    "path": pathlib.PurePosixPath("/a"),
+    "zone": zoneinfo.ZoneInfo("UTC"),
     "enum": Colour.RED,
     "tuple": (1, ("a", b"c")),
     "frozenset": frozenset({1, (2, 3)}),
@@ -113,6 +123,11 @@ def test_a_copy_is_equal_and_of_the_same_type(name: str) -> None:
     assert kept == value
     assert kept is not value
     assert copier(kept) == value
+
+
+def test_a_class_that_only_says_it_is_a_uuid_is_copied() -> None:
+    liar = type("UUID", (), {"__module__": "uuid"})()
+    assert not is_unchangeable(liar)
 
 
 def test_a_frozen_dataclass_with_more_than_its_fields_is_copied() -> None:

@@ -400,7 +400,11 @@ def test_a_deleted_file_is_made_anew_and_everybody_is_told(path):
             stamp = layer.barriers.stamp
             await layer.put({"a": made(layer, 1)})
             gaps: list[str] = []
-            layer.on_gap(lambda: gaps.append("layer"))
+            layer.on_gap(
+                lambda: gaps.append(
+                    "layer" if layer.barriers.judge("a", (), stamp) is Standing.DEAD else "early"
+                )
+            )
             other.on_gap(lambda: gaps.append("other"))
             path.unlink()
             await until(lambda: sorted(gaps) == ["layer", "other"], "the gap")
@@ -728,5 +732,46 @@ def test_one_batch_does_not_grow_it_without_bound(path):
                 *(layer.put({f"k{at}": made(layer, "x" * 200_000)}) for at in range(100))
             )
         assert path.stat().st_size < 3 * 1024 * 1024
+
+    run(main())
+
+
+@pytest.mark.parametrize("boot", [1, 0], ids=["known", "unknown"])
+def test_after_the_machine_was_started_anew_nothing_older_is_served(path, monkeypatch, boot):
+    async def main() -> None:
+        async with opened(path) as layer:
+            await layer.put({"a": made(layer, 1)})
+            lease = await layer.lease("k", 500)
+            assert lease
+        async with opened(path) as layer:
+            assert await values(layer, "a") == [1]
+        monkeypatch.setattr("headgate.cache.file.database.boot_id", lambda: boot)
+        async with opened(path) as layer:
+            assert await values(layer, "a") == [None]
+            assert await layer.lease("k", 500)
+            await layer.invalidate(Invalidation(tags=("t",)))
+            await layer.put({"a": made(layer, 2)})
+        async with opened(path) as layer:
+            assert await values(layer, "a") == [2]
+
+    run(main())
+
+
+def test_a_file_that_cannot_be_written_is_read(path):
+    async def main() -> None:
+        async with opened(path) as layer:
+            await layer.put({"a": made(layer, 1)})
+            with layer._store.mutex:
+                layer._store.db.execute("PRAGMA query_only=1")
+            with pytest.raises(LayerAway, match="read-only"):
+                await layer.add("n", 1, None)
+            assert await values(layer, "a") == [1]
+            assert not layer.is_away and layer.snapshot().breaker == "open"
+            assert (await layer.invalidate(Invalidation(keys=("a",)))).is_queued
+            with layer._store.mutex:
+                layer._store.db.execute("PRAGMA query_only=0")
+            await until(lambda: not layer.snapshot().queued)
+            assert await values(layer, "a") == [None]
+            assert await layer.add("n", 1, None) == 1
 
     run(main())

@@ -38,7 +38,7 @@ def run(ghost: Ghost, keys: list[str], size: int) -> None:
     ghost.heard(len(keys))
 
 
-@pytest.mark.parametrize("size", [500, 2000])
+@pytest.mark.parametrize("size", [1000, 4000])
 def test_the_curve_is_near_the_truth(size: int) -> None:
     keys = popular(60_000, size)
     ghost = Ghost(size, 10**12)
@@ -47,7 +47,7 @@ def test_the_curve_is_near_the_truth(size: int) -> None:
     assert [point.scale for point in curve] == list(SCALES)
     for point in curve:
         # The sample is of a few hundred keys, drawn anew in each process by the hash.
-        assert point.ratio == pytest.approx(real_ratio(keys, point.items), abs=0.12)
+        assert point.ratio == pytest.approx(real_ratio(keys, point.items), abs=0.15)
 
 
 def test_the_curve_never_falls() -> None:

@@ -56,6 +56,7 @@ def test_what_is_none_is_a_value_error(said):
     ("said", "match"),
     [
         ({"tags": "t"}, "tags is not a list"),
+        ({"tags": {"a": 1}}, "tags is not a list"),
         ({"keys": 5}, "keys is not a list"),
         ({"urls": [""]}, "urls holds something that is not a text"),
         ({"patterns": [None]}, "patterns holds"),
@@ -68,7 +69,7 @@ def test_what_is_none_is_a_value_error(said):
         ({"stamp": 1.0}, "stamp"),
         ({"soft": 1}, "soft"),
     ],
-    ids=["text", "number", "empty", "none", "long", "many", "word", "list", "negative",
+    ids=["text", "mapping", "number", "empty", "none", "long", "many", "word", "list", "negative",
          "bool", "float", "soft"],
 )  # fmt: skip
 def test_it_says_what_is_wrong(said, match):

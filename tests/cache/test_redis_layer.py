@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from headgate.cache.entry import Entry
 from headgate.cache.invalidation import Invalidation
-from headgate.cache.redis import open_layer
+from headgate.cache.redis import RedisLayer, open_layer
 from headgate.state.home import StateUnusable
 from tests.cache.redis_rig import (
     cluster_in,
@@ -474,6 +475,54 @@ def test_another_event_loop_begins_anew(quiet: RedisServer):
         asyncio.run(put())
         asyncio.run(read())
         gc.collect()
+
+
+def test_a_forked_process_begins_anew_and_the_parent_goes_on(quiet: RedisServer):
+    async def child(layer: RedisLayer) -> int:
+        await layer.start()
+        found = await value_of(layer, "fork")
+        await layer.put({"child": made(layer, 2)})
+        await layer.close()
+        return 0 if found == 1 else 4
+
+    async def main() -> None:
+        async with opened(quiet) as layer:
+            await layer.put({"fork": made(layer, 1)})
+            pid = os.fork()
+            if pid == 0:
+                code = 3
+                try:
+                    asyncio.events._set_running_loop(None)
+                    code = asyncio.Runner().run(child(layer))
+                finally:
+                    os._exit(code)
+            while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+                await asyncio.sleep(0.01)
+            assert ended[1] == 0
+            assert [await value_of(layer, key) for key in ("fork", "child")] == [1, 2]
+            assert layer.snapshot().failures == 0
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_the_clock_follows_the_time_also_while_nothing_is_invalidated(
+    quiet: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headgate.cache.redis.coherence._TICK_S", 0.05)
+
+    async def main() -> None:
+        async with opened(quiet) as layer, opened(quiet) as other:
+            gaps: list[None] = []
+            other.on_gap(lambda: gaps.append(None))
+            before = layer.barriers.stamp
+            # A tick waits until the clock is ten seconds old.
+            await until(lambda: layer.barriers.stamp > before and not layer.is_away)
+            assert other.barriers.stamp >= before
+            await until(lambda: other.barriers.stamp > before)
+            assert gaps == []
+
+    run(main)
 
 
 @pytest.mark.parametrize(

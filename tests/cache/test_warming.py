@@ -14,7 +14,8 @@ def run(main):
 
 def test_keys_are_loaded_ahead_and_counted():
     async def main():
-        cache, seen = memory_cache(), []
+        cache = memory_cache()
+        seen: list = []
         await cache.set("k1", 1)
 
         async def load(key):

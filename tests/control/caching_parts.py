@@ -25,6 +25,7 @@ class Link:
         self.channel: Any = self
         self.backlog = 0
         self.heard: list[Invalidation] = []
+        self.clock = 0
         self.rows: list[dict[str, Any]] = []
         self.mood = "answers"
         self.asked = asyncio.Event()
@@ -39,7 +40,9 @@ class Link:
         if asked["do"] == "inspect":
             return {"responses": self.rows}
         invalidation = Invalidation.from_json(asked["invalidation"])
-        if not invalidation.is_empty:
+        if invalidation.is_empty:
+            self.clock = invalidation.stamp
+        else:
             self.heard.append(invalidation)
         struck, self.held = self.held, 0
         return {"struck": struck}

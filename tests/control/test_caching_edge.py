@@ -85,6 +85,7 @@ def test_what_nobody_was_there_to_hear_is_told_to_the_next_worker():
         edge.linked(later, 6)
         await asyncio.sleep(0)
         assert later.heard == []
+        assert late.clock == later.clock == 6  # what they fetch is newer than all before
         edge.close()
 
     run(whole())

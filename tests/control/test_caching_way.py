@@ -241,6 +241,20 @@ def test_a_purge_reaches_other_gateways_and_services_and_what_they_say_reaches_u
     run(whole())
 
 
+def test_workers_of_other_machines_hear_the_stamp_of_redis_and_not_ours(tmp_path: Path):
+    async def whole() -> None:
+        space = Space()
+        machine = Machine(tmp_path / "a", space)
+        await machine.reach()
+        machine.caching._stamps.heard(50_000)  # of a clock that was further
+        done = await machine.purge()
+        assert done.stamp == 50_001
+        ((_, said),) = machine.board.said
+        assert said["stamp"] == space.stamp == 1001
+
+    run(whole())
+
+
 def test_keys_that_services_set_go_to_those_who_poll_alone(tmp_path: Path):
     async def whole() -> None:
         space = Space()

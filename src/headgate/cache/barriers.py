@@ -39,13 +39,15 @@ class Standing(IntEnum):
 class _Kind:
     """Barriers of one strength: the stamp below which each name is struck."""
 
-    __slots__ = ("all", "globs", "names", "tags")
+    __slots__ = ("all", "globs", "has_paths", "names", "tags")
 
     def __init__(self) -> None:
         self.all = 0
         self.tags: dict[str, int] = {}
         self.names: dict[str, int] = {}
         self.globs: dict[str, tuple[re.Pattern[str], int]] = {}
+        self.has_paths = False
+        """Some name or glob begins with a slash: it means that path at any host."""
 
     def strikes(self, name: str, tags: Iterable[str], stamp: int) -> bool:
         if stamp < self.all or stamp < self.names.get(name, 0):
@@ -55,7 +57,16 @@ class _Kind:
             for tag in tags:
                 if stamp < known.get(tag, 0):
                     return True
-        return any(stamp < at and glob.fullmatch(name) for glob, at in self.globs.values())
+        if self.has_paths:
+            path = name[name.find("/", name.find("://") + 3) :]
+            if stamp < self.names.get(path, 0):
+                return True
+        else:
+            path = name
+        return any(
+            stamp < at and glob.fullmatch(path if said.startswith("/") else name)
+            for said, (glob, at) in self.globs.items()
+        )
 
 
 class Barriers:
@@ -93,6 +104,7 @@ class Barriers:
         else:
             names = tuple(url for url in invalidation.urls if "*" not in url)
             globs = tuple(url for url in invalidation.urls if "*" in url)
+            kind.has_paths |= any(url.startswith("/") for url in invalidation.urls)
         for tag in invalidation.tags:
             _put(kind.tags, tag, stamp)
         for name in names:

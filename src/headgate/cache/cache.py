@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from headgate.cache import calls
 from headgate.cache.copying import Copying
@@ -35,22 +35,22 @@ from headgate.cache.ports import LOOP
 from headgate.cache.snapshots import CacheSnapshot, Health, health_of, snapshot_of
 
 if TYPE_CHECKING:
+    from headgate.cache.sizing import SizingRules
     from headgate.cache.threads import SyncCache
     from headgate.cache.warming import Progress, WarmSummary
 
 __all__ = ["Cache"]
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MEMO_MAX: Final = 500
 
 
 class Cache:
-    """`items` and `bytes` bound the memory. `copying` says how the cache keeps callers from
-    changing what it holds: by copies of what can be changed, by freezing it, or not at all
-    (`copying`). `layer` may be given instead of a URL; `layer_settings` go to the layer as they
-    are. What else may be set is in `Settings`.
+    """`items` and `bytes` bound the memory; `sizing` lets it move them by what it would win.
+    `copying` says how the cache keeps callers from changing what it holds: by copies of what can
+    be changed, by freezing it, or not at all. `layer` may be given instead of a URL;
+    `layer_settings` go to the layer as they are. What else may be set is in `Settings`.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Cache:
         items: int = 10_000,
         bytes: int | str = "100MB",  # noqa: A002 - the word of the settings
         copying: Copying = "copy",
+        sizing: SizingRules | None = None,
         layer: Callable[[], Layer] | None = None,
         layer_settings: Mapping[str, Any] | None = None,
         links: Iterable[Link] = (),
@@ -79,7 +80,7 @@ class Cache:
         elif layer_settings:
             raise TypeError("Cache: layer_settings without a URL")
         clocks = {name: value for name, value in (("now", clock), ("wall", wall)) if value}
-        first = calls.memory_of(items, bytes) if memory is None else memory
+        first = calls.memory_of(items, bytes, sizing) if memory is None else memory
         core = Core(first, layer, rng=rng, copying=copying, **clocks)
         links = tuple(links)
         # What follows is for the other modules of this package.
@@ -236,18 +237,31 @@ class Cache:
 
     # ---- functions
 
+    @overload
+    def cached(self, function: F, /) -> F: ...
+
+    @overload
     def cached(
         self,
-        function: F | None = None,
+        function: str | None = None,
+        /,
+        *,
+        key: str | Callable[..., str] | None = None,
+        **settings: Unpack[Settings],
+    ) -> Callable[[F], F]: ...
+
+    def cached(
+        self,
+        function: Any = None,
+        /,
         *,
         key: str | Callable[..., str] | None = None,
         **settings: Unpack[Settings],
     ) -> Any:
-        """Decorate a function, plain or async; see `headgate.cache.cached`."""
+        """Keep what a function answers here; see `headgate.cache.cached`."""
         from headgate.cache.decorate import cached
 
-        decorated: Any = cached
-        return decorated(function, key=key, cache=self, **settings)
+        return cached(function, key=key, cache=self, **settings)
 
     async def warm(
         self,
@@ -269,6 +283,11 @@ class Cache:
     def on_event(self, hear: Hear) -> Callable[[], None]:
         """Hear what happens (`events`); the answer ends it."""
         return self.core.listeners.add(hear)
+
+    @property
+    def memory(self) -> Any:
+        """The first layer: its `curve()` of hit ratio by size, its `advice()`, `resize()`."""
+        return self.core.memory
 
     def snapshot(self) -> CacheSnapshot:
         return snapshot_of(self.core, self.prefix)

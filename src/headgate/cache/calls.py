@@ -52,7 +52,7 @@ def layer_of(url: Any, settings: dict[str, Any]) -> Callable[[], Layer]:
     )
 
 
-def memory_of(items: int, bytes_: int | str) -> Any:
+def memory_of(items: int, bytes_: int | str, sizing: Any) -> Any:
     from headgate.cache.memory import Memory
 
     if type(items) is not int or items < 1:
@@ -61,7 +61,7 @@ def memory_of(items: int, bytes_: int | str) -> Any:
     if size < 1:
         raise ValueError(f"bytes={bytes_!r}: write a size such as 100MB")
     # Copies are handed out here, where what is known of an entry is kept beside it.
-    return Memory(items, size, copying="shared")
+    return Memory(items, size, copying="shared", sizing=sizing)
 
 
 def prefix_of(before: str, name: str) -> str:
@@ -125,16 +125,14 @@ async def get_many(
             missed.append(full)
     if not missed or core.home is None:
         return found
-    nothing: list[Entry | None] = [None] * len(missed)
-    entries = await core.ask_layer(ports, lambda layer: layer.get(missed), nothing)
+    taken = await core.all_from_layer(missed, ports)
     wall = core.wall()
-    for full, entry in zip(missed, entries, strict=True):
-        taken = None if entry is None else core.taken_in(full, entry)
-        if taken is None:
+    for full, each in zip(missed, taken, strict=True):
+        if each is None:
             continue
-        core.keep(full, taken, options)
-        if core.worth(full, taken, wall, options) <= Worth.EARLY:
-            found[keys[full]] = taken.given()
+        core.keep(full, each, options)
+        if core.worth(full, each, wall, options) <= Worth.EARLY:
+            found[keys[full]] = each.given()
     return found
 
 
@@ -219,6 +217,7 @@ async def touch(core: Core, ports: Ports, key: str, options: Options) -> bool:
     if is_there and held is not None:
         moved = Held.of(held)
         moved.fresh_until, moved.usable_until = made.fresh_until, made.usable_until
+        moved.gap = held.gap
         core.keep(key, moved, options)
     if core.home is not None:
         moved_there = await core.ask_layer(
@@ -335,7 +334,7 @@ def gap_of_link(core: Core) -> None:
 async def end_loads(core: Core) -> None:
     core.break_off()
     here = asyncio.get_running_loop()
-    mine = {task for task in core.tasks if task.get_loop() is here}
+    mine = {task for task in list(core.tasks) if task.get_loop() is here}
     mine -= {asyncio.current_task()}
     if mine:
         await asyncio.wait(mine, timeout=1.0)

@@ -23,13 +23,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
-import decimal
-import fractions
-import ipaddress
-import pathlib
 import re
-import uuid
-import zoneinfo
+import sys
 from collections.abc import Callable
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType, MappingProxyType
@@ -44,32 +39,31 @@ Copying = Literal["copy", "frozen", "shared"]
 _DEPTH_MAX: Final = 200
 """Deeper nesting is not walked: it is not plain data."""
 
-_SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes, complex})
-_UNCHANGEABLE: Final = _SCALARS | {
+_SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, type(None), bytes, complex})
+_UNCHANGEABLE: Final[set[type]] = {
+    *_SCALARS,
     datetime.datetime,
     datetime.date,
     datetime.time,
     datetime.timedelta,
     datetime.timezone,
-    zoneinfo.ZoneInfo,
-    decimal.Decimal,
-    fractions.Fraction,
-    uuid.UUID,
     range,
     re.Pattern,
     type(Ellipsis),
     type(NotImplemented),
-    pathlib.PurePosixPath,
-    pathlib.PureWindowsPath,
-    type(pathlib.Path()),
-    ipaddress.IPv4Address,
-    ipaddress.IPv6Address,
-    ipaddress.IPv4Network,
-    ipaddress.IPv6Network,
     BuiltinFunctionType,
     FunctionType,
     type,
 }
+_IF_IMPORTED: Final = {
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "ipaddress": {"IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network"},
+    "pathlib": {"PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"},
+    "uuid": {"UUID"},
+    "zoneinfo": {"ZoneInfo"},
+}
+"""Unchangeable too. Not imported for that: whoever has such a value has the module."""
 
 
 class NotCopyable(HeadgateError, TypeError):
@@ -91,10 +85,22 @@ def is_unchangeable(value: object) -> bool:
         seen.add(id(each))
         if kind is tuple or kind is frozenset or _is_named_tuple(kind):
             waiting.extend(each)
+        elif _is_late(kind):
+            continue
         elif (parts := _parts_of_frozen(each, kind)) is not None:
             waiting.extend(parts)
         else:
             return False
+    return True
+
+
+def _is_late(kind: type) -> bool:
+    name, module = kind.__qualname__, kind.__module__
+    if name not in _IF_IMPORTED.get(module, ()):
+        return False
+    if getattr(sys.modules.get(module), name, None) is not kind:
+        return False  # it only says so
+    _UNCHANGEABLE.add(kind)
     return True
 
 

@@ -275,6 +275,7 @@ class Core(Ground):
         old, options = flight.old, ask.options
         flight.version = self.barriers.version
         stamp = flight.stamp = self.barriers.stamp
+        gap = self.gap
         entry = Loading(
             ask.key,
             None if old is None else old.given(),
@@ -317,6 +318,8 @@ class Core(Ground):
             is_nothing=value is None,
         )
         is_kept = held is not None and entry.keep and not flight.is_superseded
+        if held is not None:
+            held.gap = gap  # what was missed while it was loaded concerns it, too
         if held is None:
             held = Held(None, self.wall(), 0.0, 0.0, stamp=stamp, tags=tags)
             held.value, held.copier = taken_in(value, self.copying)
@@ -386,6 +389,7 @@ class Core(Ground):
         until = wall + ttl_s
         held = Held(None, wall, until, until, stamp=flight.stamp, tags=ask.tags, is_nothing=True)
         held.error = bare(error)
+        held.gap = self.gap
         self.keep(ask.key, held, ask.options)
 
     def cancel_alone(self, flight: Flight) -> None:

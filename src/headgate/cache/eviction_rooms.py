@@ -9,8 +9,8 @@ What differs from W-TinyLFU is where the work is. A hit is one look into a dicti
 addition: no list is reordered, no sketch is touched, because a value that is here carries its own
 count. Only the counts of what has *left* are in a sketch (`eviction_sketch`), asked when a key
 comes in and told when one goes. The main room is a clock: the victim is the least used of a few at
-the hand. Counts are halved, lazily, as often as `_AGE_AFTER` requests per value went by, so that
-yesterday's favourites leave.
+the hand, and stands for a few duels. Counts are halved, some at a time, as often as `_AGE_AFTER`
+requests per value went by, so that yesterday's favourites leave.
 
 Which share the window deserves depends on the load: nearly none where frequency rules, most where
 what is new is what is asked for. Climbing by the hit ratio, as Caffeine does, needs long periods,

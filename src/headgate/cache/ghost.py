@@ -28,8 +28,8 @@ __all__ = ["SCALES", "Ghost", "Point"]
 SCALES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 SAMPLE_MOST: Final = 2000
 """Keys in the ghost of four times the size."""
-_RATE_LEAST: Final = 8
-"""No more than one key in eight: a use that is sampled costs five times one that is not."""
+_RATE_LEAST: Final = 16
+"""No more than one key in sixteen: a use that is sampled costs five times one that is not."""
 _PLACES_LEAST: Final = 16
 """At the real size; with fewer, nothing is said."""
 _SEEN_LEAST: Final = 200

@@ -171,19 +171,31 @@ class Ground:
         return otherwise
 
     async def from_layer(self, key: str, ports: Ports) -> Held | None:
-        nothing: list[Entry | None] = [None]
         started = self.now()
-        (entry,) = await self.ask_layer(ports, lambda layer: layer.get((key,)), nothing)
+        (found,) = await self.all_from_layer([key], ports)
         if self.listeners.is_heard:
-            what = "layer_miss" if entry is None else "layer_hit"
+            what = "layer_miss" if found is None else "layer_hit"
             kind = self.second.layer.kind
             self.tell(what, key, layer=kind, took_s=self.now() - started)
-        return None if entry is None else self.taken_in(key, entry)
+        return found
 
-    def taken_in(self, key: str, entry: Entry) -> Held | None:
+    async def all_from_layer(self, keys: list[str], ports: Ports) -> list[Held | None]:
+        """What the second layer has of these, in order."""
+        nothing: list[Entry | None] = [None] * len(keys)
+        while True:
+            gap = self.gap
+            entries = await self.ask_layer(ports, lambda layer: layer.get(keys), nothing)
+            if gap == self.gap or entries is nothing:
+                break
+            # News may have been missed since they were read, or the layer was opened only now.
+        pairs = zip(keys, entries, strict=True)
+        return [None if entry is None else self.taken_in(key, entry, gap) for key, entry in pairs]
+
+    def taken_in(self, key: str, entry: Entry, gap: int) -> Held | None:
+        """As it is held here; None if it is over or struck."""
         held = Held.of(entry)
         held.value, held.copier = taken_in(entry.value, self.copying)
-        held.gap = self.gap
+        held.gap = gap
         if not self.is_alive(key, held) or self.wall() >= held.usable_until:
             return None
         return held
@@ -257,7 +269,6 @@ class Ground:
 
     def keep(self, key: str, held: Held, options: Options) -> bool:
         """Put it into memory, unless it has been invalidated since its stamp."""
-        held.gap = self.gap
         if not self.is_alive(key, held):
             return False
         if self.home is not None and not self.is_coherent():
@@ -285,6 +296,7 @@ class Ground:
         kept, copier = taken_in(value, self.copying)
         held = Held(kept, wall, wall + ttl, wall + ttl + beyond, tags=tags, **more)
         held.copier = copier
+        held.gap = self.gap
         return held
 
     def let_go(self, news: Invalidation) -> None:
@@ -344,6 +356,9 @@ class Ground:
         self.flights = Flights()
         self.tasks = set()
         self._threads = 0
+        renew = getattr(self.memory, "forked", None)
+        if renew is not None:
+            renew()
         if self.home is not None:
             self.home.forget()
         if self.links is not None:

@@ -70,7 +70,7 @@ class Invalidation:
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise ValueError(f"{name} is not a list")
     found = tuple(value)
     for each in found:

@@ -106,7 +106,7 @@ class Caching:
         self._url = "memory"
         self._layer: Layer | None = None
         self._is_fresh = True
-        """The layer has not been reached yet."""
+        """The layer has never been reached."""
         self._ends: list[Callable[[], None]] = []
         self._taking = asyncio.Lock()
         self._purges: set[asyncio.Task[Purged]] = set()
@@ -248,8 +248,7 @@ class Caching:
                 layer = self._open_layer(url)
                 self._ends = [layer.listen(self._heard), layer.on_gap(self._gap)]
                 self._layer = layer
-                self._is_fresh = True
-                self._position.follow(layer)
+                self._is_fresh = not self._position.follow(layer)
                 await layer.start()
             except HeadgateError as error:
                 log.warning("invalidations reach this machine alone: %s", error)

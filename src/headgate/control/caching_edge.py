@@ -107,7 +107,6 @@ class Edge:
 
     def linked(self, link: Linked, stamp: int) -> None:
         """A worker is there: what could be told to nobody is told to it."""
-        self._missed.pop(link.pid, None)
         # Where the clock stands: what it fetches from now on is newer than all before.
         link.channel.send("cache", _frame(Invalidation(stamp=stamp)))
         if self._owed:

@@ -41,16 +41,17 @@ class Position:
         self._saved: tuple[int, int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def follow(self, layer: object) -> None:
-        """Have a layer go on where we were; before its start."""
+    def follow(self, layer: object) -> bool:
+        """Have a layer go on where we were, before its start; False if that is not known."""
         self.leave()
         if not isinstance(layer, Resuming):
-            return
+            return False
         self._layer = layer
         kept = self._state.read_json(POSITION_FILE).get("position")
         if isinstance(kept, list) and [type(part) for part in kept] == list(_PARTS) and kept[2]:
             self._saved = (kept[0], kept[1], kept[2])
             layer.resume(self._saved)
+        return self._saved is not None
 
     def moved(self) -> None:
         """There were news; they have been passed on. On the running loop."""

@@ -64,7 +64,7 @@ class Stamps:
         if stamp >= STAMP_MAX:
             return self.next(is_ours=False)
         self.last = max(self.last + 1, stamp)
-        if self.last > self._kept or self.is_exact:
+        if self.last > self._kept:
             self._keep(self.last + AHEAD_US, is_exact=False)
         return self.last
 

@@ -181,6 +181,8 @@ class Worker:
         traffics = self._states.take_routes(plan, services, now, entries)
         told = told_of(config) | {config.request_id.header.lower().encode("ascii")}
         self._caching.resize(plan.cache_store.memory_bytes if plan.cache_store is not None else 1)
+        state_dir = Path(config.state_dir or ".headgate")
+        await self._caching.take_lower(plan.cache_store, state_dir)
         self._caching.keep({route.name for route in plan.routes})
         routes = tuple(
             RouteRuntime(
@@ -250,6 +252,7 @@ class Worker:
             await asyncio.sleep(_CLOSING_TURN_S)
         if self._resolver is not None:
             await self._resolver.aclose()
+        await self._caching.close()
         if self._redis is not None:
             await self._redis.close()
         for task in tuple(self._tasks):

@@ -165,6 +165,7 @@ def test_4_4_an_authority_that_cannot_be_read_voids_its_own_uri_only() -> None:
 @pytest.mark.parametrize(
     "given, expected",
     [
+        pytest.param({}, "headgate", id="2-nothing-to-say"),
         pytest.param({"hit": True}, "headgate; hit", id="2.1-hit"),
         pytest.param({"hit": True, "ttl_s": 30.7}, "headgate; hit; ttl=30", id="2.5-ttl"),
         pytest.param({"hit": True, "ttl_s": -0.5}, "headgate; hit; ttl=-1", id="2.5-stale"),

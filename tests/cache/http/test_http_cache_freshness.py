@@ -268,6 +268,14 @@ def test_9213_a_targeted_field(lines: list[str], expected: str) -> None:
     assert outcome([*lines, ETAG]) == expected
 
 
+@pytest.mark.parametrize(
+    "argument, expected", [("", "fresh"), ("=?1", "fresh"), ("=?0", "pass"), ("=1", "pass")]
+)
+def test_9213_public_in_a_targeted_field_allows_to_share(argument: str, expected: str) -> None:
+    line = f"CDN-Cache-Control: max-age=60, public{argument}"
+    assert outcome([line], first=["Authorization: x"]) == expected
+
+
 def test_9213_fields_listed_in_a_targeted_field_are_not_kept_and_it_stays_itself() -> None:
     stored = kept('CDN-Cache-Control: max-age=60, private="x-a, cdn-cache-control"', "X-A: 1")
     assert {name for name, _ in stored.headers} == {b"cdn-cache-control", b"date"}

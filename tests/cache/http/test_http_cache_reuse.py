@@ -417,4 +417,5 @@ def test_what_was_asked_is_told_by_plain_values() -> None:
     asked = ask("Accept: a")
     assert isinstance(asked, Asked)
     assert not asked.wishes
+    assert not asked.is_conditional
     assert asked.headers == ((b"accept", b"a"),)

@@ -89,6 +89,13 @@ def test_a_kept_response_is_for_requests_that_say_the_same(
     assert found == ("fresh" if expected else "vary")
 
 
+@pytest.mark.parametrize("name", ["Accept", "Accept-Encoding", "Accept-Language", "Accept-Charset"])
+def test_weights_are_told_apart(name: str) -> None:
+    said = ["a", "a;q=0", "a;q=0.2", "a;q=0.25", "a;q=0.5", "b"]
+    found = {normal((name.lower().encode(),), fields(f"{name}: {value}")) for value in said}
+    assert len(found) == len(said)
+
+
 def test_a_field_that_is_missing_is_told_from_every_value() -> None:
     assert normal((b"a", b"b"), fields("A: 1")) == ((b"a", b"1"), (b"b", ABSENT))
     assert normal((), fields("A: 1")) == ()

@@ -306,3 +306,15 @@ def test_what_is_held_comes_before_a_fallback(start, instance):
     instance.sock.close()
     assert ask(client)[1] == b"kept"
     gateway.assert_settles()
+
+
+@pytest.mark.parametrize(
+    "line", ['ETag: "ann"', 'ETag: "ann"\r\nCache-Control: no-cache'], ids=["tag alone", "no-cache"]
+)
+def test_what_has_to_be_validated_by_each_is_not_shared(start, instance, line):
+    gateway = start(cached(instance))
+    clients = asking(gateway, 2)
+    serve(instance, response(b"for the first", line, dated()))
+    assert clients[0].answer()[1] == b"for the first"
+    serve(instance, response(b"for the second", line.replace("ann", "bob"), dated()))
+    assert clients[1].answer()[1] == b"for the second"

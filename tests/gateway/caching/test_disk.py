@@ -151,6 +151,17 @@ def test_a_soft_purge_leaves_it_stale(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_is_stale_already_is_stale_on_the_disk(tmp_path: Path) -> None:
+    file = ResponseFile(tmp_path / "f.db", MB)
+    kept = response("a")
+    kept.is_soft_struck = True
+    file.put([kept], 0)
+    found = file.find("a", (), WALL)
+    assert found is not None
+    assert found[1].is_soft_struck
+    file.close()
+
+
 def test_the_barriers_of_the_worker_hold_before_the_disk_has_heard(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as (store, barriers):

@@ -111,6 +111,7 @@ def test_another_machine_finds_it_and_its_variants(server: RedisServer) -> None:
         pytest.param(Invalidation(tags=("red",)), id="tag"),
         pytest.param(Invalidation(urls=("https://h/a",)), id="url"),
         pytest.param(Invalidation(urls=("https://h/a*",)), id="prefix"),
+        pytest.param(Invalidation(urls=("/a",)), id="path"),
         pytest.param(Invalidation(everything="responses"), id="all"),
     ],
 )

@@ -7,7 +7,11 @@ database that somebody deleted (`-wal`, `-shm`) belongs to those who still have 
 unlinked before a new one is made.
 
 The clock of the barriers is in the table `meta`. A new file begins its clock at the time of day, or
-above what this process has seen before, and everything older is dead to it (`floor`).
+above what this process has seen before, and everything older is dead to it (`floor`). After the
+machine has been started anew the floor is raised too: so a commit need not wait for the disk, as
+the worst that can be lost with the power is what nobody is served any more. (SQLite itself keeps
+the database whole: `synchronous=NORMAL`.) Where starts of the machine cannot be told apart,
+invalidations do wait.
 
 Only the owner may read it: mode 0600, and a file that belongs to another user is not used.
 """
@@ -29,6 +33,7 @@ from typing import Final
 __all__ = [
     "Opened",
     "Unusable",
+    "boot_id",
     "identity",
     "is_corrupt",
     "open_database",
@@ -157,7 +162,7 @@ def _prepared(connection: sqlite3.Connection, wall: float, stamp_min: int) -> in
         for statement in filter(str.strip, _TABLES.split(";")):
             run(statement)
         run(f"PRAGMA user_version={_SCHEMA}")
-        boot = _boot()
+        boot = boot_id()
         begin = max(int(wall * 1e6), stamp_min + 1)
         first = {"schema": _SCHEMA, "file": secrets.randbits(62), "boot": boot}
         first |= {"stamp": begin, "floor": begin}
@@ -166,9 +171,15 @@ def _prepared(connection: sqlite3.Connection, wall: float, stamp_min: int) -> in
         ((file,),) = run("SELECT value FROM meta WHERE name = 'file'")
         ((booted,),) = run("SELECT value FROM meta WHERE name = 'boot'")
         if booted != boot:
-            # Leases end by the monotonic clock, which began anew.
+            # Leases end by the monotonic clock, which began anew. And the last invalidations may
+            # not have reached the disk before the machine went down: what they struck is unknown.
             run("DELETE FROM leases")
             run("UPDATE meta SET value = ? WHERE name = 'boot'", (boot,))
+            run("UPDATE meta SET value = max(value + 1, ?) WHERE name = 'stamp'", (begin,))
+            run(
+                "UPDATE meta SET value = (SELECT value FROM meta WHERE name = 'stamp')"
+                " WHERE name = 'floor'"
+            )
         run("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -177,7 +188,8 @@ def _prepared(connection: sqlite3.Connection, wall: float, stamp_min: int) -> in
     return int(file)
 
 
-def _boot() -> int:
+def boot_id() -> int:
+    """Another after each start of the machine; 0 where that is not known."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         return int(text.strip().replace("-", "")[:15], 16)

@@ -28,7 +28,7 @@ class Job:
     timer: Any = None
     asked_at: float = 0.0
     is_lasting: bool = False
-    """It must be on the disk when it is answered, even if the machine fails the next moment."""
+    """It must not be undone when the machine fails (`database` says how)."""
     undo: Callable[[Any], None] | None = None
     """For an answer that nobody waits for any more."""
     answer: Any = None

@@ -115,7 +115,7 @@ class FileLayer(Link):
         return answer
 
     async def invalidate(self, invalidation: Invalidation) -> Invalidated:
-        """When this returns unqueued, it is on the disk; every process that is coherent acts upon
+        """When this returns unqueued, it is in the file; every process that is coherent acts upon
         it within 100 ms.
         """
         if invalidation.is_empty:

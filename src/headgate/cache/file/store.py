@@ -66,6 +66,7 @@ class Store:
         self.set_aside = 0
         self.bytes_in = 0
         self._busy_s = busy_s
+        self._waits_for_disk = not database.boot_id()
         self._opened: database.Opened | None = None
         self._file = 0
         self._version = -1
@@ -221,7 +222,7 @@ class Store:
         if self._opened is None and not self.try_open():
             fail(jobs, f"{self.path}: {self.away}")
             return False
-        is_lasting = any(job.is_lasting for job in jobs)
+        is_lasting = self._waits_for_disk and any(job.is_lasting for job in jobs)
         self._grown = 0
         try:
             if is_lasting:

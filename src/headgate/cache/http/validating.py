@@ -142,7 +142,7 @@ def freshened_by_head(
     if length >= 0 and length != body_length:
         return None
     etag, since = find(headers, b"etag"), find(headers, b"last-modified")
-    if etag != stored.etag and (etag is not None or stored.etag is not None):
+    if etag != stored.etag:
         return None
     if since is not None and parse_date(since, received_at) != stored.last_modified:
         return None

@@ -233,17 +233,19 @@ class Coherence:
     async def _beat(self) -> None:
         ticked_at = time.monotonic()
         while (router := self._router) is not None:
-            await asyncio.sleep(self.lease_s / 3)
+            await asyncio.sleep(min(self.lease_s / 3, _TICK_S / 4))
             home = router.home
             now = time.monotonic()
-            if home.link is None or self._coherent_until - now > self.lease_s * 0.6:
+            is_tick_due = now - ticked_at > _TICK_S
+            is_renewed = self._coherent_until - now > self.lease_s * 0.6  # by what was read
+            if home.link is None or (is_renewed and not is_tick_due):
                 continue
             with contextlib.suppress(LayerAway):
                 said = self._heard.said
                 call = router.ask((), clock=True, is_trial=True)
                 (text,) = await call.future
                 await self._settle(text, said, call.sent_at)
-                if now - ticked_at > _TICK_S:
+                if is_tick_due:
                     ticked_at = now
                     clock = self._names.clock
                     command = ("EVALSHA", TICK.sha, 1, clock, self._heard.epoch)

@@ -27,6 +27,7 @@ __all__ = ["Call", "Command", "Entry", "Link", "Owner", "open_link"]
 
 _HELD_UP_S: Final = 0.01
 _HELD_UP_TURN_S: Final = 0.005
+_ORPHANS: Final[list[Link]] = []
 
 Command = tuple[Any, ...]
 """The words of a command: bytes, str, int or float."""
@@ -179,6 +180,16 @@ class Link(asyncio.Protocol):
             for call, _, _ in batch.entries[batch.at :]:
                 call.fail(self._owner.away())
         self._owner.lost(self, why)
+
+    def orphan(self) -> None:
+        """In a process that was forked off: the connection is the parent's. The loop of the
+        parent is not to be touched (its epoll is shared), nor may this be collected, which would.
+        """
+        self.is_open = False
+        _ORPHANS.append(self)
+        raw = getattr(self._transport.get_extra_info("socket"), "_sock", None)
+        if raw is not None:
+            raw.close()  # of this process only
 
     def _on_deadline(self, batch: _Batch) -> None:
         if batch.is_late:

@@ -129,6 +129,12 @@ class Node:
         if self.link is not None:
             self.link.end("closed")
 
+    def orphan(self) -> None:
+        """This is another process now."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.orphan()
+
     async def _keep_up(self, seed: bool) -> None:
         tries = 0
         while True:

@@ -94,7 +94,7 @@ class Rim(Coherence):
         if self._router is not None:
             if self._loop is asyncio.get_running_loop() and self._pid == os.getpid():
                 return
-            self._router.abandon()
+            self._leave(self._router)
             self._tasks.clear()
             self._mending = self._catching = None
         self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
@@ -119,7 +119,7 @@ class Rim(Coherence):
         if router is None:
             return
         if self._loop is not asyncio.get_running_loop() or self._pid != os.getpid():
-            router.abandon()
+            self._leave(router)
             return
         alive = set(self._tasks)
         while alive:  # more than once: before Python 3.12 `wait_for` may swallow one
@@ -127,6 +127,16 @@ class Rim(Coherence):
                 task.cancel()
             _, alive = await asyncio.wait(alive, timeout=0.05)
         await router.close()
+
+    def _leave(self, router: Router) -> None:
+        is_forked = self._pid != os.getpid()
+        router.abandon(is_forked=is_forked)
+        link, self._news_link = self._news_link, None
+        if link is not None:
+            if is_forked:
+                link.orphan()
+            else:
+                link.end("closed")
 
     def _spawn(self, what: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(what, name=name)

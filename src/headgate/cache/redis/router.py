@@ -87,7 +87,8 @@ class Router:
         self._gone = gone
         self._faults = faults
         self._loop = asyncio.get_running_loop()
-        self._pool = place.connect().connection_pool
+        self._client = place.connect()
+        self._pool = self._client.connection_pool
         self._single: Node = self._node(place.text, self._pool.make_connection)
         self.nodes: dict[tuple[str, int], Node] = {}
         self._slots: list[Node] | None = None
@@ -128,11 +129,17 @@ class Router:
                 done.exception()
         for node in nodes:
             node.forget()  # it may have connected all the same
+        for client in (self._client, *self.place.sentinels_of(self._client)):
+            with contextlib.suppress(*self._faults):
+                await client.aclose()
 
-    def abandon(self) -> None:
+    def abandon(self, *, is_forked: bool) -> None:
         """The loop is over, or this is another process: nothing may be said any more."""
         for node in self.all_nodes():
-            node.forget()
+            if is_forked:
+                node.orphan()
+            else:
+                node.forget()
 
     def all_nodes(self) -> list[Node]:
         return [*self.nodes.values()] if self.is_cluster else [self._single]

@@ -168,7 +168,7 @@ class Telling(Rim):
             keys = [names.entry(key), names.of("n", key)]
             asks.append((keys[0], call_of(STRIKE_KEY, keys, stamp, soft, self._late_ms)))
         those = [names.of("t", tag) for tag in told.tags]
-        those += [names.of("u", url) for url in told.urls if "*" not in url]
+        those += [names.of("u", url) for url in told.urls if not _is_wide(url)]
         for name in those:
             asks.append((name, call_of(STRIKE_NAME, [name], stamp, soft, self._keep_ms + 60_000)))
         if not asks:
@@ -210,10 +210,15 @@ class Telling(Rim):
                 await asyncio.sleep(0.05 + 0.05 * self._rng.random())
 
 
+def _is_wide(url: str) -> bool:
+    """Whether it names more than one: a pattern, or a path at any host."""
+    return "*" in url or url.startswith("/")
+
+
 def _wide_fields(said: Invalidation) -> list[bytes]:
     letter = "s" if said.soft else "h"
     fields = [f"{letter}*{pattern}" for pattern in said.patterns]
-    fields += [f"{letter}u{url}" for url in said.urls if "*" in url]
+    fields += [f"{letter}u{url}" for url in said.urls if _is_wide(url)]
     if said.everything:
         fields.append(f"{letter}!{said.everything}")
     return [field.encode("utf-8", "surrogatepass") for field in fields]

@@ -16,22 +16,26 @@ from typing import TYPE_CHECKING, Any, Final
 from headgate.cache.barriers import Barriers
 from headgate.cache.http.vary import normal
 from headgate.cache.invalidation import Invalidation
+from headgate.gateway.caching.disk import DiskStore
 from headgate.gateway.caching.exchange import CachedEdited, CachedExchange, CachedFiltered
 from headgate.gateway.caching.hit import hits_first
 from headgate.gateway.caching.key import compile_cache_key, url_of
+from headgate.gateway.caching.redis import open_redis
 from headgate.gateway.caching.route_cache import OUTCOMES, RouteCache
 from headgate.gateway.caching.store import ResponseStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
 
     from headgate.gateway.caching.fill import Fill
     from headgate.gateway.caching.hit import Begin
+    from headgate.gateway.caching.lower import LowerStore
     from headgate.gateway.filters.chain import Chain
     from headgate.gateway.steps import Step
     from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import Rows
-    from headgate.plan.caching import CachePlan
+    from headgate.plan.caching import CachePlan, DiskPlan, StorePlan
     from headgate.plan.plan import RoutePlan
     from headgate.policy.degrade import Degrade
     from headgate.wire.message import Header
@@ -64,6 +68,7 @@ class Caching:
         self._vary_names: dict[str, tuple[bytes, ...]] = {}
         """By key, what the last response varied by: who asks with other values waits apart."""
         self._counts: dict[str, dict[str, int]] = {}
+        self._lower_plan: tuple[DiskPlan | None, str | None] | None = None
 
     # -- plans ---------------------------------------------------------------------------------
 
@@ -157,13 +162,32 @@ class Caching:
         if len(known) > _NAMES_MAX:
             del known[next(iter(known))]
 
-    async def fetch(self, key: str, fields: tuple[Header, ...]) -> None:
-        """Bring up what the layer below holds."""
-        lower = self.store.lower
+    # -- below memory --------------------------------------------------------------------------
+
+    async def take_lower(self, plan: StorePlan | None, state_dir: Path) -> None:
+        """Keep responses where the plan says, besides memory. What was open before is closed."""
+        wanted = None if plan is None else (plan.disk, plan.redis)
+        if wanted == self._lower_plan:
+            return
+        self._lower_plan = wanted
+        before, self.store.lower = self.store.lower, None
+        if before is not None:
+            await before.close()
+        if plan is None:
+            return
+        lower: LowerStore | None = None
+        if plan.disk is not None:
+            lower = DiskStore(state_dir / plan.disk.path, plan.disk.bytes_max)
+        elif plan.redis is not None:
+            lower = open_redis(plan.redis)
         if lower is not None:
-            kept = await lower.find(key, fields)
-            if kept is not None:
-                self.store.adopt(kept)
+            await lower.start(self.barriers)
+            self.store.lower = lower
+
+    async def close(self) -> None:
+        lower, self.store.lower = self.store.lower, None
+        if lower is not None:
+            await lower.close()
 
     # -- forgetting ----------------------------------------------------------------------------
 
@@ -179,17 +203,17 @@ class Caching:
 
     def forget_changed(self, urls: tuple[str, ...]) -> None:
         """RFC 9111 4.4, here and at the other workers."""
-        self._drop(urls)
+        self._drop(urls, is_news=False)
         self._publish(CHANGED_TOPIC, {"urls": list(urls)})
 
     def heard_changed(self, message: Mapping[str, Any]) -> None:
         urls = message.get("urls")
         if isinstance(urls, list):
-            self._drop(tuple(url for url in urls if isinstance(url, str)))
+            self._drop(tuple(url for url in urls if isinstance(url, str)), is_news=True)
 
-    def _drop(self, urls: tuple[str, ...]) -> None:
+    def _drop(self, urls: tuple[str, ...], *, is_news: bool) -> None:
         """Without a stamp: the clock is control's. A fill that is under way is not kept either."""
-        self.store.forget(urls)
+        self.store.forget(urls, is_news=is_news)
         gone = set(urls)
         for fill in tuple(self._fills.values()):
             if fill.url in gone:
@@ -201,7 +225,8 @@ class Caching:
         """What control asks of every worker."""
         match asked["do"]:
             case "invalidate":
-                return {"struck": self.invalidate(Invalidation.from_json(asked["invalidation"]))}
+                invalidation = Invalidation.from_json(asked["invalidation"])
+                return {"struck": await self.store.purge(invalidation)}
             case "inspect":
                 wall = time.time()  # noqa: TID251 - HTTP dates
                 return {"responses": self.store.inspect(str(asked["url"]), wall)}

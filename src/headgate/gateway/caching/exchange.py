@@ -214,7 +214,7 @@ class Cached(PolicedExchange):
             self._look_up(key, asked, forward)
             return
 
-        below = self.cache.caching.fetch(key, forward.headers)
+        below = store.fetch(key, forward.headers, self.cache.url_of(self))
         after = self._wait(((), lambda _body: self._look_up(key, asked, forward)), b"")
         self.site.spawn(self._await_step(below, after))
 

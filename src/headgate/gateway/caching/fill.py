@@ -27,7 +27,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from headgate.cache.http.judging import judge_response
-from headgate.cache.http.reuse import may_serve_on_error
+from headgate.cache.http.reuse import may_serve_on_error, may_share
 from headgate.cache.http.stored import Stored
 from headgate.cache.http.validating import applies_to, merged
 from headgate.cache.http.vary import selects
@@ -249,8 +249,11 @@ class Fill:
 
     def join(self, outer: Cached, asked: Asked, fields: tuple[Header, ...]) -> Reader | None:
         """Read along; None if what has come is not for this one."""
-        if self._stored is not None and not selects(self._stored, fields):
-            return None
+        stored = self._stored
+        if stored is not None:
+            wall = time.time()  # noqa: TID251 - HTTP dates
+            if not (selects(stored, fields) and may_share(stored, asked, wall)):
+                return None
         if self._ex is None:
             self._first = outer
         reader = Reader(self, outer, asked, fields, is_first=outer is self._first)
@@ -318,7 +321,7 @@ class Fill:
         self._judge(head, inner, wall)
         self._head = head
         if self.is_kept:
-            fitting = [r for r in self._readers if r.is_first or self._suits(r)]
+            fitting = [r for r in self._readers if r.is_first or self._suits(r, wall)]
             asking = [r for r in self._readers if r not in fitting]
         else:
             fitting = [r for r in self._readers if r.is_first]
@@ -390,6 +393,7 @@ class Fill:
             received_at=wall,
             rules=cache.rules_at(inner.started),
             params=inner.prep.params,
+            fields=self.fields,
         )
         if isinstance(verdict, Stored):
             if not cache.may_vary(verdict):
@@ -400,9 +404,14 @@ class Fill:
         elif head.status < 500:
             cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
 
-    def _suits(self, reader: Reader) -> bool:
+    def _suits(self, reader: Reader, wall: float) -> bool:
+        """To be kept is not enough: what has to be validated each time is for the one who asked."""
         stored = self._stored
-        return stored is not None and selects(stored, reader.fields)
+        return (
+            stored is not None
+            and selects(stored, reader.fields)
+            and may_share(stored, reader.asked, wall)
+        )
 
     def _give_head(self, reader: Reader, head: ResponseHead) -> None:
         reader.has_head = True
@@ -496,7 +505,14 @@ class Fill:
         for reader in readers:
             outer = reader.outer
             outer.up = None
-            if reader.is_first or selects(kept.stored, reader.fields):
+            if reader.is_first or (
+                selects(kept.stored, reader.fields)
+                and (
+                    may_serve_on_error(kept.stored, reader.asked, wall, self.cache.rules)
+                    if how == "stale_on_error"
+                    else may_share(kept.stored, reader.asked, wall)
+                )
+            ):
                 outer.note_fill(self)
                 outer.serve(kept, reader.asked, wall, how if reader.is_first else "collapsed")
             else:
@@ -519,6 +535,7 @@ class Fill:
             received_at=wall,
             rules=cache.rules,
             asked=self.asked,
+            fields=self.fields,
         )
         store = cache.caching.store
         stamp = self.stamp if self._may_keep else None
