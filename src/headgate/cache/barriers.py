@@ -65,7 +65,8 @@ class _Kind:
             path = name
         return any(
             stamp < at and glob.fullmatch(path if said.startswith("/") else name)
-            for said, (glob, at) in self.globs.items()
+            # A copy: another thread may be raising one.
+            for said, (glob, at) in list(self.globs.items())
         )
 
 
@@ -143,7 +144,8 @@ def _put(barriers: dict[str, int], name: str, stamp: int) -> None:
 
 
 def compiled(glob: str) -> re.Pattern[str]:
-    """A pattern in which each `*` stands for any characters. Linear: no part can match twice."""
+    """A pattern in which each `*` stands for any characters. At worst the product of both lengths,
+    as no part is tried again behind where it was found."""
     parts = [re.escape(part) for part in re.split(r"\*+", glob)]
     first, *rest = parts
     # Each part but the last is taken where it first occurs; the last stands at the end.
