@@ -145,7 +145,8 @@ def _put(barriers: dict[str, int], name: str, stamp: int) -> None:
 
 def compiled(glob: str) -> re.Pattern[str]:
     """A pattern in which each `*` stands for any characters. At worst the product of both lengths,
-    as no part is tried again behind where it was found."""
+    as no part is tried again behind where it was found.
+    """
     parts = [re.escape(part) for part in re.split(r"\*+", glob)]
     first, *rest = parts
     # Each part but the last is taken where it first occurs; the last stands at the end.

@@ -84,6 +84,20 @@ class Coherence:
     def on_gap(self, hear: Callable[[], None]) -> Callable[[], None]:
         return _added(self._gap_listeners, hear)
 
+    @property
+    def position(self) -> tuple[int, int, str]:
+        """How far news were heard: the clock, the stamp of the last, and their history."""
+        heard = self._heard
+        return heard.clock, heard.said, heard.epoch
+
+    def resume(self, position: tuple[int, int, str]) -> None:
+        """Go on listening where another process has stopped, before the start. For a process that
+        listens and reads no entries: barriers from before are not known to it.
+        """
+        self._heard.follow(position)
+        self._since = position[1]
+        self.barriers.heard(position[0])
+
     # ---- a reading of the clock
 
     async def _settle(self, text: object, said: int, sent_at: float) -> None:

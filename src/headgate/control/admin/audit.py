@@ -114,9 +114,9 @@ class Audited:
         after = None if path in _ASKING else _content(body)
         self._auditing.record(
             f"admin.{scope['method'].lower()}",
-            _actor(scope),
+            actor_of(scope),
             target=path,
-            origin=_origin(scope),
+            origin=origin_of(scope),
             outcome="ok" if 200 <= status < 400 else "refused" if 400 <= status < 500 else "failed",
             after=after,
             detail=detail,
@@ -136,10 +136,10 @@ class Audited:
 
     def _refused_token(self, scope: Scope) -> None:
         example = {"method": scope["method"], "path": scope["path"][:200]}
-        self._auditing.counted("admin_token_refused", _origin(scope), example)
+        self._auditing.counted("admin_token_refused", origin_of(scope), example)
 
 
-def _actor(scope: Scope) -> str:
+def actor_of(scope: Scope) -> str:
     peer = scope.get("state", {}).get("peer")
     if peer is None:
         return "admin-token"
@@ -148,7 +148,7 @@ def _actor(scope: Scope) -> str:
     return f"uid:{peer[1]}"
 
 
-def _origin(scope: Scope) -> str:
+def origin_of(scope: Scope) -> str:
     peer = scope.get("state", {}).get("peer")
     if peer is not None:
         return f"unix pid {peer[0]}"

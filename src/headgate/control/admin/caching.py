@@ -13,8 +13,7 @@ from pydantic import ConfigDict, Field, StrictBool
 
 from headgate.cache.invalidation import ITEMS_MAX, TEXT_MAX, Invalidation
 from headgate.control import caching_figures as figures
-from headgate.control.admin.audit import _actor as actor_of
-from headgate.control.admin.audit import _origin as origin_of
+from headgate.control.admin.audit import actor_of, origin_of
 from headgate.control.admin.models import Answer
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.caching import Busy, Caching, Others

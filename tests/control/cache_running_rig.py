@@ -1,0 +1,201 @@
+"""An origin whose answers may be kept, a gateway that keeps them, and what a test asks of both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.control.running import wait_until
+from tests.control.serving import Serving
+
+
+class Origin:
+    """A service on a thread of its own. Each answer names its path and the `version` that stood
+    when it was asked. `/size/N/...` pads it to N bytes; `says` is its `Cache-Control`.
+    """
+
+    def __init__(self) -> None:
+        self.version = 1
+        self.status = 200
+        self.says = "max-age=3600"
+        self.asked: Counter[str] = Counter()
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._leave = asyncio.Event()
+        self._open: set[asyncio.Task[Any]] = set()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._live(),))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def served(self) -> int:
+        return self.asked.total()
+
+    def __enter__(self) -> Origin:
+        self._thread.start()
+        assert self._started.wait(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._leave.set)
+        self._thread.join(20)
+        self._loop.close()
+
+    async def _live(self) -> None:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._leave.wait()
+        server.close()
+        while self._open:
+            for task in tuple(self._open):
+                task.cancel()
+            await asyncio.sleep(0.001)
+        await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                path = head.split(b" ", 2)[1].decode()
+                self.asked[path] += 1
+                body = f"{path} v{self.version} ".encode()
+                if path.startswith("/size/"):
+                    body = body.ljust(int(path.split("/")[2]), b"x")
+                lines = [f"HTTP/1.1 {self.status} It is", f"content-length: {len(body)}"]
+                if self.says:
+                    lines.append(f"cache-control: {self.says}")
+                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+
+@dataclass(frozen=True)
+class Got:
+    status: int
+    version: int
+    """0: the origin has not said this."""
+    said: str
+    """`Cache-Status`."""
+    took_s: float
+    body: bytes
+
+    @property
+    def is_hit(self) -> bool:
+        return "; hit" in self.said
+
+
+class Shop(Serving):
+    """A gateway with two workers that keeps what the origin says."""
+
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        super().__init__(folder)
+        self.origin = origin
+        self.keeps: dict[str, Any] = {}
+
+    def write(self, body: str = "one", **more: Any) -> None:
+        self.keeps = more.get("cache_store", self.keeps)
+        made: dict[str, Any] = {
+            "services": {"shop": self.origin.url},
+            "routes": [{"name": "shop", "match": {"path": "/"}, "to": "shop"}],
+            "cache": True,
+            "cache_store": self.keeps,
+        }
+        super().write(body, **{**made, **more})
+
+    def stores(self) -> dict[str, dict[str, Any]]:
+        return {row["kind"]: row for row in self.ask("/api/cache/stats")["stores"]}
+
+    def lower(self) -> dict[str, Any]:
+        """The layer below memory, of all workers together; empty before any has told."""
+        return next((row for kind, row in self.stores().items() if kind != "memory"), {})
+
+    def wait_lower(self, *, away: int = 0) -> None:
+        wait_until(lambda: self.lower() and self.lower()["away"] == away)
+
+    def wait_written(self, count: int) -> None:
+        wait_until(lambda: self.lower()["writes"] >= count and not self.lower()["queued"])
+
+    def see(self, path: str, **headers: str) -> Got:
+        return see(self.port, path, **headers)
+
+
+def see(port: int, path: str, method: str = "GET", **headers: str) -> Got:
+    named = {"connection": "close", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        began = time.monotonic()
+        connection.request(method, path, headers=named)
+        answer = connection.getresponse()
+        body = answer.read()
+        took_s = time.monotonic() - began
+    finally:
+        connection.close()
+    words = body.split(b" v", 1)
+    version = int(words[1].split(b" ")[0]) if len(words) == 2 else 0
+    return Got(answer.status, version, answer.getheader("cache-status") or "", took_s, body)
+
+
+@contextlib.contextmanager
+def shop(folder: Path, origin: Origin, **config: Any) -> Iterator[Shop]:
+    made = Shop(folder, origin)
+    made.write(**config)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+class Asking:
+    """Requests without a pause on a few threads, for `paths` by turns; what came is kept."""
+
+    def __init__(self, port: int, paths: list[str], threads: int = 3) -> None:
+        self.port = port
+        self.failures: list[str] = []
+        self.answers: list[tuple[float, str, Got]] = []
+        self._paths = paths
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(threads)]
+
+    def __enter__(self) -> Asking:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        while not self._stop.is_set():
+            number += 1
+            path = self._paths[number % len(self._paths)]
+            at = time.monotonic()
+            try:
+                self.answers.append((at, path, see(self.port, path)))
+            except Exception as error:  # whatever it is, the test shows it
+                self.failures.append(f"{path}: {error!r}")
+
+    def wait_for_more(self, count: int = 30) -> None:
+        now = len(self.answers)
+        wait_until(lambda: len(self.answers) >= now + count)
