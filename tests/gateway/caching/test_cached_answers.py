@@ -102,9 +102,9 @@ def test_what_is_stale_is_validated_and_served_anew(start, instance):
     assert 'if-none-match: "a"' in asked.lower()
     head, body = client.answer()
     assert (head.status, body, head.get("x-n")) == (200, b"kept", "2")
-    assert "fwd=stale; fwd-status=304" in head.get("cache-status")
+    assert "fwd=stale; fwd-status=304" in (head.get("cache-status") or "")
     head, _ = ask(client)
-    assert "; hit" in head.get("cache-status")
+    assert "; hit" in (head.get("cache-status") or "")
 
 
 def test_a_new_answer_to_a_validation_takes_the_place_of_the_old(start, instance):
@@ -191,7 +191,7 @@ def test_what_is_for_one_client_is_not_kept(start, instance, lines):
     serve(instance, response(b"mine", *lines))
     head, body = client.answer()
     assert (head.status, body) == (200, b"mine")
-    assert "stored" not in head.get("cache-status")
+    assert "stored" not in (head.get("cache-status") or "")
 
 
 def test_responses_differ_by_what_vary_names(start, instance):
