@@ -27,7 +27,7 @@ whatever leaves is added to `dropped` exactly once.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from operator import attrgetter
 from typing import Final, Generic, Literal, TypeVar
 
@@ -51,7 +51,7 @@ _AGE_AFTER: Final = 15
 """Requests per value, after which counts are halved. W-TinyLFU: 10; 15 is better on zipf, 20 slower
 to follow what shifts."""
 _REFUSED_SHARE: Final = 0.125
-"""Of the items: how many keys are remembered that were refused a seat."""
+"""Of the items: how many keys are remembered that were refused a seat, on average."""
 _TICK: Final = 64
 """Puts between two looks at what is due."""
 _HALVED_AT_ONCE: Final = 256
@@ -87,6 +87,7 @@ class Rooms(Generic[V]):
         self.refused = 0
         self._widen(_WINDOW_LEAST)
         self._nodes: dict[str, Node[V]] = {}
+        """The same dictionary for ever: its methods are bound where it is hot."""
         self._main: list[Node[V]] = []
         self._hand = 0
         self._victim: Node[V] | None = None
@@ -100,9 +101,13 @@ class Rooms(Generic[V]):
         self._puts = 0
         self._sketch = Sketch()
         self._tick_at = self._age_at = 0
-        self._lately: OrderedDict[int, None] = OrderedDict()
+        self._lately: set[int] = set()
         """Hashes of keys that were lately refused a seat."""
+        self._before: set[int] = set()
+        """Those before them. When there are enough of the first, these are forgotten: two sets cost
+        a third of one that forgets them one by one."""
         self._lately_most = 8
+        self._lately_half = _half(8)
         self._back = 0
         """How many of them came back."""
         self._victims = self._victim_uses = 0
@@ -110,19 +115,19 @@ class Rooms(Generic[V]):
 
     def _put(self, key: str, value: V, size: int, dropped: Drops[V]) -> bool:
         node = self._nodes.get(key)
-        if size > self.bytes_max * self.largest_share:
+        if size > self._largest:
             self.refused += 1
             if node is not None:
                 self._remove(node, "too big", dropped)
             return False
         if node is None:
             hashed = hash(key)
-            if hashed in self._lately:
-                del self._lately[hashed]
+            if hashed in self._lately or hashed in self._before:
+                self._lately.discard(hashed)
+                self._before.discard(hashed)
                 self._back += 1
             sketch = self._sketch
-            uses = sketch.counts[hashed & sketch.mask] + 1
-            node = Node(key, value, size, uses)
+            node = Node(key, value, size, sketch.counts[hashed & sketch.mask] + 1)
             self._nodes[key] = node
             self._window.append(node)
             self._window_items += 1
@@ -133,10 +138,11 @@ class Rooms(Generic[V]):
                 dropped.append((key, node.value, "replaced"))
                 node.value = value
             more = size - node.size
-            node.size = size
-            self._bytes += more
-            if node.at == _IN_WINDOW:
-                self._window_bytes += more
+            if more:
+                node.size = size
+                self._bytes += more
+                if node.at == _IN_WINDOW:
+                    self._window_bytes += more
         self._puts += 1
         if self._puts >= self._tick_at:
             self._tick()
@@ -191,15 +197,21 @@ class Rooms(Generic[V]):
                 for each in victims:
                     self._seat(each)
                 lately = self._lately
-                lately[hash(node.key)] = None
-                if len(lately) > self._lately_most:
-                    lately.popitem(last=False)
+                lately.add(hash(node.key))
+                if len(lately) > self._lately_half:
+                    self._before, self._lately = lately, set()
                 self._let_go(node, dropped)
+                return
+            over_items -= 1
+            over_bytes -= victim.size
+            if over_items <= 0 and over_bytes <= 0 and not victims:
+                # The usual case, one for one: it takes the very seat.
+                node.at = victim.at
+                self._main[node.at] = node
+                self._let_go(victim, dropped)
                 return
             self._unseat(victim)
             victims.append(victim)
-            over_items -= 1
-            over_bytes -= victim.size
         for each in victims:
             self._let_go(each, dropped)
         self._seat(node)
@@ -276,7 +288,7 @@ class Rooms(Generic[V]):
 
     def _balance(self, items: int, requests: int) -> None:
         """Move the wall between the rooms towards where a seat is hit less."""
-        if self._victims >= 8 and self._lately:
+        if self._victims >= 8 and (self._lately or self._before):
             period = _AGE_AFTER * items / (requests - self._balance_from)
             in_window = self._back / self._lately_most * period
             # A count is what came in the last period and half of the one before, and so on.
@@ -287,6 +299,7 @@ class Rooms(Generic[V]):
             elif in_window * _OFTEN < in_main:
                 self._widen(max(_WINDOW_LEAST, share / 1.2 - _STEP))
         self._lately_most = 8 + int(items * _REFUSED_SHARE)
+        self._lately_half = _half(self._lately_most)
         self._back = self._victims = self._victim_uses = 0
         self._balance_from = requests
         self._balance_at = self._puts + max(_TICK, items // 2)
@@ -295,3 +308,9 @@ class Rooms(Generic[V]):
         self._window_share = share
         self._window_items_most = max(1, int(self.items_max * share))
         self._window_bytes_most = int(self.bytes_max * share)
+        self._largest = self.bytes_max * self.largest_share
+
+
+def _half(most: int) -> int:
+    """Of two sets that hold so many on average: the second is full, the first half full."""
+    return max(4, most * 2 // 3)

@@ -221,12 +221,71 @@ METRICS: Final[dict[str, Metric]] = {
             " too_long.",
         ),
         Metric("headgate_cache_bytes", "gauge", (), "Memory that kept responses take."),
+        Metric("headgate_cache_bytes_max", "gauge", (), "Memory that they may take."),
         Metric("headgate_cache_responses", "gauge", (), "Responses kept in memory."),
         Metric(
             "headgate_cache_evictions_total",
             "counter",
             (),
             "Responses that went to make room for others.",
+        ),
+        Metric(
+            "headgate_cache_fills",
+            "gauge",
+            (),
+            "Requests to services under way whose answers may be kept, or read by several clients.",
+        ),
+        Metric(
+            "headgate_cache_lower_reads_total",
+            "counter",
+            ("layer", "result"),
+            "Responses looked for on disk or in Redis, as memory had none; result is hit or miss.",
+        ),
+        Metric(
+            "headgate_cache_lower_writes_total",
+            "counter",
+            ("layer", "result"),
+            "Responses for disk or Redis; result is written or dropped (it was away, the queue was"
+            " full, or the response too large).",
+        ),
+        Metric(
+            "headgate_cache_lower_drops_total",
+            "counter",
+            ("layer", "reason"),
+            "Responses that left the disk or were not taken from Redis: evicted, struck by an"
+            " invalidation, or spoilt (garbled or cut short).",
+        ),
+        Metric(
+            "headgate_cache_lower_failures_total",
+            "counter",
+            ("layer",),
+            "Reads and writes of disk or Redis that failed or were late; none fails a request.",
+        ),
+        Metric(
+            "headgate_cache_lower_away",
+            "gauge",
+            ("layer",),
+            "Workers that cannot use the disk or Redis now.",
+        ),
+        Metric(
+            "headgate_cache_lower_queued",
+            "gauge",
+            ("layer",),
+            "Responses and invalidations that wait to be written.",
+        ),
+        Metric(
+            "headgate_cache_lower_bytes",
+            "gauge",
+            ("layer",),
+            "What responses on disk take, for all workers.",
+            "max",
+        ),
+        Metric(
+            "headgate_cache_lower_bytes_max",
+            "gauge",
+            ("layer",),
+            "What they may take.",
+            "max",
         ),
         Metric("headgate_workers", "gauge", (), "Workers that are running."),
         Metric(

@@ -20,6 +20,7 @@ from headgate.gateway.caching.disk import DiskStore
 from headgate.gateway.caching.exchange import CachedEdited, CachedExchange, CachedFiltered
 from headgate.gateway.caching.hit import hits_first
 from headgate.gateway.caching.key import compile_cache_key, url_of
+from headgate.gateway.caching.lower_rows import LowerCounts
 from headgate.gateway.caching.redis import open_redis
 from headgate.gateway.caching.route_cache import OUTCOMES, RouteCache
 from headgate.gateway.caching.store import ResponseStore
@@ -69,6 +70,7 @@ class Caching:
         """By key, what the last response varied by: who asks with other values waits apart."""
         self._counts: dict[str, dict[str, int]] = {}
         self._lower_plan: tuple[DiskPlan | None, str | None] | None = None
+        self._lower_counts = LowerCounts()
 
     # -- plans ---------------------------------------------------------------------------------
 
@@ -248,5 +250,8 @@ class Caching:
         said = self.store.snapshot()
         if said.bytes_max:
             rows["headgate_cache_bytes"].append(([], said.bytes))
+            rows["headgate_cache_bytes_max"].append(([], said.bytes_max))
             rows["headgate_cache_responses"].append(([], said.entries))
             rows["headgate_cache_evictions_total"].append(([], said.evictions))
+            rows["headgate_cache_fills"].append(([], len(self._fills)))
+        self._lower_counts.rows_into(rows, said.lower)
