@@ -3,7 +3,7 @@
 # make check    the quick part of it, for every few minutes
 # make bench    Headgate beside nginx, Envoy, HAProxy and Caddy; writes docs/benchmarks.md
 # make chaos    instances killed, frozen, slow, lying, under load; writes docs/images/weather.svg
-# make bench-toolkit   limiter, breaker, retries beside the libraries that people use
+# make bench-toolkit   limiter, breaker, retries, cache beside the libraries that people use
 # make docs     write the generated pages again (docs-check: fail when they differ)
 # make fuzz     feed random bytes to every parser, FUZZ_SECONDS each (default 60)
 # make format   let ruff format and fix what it can
@@ -57,7 +57,7 @@ bench: venv os-bench
 chaos: venv os-bench
 	$(BIN)/python -m benchmarks.weather
 
-bench-toolkit: venv
+bench-toolkit: venv os-bench
 	$(BIN)/python -m benchmarks.toolkit
 
 docs: venv

@@ -1,11 +1,15 @@
-"""What the second layer costs: `python -m benchmarks.cache_redis [--redis URL] [--seconds 0.5]`.
+"""What the second layer costs: `python -m benchmarks.cache_redis [--redis URL] [--repeats 9]`.
 
 A row is a client, a column how many tasks ask in one turn of the loop, each for one key of 100
-bytes. A cell is microseconds a command: until all are answered, divided by their number. Redis is
-started on a free port unless a URL is given. `headgate` decodes, judges by barriers and reads the
-clock as well; `redis-py pipeline` is what a programmer writes by hand who has all keys at once.
-Peers that are not installed are left out. The two last rows are a gateway's bad day: the longest of
-many reads while Redis is frozen, in milliseconds.
+bytes. A cell is microseconds a command, until all are answered, divided by their number: wall time,
+as most of it is Redis' and the kernel's, and behind it the CPU time of this process. All clients
+are measured in turns; a cell is the median. Redis is started on a free port unless a URL is given.
+
+`headgate` decodes, judges by barriers and reads the clock as well; `headgate, Cache.get` is the
+whole cache with an empty memory before it. `redis-py pipeline` is what a programmer writes by hand
+who has all keys at once. dogpile.cache blocks; its row is one thread and one key after the other.
+Clients that are not installed are left out. The last two rows are a service's bad day: the longest
+of many reads while Redis is frozen, in milliseconds.
 """
 
 from __future__ import annotations
@@ -18,22 +22,35 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from headgate.cache import Cache
 from headgate.cache.entry import Entry
 from headgate.cache.layer import LayerAway
 from headgate.cache.redis import open_layer
 
 AT_ONCE = (1, 10, 100)
 VALUE = "x" * 100
+_BATCH_S = 0.03
 KEYS = [f"bench:{n}" for n in range(100)]
 
 One = Callable[[str], Awaitable[Any]]
 Many = Callable[[list[str]], Awaitable[Any]]
+
+
+@contextlib.asynccontextmanager
+async def tasks_alone(url: str) -> AsyncIterator[dict[str, Many]]:
+    """What so many tasks cost that do nothing."""
+
+    async def nothing(key: str) -> None:
+        return
+
+    yield {"tasks that do nothing": _gathered(nothing)}
 
 
 @contextlib.asynccontextmanager
@@ -46,11 +63,21 @@ async def headgate(url: str) -> AsyncIterator[dict[str, Many]]:
         entry = Entry(VALUE, now, now + 600, now + 600, stamp=layer.barriers.stamp)
         await layer.put({key: entry})
 
+    cache = await Cache(url).start()
+
+    async def through(keys: list[str]) -> None:
+        cache.memory.clear()
+        await one_by_one(keys)
+
+    one_by_one = _gathered(cache.get)
     yield {
         "headgate get": _gathered(lambda key: layer.get((key,))),
         "headgate set": _gathered(put),
         "headgate get, one call": layer.get,
+        "headgate, Cache.get": through,
+        "headgate, Cache.set": _gathered(lambda key: cache.set(key, VALUE)),
     }
+    await cache.close()
     await layer.close()
 
 
@@ -76,9 +103,9 @@ async def redis_py(url: str) -> AsyncIterator[dict[str, Many]]:
 
 @contextlib.asynccontextmanager
 async def cashews(url: str) -> AsyncIterator[dict[str, Many]]:
-    from cashews import Cache
+    from cashews import Cache as Cashews
 
-    cache = Cache()
+    cache = Cashews()
     cache.setup(url)
     yield {
         "cashews get": _gathered(cache.get),
@@ -135,6 +162,7 @@ def _gathered(one: One) -> Many:
 
 
 PEERS = {
+    "asyncio": tasks_alone,
     "redis": redis_py,
     "headgate": headgate,
     "cashews": cashews,
@@ -143,18 +171,59 @@ PEERS = {
 }
 
 
-async def measured(many: Many, at_once: int, seconds: float) -> float:
-    """Microseconds a command: the best of three rounds, since others may use the machine."""
-    keys = KEYS[:at_once]
+async def measured(many: Many, keys: list[str]) -> tuple[float, float]:
+    """Microseconds a command: wall, and of this thread's CPU."""
+    at_once = len(keys)
     await many(keys)
-    best = float("inf")
-    for _ in range(3):
-        began, count = time.perf_counter(), 0
-        while (took := time.perf_counter() - began) < seconds / 3:
-            await many(keys)
-            count += at_once
-        best = min(best, took / count)
-    return best * 1e6
+    began, began_cpu, count = time.perf_counter(), time.thread_time(), 0
+    while (took := time.perf_counter() - began) < _BATCH_S:
+        await many(keys)
+        count += at_once
+    return took / count * 1e6, (time.thread_time() - began_cpu) / count * 1e6
+
+
+async def measure(url: str, repeats: int, missing: set[str]) -> list[dict[str, Any]]:
+    """A row for each client, operation and number of tasks."""
+    async with contextlib.AsyncExitStack() as stack:
+        rows: dict[str, Many] = {}
+        for module, peer in PEERS.items():
+            if importlib.util.find_spec(module) is None:
+                missing.add(module)
+            else:
+                rows |= await stack.enter_async_context(peer(url))
+        # Sets first, so that gets find something.
+        rows = dict(sorted(rows.items(), key=lambda row: "set" not in row[0]))
+        found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for _ in range(repeats):
+            for name, many in rows.items():
+                # What one client has written, another could not read.
+                keys = [f"{name.split()[0].strip(',')}:{key}" for key in KEYS]
+                for at_once in AT_ONCE:
+                    cell = await measured(many, keys[:at_once])
+                    found.setdefault((name, at_once), []).append(cell)
+        return [
+            {
+                "contender": name,
+                "at_once": at_once,
+                "us": round(statistics.median(wall for wall, _ in cells), 1),
+                "cpu_us": round(statistics.median(cpu for _, cpu in cells), 1),
+            }
+            for (name, at_once), cells in found.items()
+        ]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    lines = [
+        "| us a command (of which CPU here) | "
+        + " | ".join(f"{n} at once" for n in AT_ONCE)
+        + " |",
+        "|---|" + "---:|" * len(AT_ONCE),
+    ]
+    cells: dict[str, list[str]] = {}
+    for row in results:
+        cells.setdefault(row["contender"], []).append(f"{row['us']:.1f} ({row['cpu_us']:.1f})")
+    lines += [f"| {name} | {' | '.join(texts)} |" for name, texts in cells.items()]
+    return "\n".join(lines)
 
 
 async def frozen(url: str, pid: int) -> None:
@@ -176,16 +245,11 @@ async def frozen(url: str, pid: int) -> None:
     await layer.close()
 
 
-async def main(url: str, seconds: float, pid: int | None) -> None:
-    print(f"{'us a command':26}" + "".join(f"{n:>9}" for n in AT_ONCE))
-    for module, peer in PEERS.items():
-        if importlib.util.find_spec(module) is None:
-            print(f"{module:26} not installed")
-            continue
-        async with peer(url) as rows:
-            for name in sorted(rows, key=lambda name: "set" not in name):
-                cells = [await measured(rows[name], n, seconds) for n in AT_ONCE]
-                print(f"{name:26}" + "".join(f"{cell:9.1f}" for cell in cells), flush=True)
+async def main(url: str, repeats: int, pid: int | None) -> None:
+    missing: set[str] = set()
+    print(table(await measure(url, repeats, missing)), flush=True)
+    for name in sorted(missing):
+        print(f"not installed: {name}")
     if pid is not None:
         await frozen(url, pid)
 
@@ -215,7 +279,7 @@ def own_redis() -> Any:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis")
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--uvloop", action="store_true")
     given = parser.parse_args()
     factory = None
@@ -225,7 +289,7 @@ if __name__ == "__main__":
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         if given.redis:
-            runner.run(main(given.redis, given.seconds, None))
+            runner.run(main(given.redis, given.repeats, None))
         else:
             with own_redis() as (place, pid):
-                runner.run(main(place, given.seconds, pid))
+                runner.run(main(place, given.repeats, pid))

@@ -169,19 +169,24 @@ def run(
     plugin: bool = False,
     traffic: bool = False,
     cache: bool = False,
+    users: int = 1,
     credentials: Credentials | None = None,
 ) -> float:
     """Microseconds a request: the best of several stretches, as noise only ever adds.
 
     `unique`: every head differs, by target and cookie, or with `same_client` by target alone.
+    `users` show their tokens in turn, where there are `credentials`.
     """
     jwks_file = credentials.jwks_file if credentials is not None else None
     down, up, client, instance = make(
         log, policies=policies, plugin=plugin, traffic=traffic, cache=cache, jwks_file=jwks_file
     )
-    shown = b""
+    shown: list[bytes] = []
     if credentials is not None:
-        shown = b"Authorization: Bearer %b\r\n\r\n" % credentials.tokens[0].encode()
+        shown = [
+            b"Authorization: Bearer %b\r\n\r\n" % token.encode()
+            for token in credentials.tokens[:users]
+        ]
     ask, answer = down.data_received, up.data_received
     best = float("inf")
     is_held = False
@@ -197,7 +202,10 @@ def run(
             if cache:
                 requests = [ITEM.sub(b"/api/item?n=", request) for request in requests]
             if shown:
-                requests = [request[:-2] + shown for request in requests]
+                requests = [
+                    request[:-2] + shown[n % users]
+                    for n, request in zip(numbers, requests, strict=True)
+                ]
             began = thread_time()
             if cache:
                 # The first asks the instance; the rest is answered without it.
@@ -217,6 +225,8 @@ def run(
     return best * 1e6
 
 
+_USERS = 200
+
 CASES: dict[str, dict[str, Any]] = {
     "bare": {},
     "JSON access log": {"log": "json"},
@@ -231,6 +241,13 @@ CASES: dict[str, dict[str, Any]] = {
         "traffic": True,
         "log": "json",
     },
+    "all of it, 200 users in turn": {
+        "tokens": True,
+        "users": _USERS,
+        "policies": True,
+        "traffic": True,
+        "log": "json",
+    },
     "answered from the cache": {"cache": True},
     "the same, header policy and JSON access log": {"cache": True, "policies": True, "log": "json"},
     "every target different": {"unique": True, "same_client": True},
@@ -239,6 +256,14 @@ CASES: dict[str, dict[str, Any]] = {
     "every head different, all of it": {"unique": True, "policies": True, "log": "json"},
     "every head different, from the cache": {"unique": True, "cache": True},
     "every head different, JWT and roles": {"unique": True, "tokens": True},
+    "every head different, 200 users, all of it": {
+        "unique": True,
+        "tokens": True,
+        "users": _USERS,
+        "policies": True,
+        "traffic": True,
+        "log": "json",
+    },
 }
 
 
@@ -248,7 +273,7 @@ async def main() -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)  # as in a worker
     with tempfile.TemporaryDirectory() as folder:
-        credentials = make_credentials(Path(folder), users=1)
+        credentials = make_credentials(Path(folder), users=_USERS)
         for name, how in CASES.items():
             shown = {"credentials": credentials} if how.pop("tokens", False) else {}
             print(f"{name:44} {run(count, **how, **shown):6.2f} us a request")

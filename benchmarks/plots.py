@@ -126,3 +126,30 @@ def draw_weather(
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)
+
+
+def draw_cache_weather(
+    series: Mapping[str, list[float]], phases: list[tuple[str, float, float]], file: Path
+) -> None:
+    """Hit ratio and latency over time; moments of trouble as grey bands."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(9.5, 5.2), sharex=True)
+    above.plot(series["at"], [100 * v for v in series["hits"]], color="#2a6f97", linewidth=1.3)
+    below.plot(series["at"], series["p99"], color="#d1495b", linewidth=1.3, label="p99")
+    below.plot(series["at"], series["p50"], color="#8a8f98", linewidth=1.3, label="median")
+    for title, began, ended in phases:
+        if title.startswith("calm") or title == "filling":
+            continue
+        for axes in (above, below):
+            axes.axvspan(began, ended, color="#eeeeee", zorder=0)
+        above.text((began + ended) / 2, 103, title, ha="center", fontsize=8)
+    above.set_ylabel("answered from the cache, %")
+    above.set_ylim(-2, 112)
+    below.set_ylabel("ms (logarithmic)")
+    below.set_yscale("log")
+    below.set_xlabel("seconds")
+    below.legend(loc="upper left", frameon=False)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)

@@ -18,6 +18,8 @@ from headgate.units import (
     parse_percent,
     parse_rate,
     parse_size,
+    rough_duration,
+    rough_size,
 )
 
 
@@ -199,6 +201,27 @@ def test_durations_in_milliseconds_survive_a_round_trip(ms):
 @given(st.integers(0, 1 << 50))
 def test_sizes_survive_a_round_trip(size):
     assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    "size, text",
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KB"),
+        (67_108_864, "64.0 MB"),
+        (1 << 40, "1,024.0 GB"),
+    ],
+)
+def test_people_read_sizes_in_the_units_of_the_file(size, text):
+    assert rough_size(size) == text
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")]
+)
+def test_people_read_times_in_a_unit_of_which_there_are_two(seconds, text):
+    assert rough_duration(seconds) == text
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**6))

@@ -38,6 +38,8 @@ __all__ = [
     "parse_percent",
     "parse_rate",
     "parse_size",
+    "rough_duration",
+    "rough_size",
 ]
 
 KB: Final = 1024
@@ -206,6 +208,22 @@ def format_size(size: int) -> str:
         if size and size % scale == 0:
             return f"{size // scale}{unit}"
     return f"{size}B"
+
+
+def rough_size(size: float) -> str:
+    """For people to read, not to be parsed: "34.5 MB". In 1024s, like everything here."""
+    for unit, scale in (("GB", GB), ("MB", MB), ("KB", KB)):
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def rough_duration(seconds: float) -> str:
+    """For people likewise: "90 s", "10 min"; from two of a unit on, in that unit."""
+    for unit, length in (("d", DAY), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def format_rate(rate: Rate) -> str:

@@ -418,3 +418,20 @@ def test_what_was_on_its_way_when_news_was_missed_is_of_before_the_gap(what):
         )
 
     run(main())
+
+
+def test_who_knows_what_a_load_takes_does_not_wait_long_for_a_lease_of_the_dead():
+    async def main():
+        place = Place(time.time)
+        cache, _ = layered(place)
+
+        async def load():
+            return "mine"
+
+        assert await cache.get_or_set("f:1", load) == "mine"
+        place.leases["f:2"] = Lease("f:2", 99, 0.0)  # nobody will ever give it back
+        async with asyncio.timeout(5):  # lease_wait is 10 s
+            assert await cache.get_or_set("f:2", load) == "mine"
+        await cache.close()
+
+    run(main())

@@ -2,6 +2,8 @@
 
 The truth is a file each reader looks at before it loads, so that what is served can be told apart
 by its version. A writer changes the truth, invalidates, and notes when that returned unqueued.
+The reader's time is that before it looked, the writer's that after it was told: a process that the
+machine puts aside in between is judged more mildly by it, so that the bound holds without a margin.
 Readers serve by the rules of `redis_rig.SmallCache` and note what they served when. The clock is
 `time.monotonic`, which all processes of a machine share.
 """
@@ -29,8 +31,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 READERS = 7
 KEYS = ("a", "b", "c")
 BOUND_S = 0.1
-BUSY_S = 0.1
-"""A reader may be put aside by the machine between deciding and noting."""
 
 
 @pytest.fixture
@@ -71,7 +71,9 @@ def read_process(url: str, folder: Path, seed: int, pipe: Connection) -> None:
                     (entry,) = await layer.get([key])
                     where = "second"
                 except LayerAway:
-                    pass
+                    if seed % 2:  # it holds on to what it had, for when Redis is back
+                        await asyncio.sleep(0.005)
+                        continue
                 if entry is None:
                     where = "loaded"
                     version = truth_of(folder, key)
@@ -136,6 +138,9 @@ async def trouble(kind: str, server: RedisServer, proxies: list[Proxy], rng: ran
     for _ in range(4):
         await asyncio.sleep(rng.uniform(0.4, 0.8))
         some = rng.sample(proxies, 3)
+        is_apart = kind in ("restart", "flush") and rng.random() < 0.6
+        for proxy in proxies if is_apart else ():
+            proxy.is_still = True  # what the writer says meanwhile, readers never hear of
         if kind == "restart":
             server.kill()
             await asyncio.sleep(rng.uniform(0.0, 0.3))
@@ -158,6 +163,10 @@ async def trouble(kind: str, server: RedisServer, proxies: list[Proxy], rng: ran
         elif kind == "slow":
             for proxy in some:
                 proxy.delay_s = rng.choice((0.01, 0.03, 0.08))
+        if is_apart:
+            await asyncio.sleep(0.4)
+            for proxy in proxies:
+                proxy.is_still = False
         await asyncio.sleep(0.2)
     for proxy in proxies:
         proxy.delay_s = 0.0
@@ -207,5 +216,5 @@ def test_nobody_serves_what_was_invalidated_for_longer_than_the_bound(
         worst, judged = stalest([tuple(each) for each in result["served"]], told)
         assert judged > 50
         firsts += result["hits"]["first"]
-        assert worst <= BOUND_S + BUSY_S, f"{worst:.3f} s after; {result['hits']}"
+        assert worst <= BOUND_S, f"{worst:.3f} s after; {result['hits']}"
     assert firsts > 300  # it was a cache all the while

@@ -37,7 +37,7 @@ def test_advice_follows_the_curve(name: str) -> None:
 
 def test_advice_is_in_words() -> None:
     assert advise(CASES["grow-once"][0]).words == (
-        "4 MB and 1,000 items hit 50.0%; 8 MB and 2,000 items would hit 60.0%."
+        "3.8 MB and 1,000 items hit 50.0%; 7.6 MB and 2,000 items would hit 60.0%."
     )
     assert "would still hit" in advise(CASES["shrink-once"][0]).words
     assert "half of it would lose" in advise(CASES["keep"][0]).words

@@ -26,6 +26,8 @@ class Origin:
         self.version = 1
         self.status = 200
         self.says = "max-age=3600"
+        self.more: tuple[str, ...] = ()
+        """Lines of the head besides."""
         self.asked: Counter[str] = Counter()
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -79,7 +81,7 @@ class Origin:
                 lines = [f"HTTP/1.1 {self.status} It is", f"content-length: {len(body)}"]
                 if self.says:
                     lines.append(f"cache-control: {self.says}")
-                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+                writer.write("\r\n".join([*lines, *self.more, "", ""]).encode() + body)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -118,6 +120,7 @@ class Shop(Serving):
             "routes": [{"name": "shop", "match": {"path": "/"}, "to": "shop"}],
             "cache": True,
             "cache_store": self.keeps,
+            "state_dir": str(self.state.path),
         }
         super().write(body, **{**made, **more})
 
@@ -131,8 +134,24 @@ class Shop(Serving):
     def wait_lower(self, *, away: int = 0) -> None:
         wait_until(lambda: self.lower() and self.lower()["away"] == away)
 
+    def figure(self, name: str, **labels: str) -> float:
+        """One number of /metrics; 0 if it is not there."""
+        wanted = name + (
+            "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+            if labels
+            else ""
+        )
+        for line in self.admin.ask("GET", "/metrics").content.splitlines():
+            if line.startswith(f"{wanted} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def written(self) -> float:
+        layer = self.lower()["kind"]
+        return self.figure("headgate_cache_lower_writes_total", layer=layer, result="written")
+
     def wait_written(self, count: int) -> None:
-        wait_until(lambda: self.lower()["writes"] >= count and not self.lower()["queued"])
+        wait_until(lambda: self.written() >= count and not self.lower()["queued"])
 
     def see(self, path: str, **headers: str) -> Got:
         return see(self.port, path, **headers)

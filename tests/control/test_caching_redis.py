@@ -13,6 +13,7 @@ from headgate.cache.cache import Cache
 from headgate.cache.invalidation import Invalidation
 from headgate.control.caching import Caching
 from headgate.control.caching_edge import Edge
+from headgate.control.caching_order import AGAIN
 from headgate.control.caching_position import Resuming
 from headgate.control.state_dir import StateDir
 from tests.control.caching_parts import Board, Link, Records, Shop
@@ -41,7 +42,10 @@ class Machine:
     @property
     def tags(self) -> list[str]:
         return [
-            tag for said in self.worker.heard for tag in said.tags or (said.everything or "urls",)
+            tag
+            for said in self.worker.heard
+            if said.by != AGAIN
+            for tag in said.tags or (said.everything or "urls",)
         ]
 
     async def reach(self, server: RedisServer) -> None:

@@ -176,17 +176,38 @@ def test_a_line_is_the_same_whenever_its_head_came_before(name, batches):
 
 
 def test_what_came_once_is_not_kept():
-    formatter = json_format(None, REDACT, 3).__self__  # type: ignore[attr-defined]  # a bound method
+    formatter = json_format(None, REDACT, 3)
+    formatter([record(head(f"/{n}")) for n in range(100)])
+    formatter([record(head("/once")), record(None), record(None)])
+    assert not formatter._rows
     twice = head("/twice")
-    formatter.lines([record(head(f"/{n}")) for n in range(100)])
-    formatter.lines([record(twice), record(twice)])
+    for again in (twice, head("/other")):
+        formatter([record(again), record(again)])
     for _ in range(3000):
         one = record(head())
-        formatter.lines([one, one])
-    assert len(formatter._rows) <= 1024
+        formatter([one, one])
+    assert 0 < len(formatter._rows) <= 1024
+    assert 0 < len(formatter._old_rows) <= 1024
     formatter._rows.clear()
-    formatter.lines([record(head("/once")), record(None), record(None), record(twice)])
+    formatter._old_rows.clear()
+    formatter([record(head("/once")), record(None), record(twice)])
     assert not formatter._rows
+    assert not formatter._old_rows
+
+
+def test_a_head_that_is_expected_is_kept_and_comes_back_from_the_older_generation():
+    formatter = json_format(("path", "status"), REDACT, 3)
+    one = head("/one")
+    formatter.expect(one)
+    assert list(formatter._rows) == [one]
+    for n in range(1024):
+        formatter.expect(head(f"/{n}"))
+    assert list(formatter._old_rows)[0] is one
+    formatter.expect(one)
+    assert one not in formatter._rows
+    assert formatter([record(one, STATUS=201)]) == b'{"path":"/one","status":201}\n'
+    assert one in formatter._rows
+    assert one not in formatter._old_rows
 
 
 def test_a_request_that_began_a_trace_has_one_text_for_both_ids():

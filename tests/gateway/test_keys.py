@@ -25,12 +25,15 @@ def asking(
     ip: str = "192.0.2.1",
     identity: Identity | None = None,
     params: dict[str, str] | None = None,
+    passport: Any = None,
 ) -> Any:
     """As much of an exchange as a key looks at."""
     head = SimpleNamespace(headers=headers, query=query)
     prep = SimpleNamespace(head=head, memo={}, params=params or {})
     route = SimpleNamespace(name="all")
-    return SimpleNamespace(prep=prep, client_ip=ip, identity=identity, route=route)
+    return SimpleNamespace(
+        prep=prep, client_ip=ip, identity=identity, route=route, passport=passport
+    )
 
 
 def key(text: str, ex: Any) -> str:
@@ -135,3 +138,18 @@ def test_any_cookie_header_can_be_read(headers):
 @given(st.text(max_size=80))
 def test_any_address_makes_a_key(ip):
     assert len(client_ip_key(ip)) <= 64
+
+
+def test_what_an_identity_comes_to_is_kept_with_the_passport_unless_a_filter_says_another():
+    first, second = Identity(subject="first"), Identity(subject="second")
+    passport = SimpleNamespace(identity=first, memo={})
+    by_user = compile_key(parse_key("user"))
+    assert by_user(asking(identity=first, passport=passport)) == "user=first"
+    assert passport.memo == {"user=": "user=first"}
+    assert by_user(asking(identity=first, passport=passport)) == "user=first"
+    assert by_user(asking(identity=second, passport=passport)) == "user=second"
+    assert by_user(asking(passport=passport)) == "192.0.2.1"
+    nobody = SimpleNamespace(identity=None, memo={})
+    assert by_user(asking(passport=nobody)) == "192.0.2.1"
+    assert not nobody.memo
+    assert passport.memo == {"user=": "user=first"}

@@ -25,6 +25,8 @@ from headgate.cache.errors import (
     LoadFailed,
     LoadReentered,
     LoadTimedOut,
+    Unencodable,
+    ValueUnusable,
 )
 from headgate.cache.events import CacheEvent
 from headgate.cache.invalidation import Invalidation
@@ -62,6 +64,8 @@ __all__ = [
     "Site",
     "SyncCache",
     "TemplateInvalid",
+    "Unencodable",
+    "ValueUnusable",
     "WarmSummary",
     "cached",
     "default_cache",

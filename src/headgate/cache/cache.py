@@ -23,25 +23,28 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from headgate.cache import calls
 from headgate.cache.copying import Copying
-from headgate.cache.core import Ask, Core
+from headgate.cache.core import Core
 from headgate.cache.events import Hear, family_of
+from headgate.cache.exposition import rows_of, stats_of, text_of
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.keys import check_key
 from headgate.cache.layer import Invalidated, Layer
 from headgate.cache.links import Link, Links
-from headgate.cache.loading import Loading, wants_loading
+from headgate.cache.loading import Ask, AsyncLoader, PlainLoader, wants_loading
 from headgate.cache.options import DEFAULTS, Duration, Options, Settings, options
 from headgate.cache.ports import LOOP
 from headgate.cache.snapshots import CacheSnapshot, Health, health_of, snapshot_of
+from headgate.cache.stats import Row
 
 if TYPE_CHECKING:
-    from headgate.cache.sizing import SizingRules
+    from headgate.cache.sizing import Advice, SizingRules
     from headgate.cache.threads import SyncCache
     from headgate.cache.warming import Progress, WarmSummary
 
 __all__ = ["Cache"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _MEMO_MAX: Final = 500
 
@@ -151,24 +154,33 @@ class Cache:
         """What is under this key and fresh, or the default. A None that is kept is None."""
         core = self.core
         full = self.prefix + key if self.prefix and key and key.__class__ is str else key
-        wall = core.wall()
-        held = core.memory.get(full, wall)
+        time_s = core.clock()
+        held = core.memory.get(full, time_s)
         if (
             held is not None
-            and wall < held.plain_until
+            and time_s < held.plain_until
             and held.version == core.barriers.version
-            and (core.home is None or core.is_plain(held, wall))
+            and (core.home is None or core.is_plain(held, time_s))
         ):
             if core.listeners.is_heard:
-                core.tell("hit", full, family_of(key), "memory")
+                core.tell("hit", full, held.family.name, "memory")
+            else:
+                held.family.hits += 1
             return held.value if held.copier is None else held.copier(held.value)
-        return await calls.get(core, LOOP, full, held, wall, self.options, default)
+        return await calls.get(core, LOOP, full, held, time_s, self.options, self.prefix, default)
+
+    @overload
+    async def get_or_set(
+        self, key: str, loader: AsyncLoader[T], **settings: Unpack[Settings]
+    ) -> T: ...
+
+    @overload
+    async def get_or_set(
+        self, key: str, loader: PlainLoader[T], **settings: Unpack[Settings]
+    ) -> T: ...
 
     async def get_or_set(
-        self,
-        key: str,
-        loader: Callable[[], Any] | Callable[[Loading], Any],
-        **settings: Unpack[Settings],
+        self, key: str, loader: Callable[..., Any], **settings: Unpack[Settings]
     ) -> Any:
         """What is under this key; if nothing is, what the loader makes, once for all who ask.
 
@@ -177,19 +189,21 @@ class Cache:
         """
         core = self.core
         full = self.prefix + key if self.prefix and key and key.__class__ is str else key
-        wall = core.wall()
-        held = core.memory.get(full, wall)
+        time_s = core.clock()
+        held = core.memory.get(full, time_s)
         if (
             held is not None
-            and wall < held.plain_until
+            and time_s < held.plain_until
             and held.version == core.barriers.version
-            and (core.home is None or core.is_plain(held, wall))
+            and (core.home is None or core.is_plain(held, time_s))
         ):
             if core.listeners.is_heard:
-                core.tell("hit", full, family_of(key), "memory")
+                core.tell("hit", full, held.family.name, "memory")
+            else:
+                held.family.hits += 1
             return held.value if held.copier is None else held.copier(held.value)
         ask = self.ask_for(full, family_of(str(key)), loader, settings)
-        return calls.unwrap(await core.obtain(ask, LOOP, held, wall))
+        return calls.unwrap(await core.obtain(ask, LOOP, held, time_s))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """What is there of these, by key: one look at the second layer for all."""
@@ -200,11 +214,11 @@ class Cache:
         await self.set_many({key: value}, **settings)
 
     async def set_many(self, values: Mapping[str, Any], **settings: Unpack[Settings]) -> None:
-        full = {self.full_key(key): value for key, value in values.items()}
-        await calls.set_many(self.core, LOOP, full, self.merged(settings))
+        full = {self.full_key(key): value for key, value in calls.pairs(values)}
+        await calls.set_many(self.core, LOOP, full, self.merged(settings), self.prefix)
 
     async def delete(self, *keys: str) -> None:
-        await calls.delete(self.core, LOOP, [self.full_key(key) for key in keys])
+        await calls.delete(self.core, LOOP, [self.full_key(key) for key in keys], self.prefix)
 
     async def touch(self, key: str, ttl: Duration | None = None) -> bool:
         """Let what is there live for `ttl` from now; whether it was there."""
@@ -226,8 +240,9 @@ class Cache:
         everything: bool = False,
         soft: bool = False,
     ) -> Invalidated:
-        """Forget whatever these name, here and wherever else it is kept. When it returns, unless
-        `is_queued`, nobody who hears serves it. `everything` is all of the namespace.
+        """Forget whatever these name, here and wherever else it is kept. When it has returned, it
+        is served here no more, and by others, unless `is_queued`, 100 ms later at most.
+        `everything` is all of the namespace.
         """
         news = self.news_of(tags, keys, patterns, everything=everything, soft=soft)
         done = await calls.invalidate(self.core, LOOP, news)
@@ -286,8 +301,25 @@ class Cache:
 
     @property
     def memory(self) -> Any:
-        """The first layer: its `curve()` of hit ratio by size, its `advice()`, `resize()`."""
+        """The first layer: its `curve()` of hit ratio by size, `resize()`."""
         return self.core.memory
+
+    def advice(self) -> Advice:
+        """What its hit ratio by size says of the size of the memory, in words and numbers."""
+        found: Advice = self.memory.advice()
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        """What was counted, by layer, key family and tag, as JSON has it."""
+        return stats_of(self.core)
+
+    def rows(self) -> list[Row]:
+        """The same for whoever gathers metrics."""
+        return list(rows_of(self.core))
+
+    def prometheus(self) -> str:
+        """The same as text for a scraper: to be answered as `text/plain; version=0.0.4`."""
+        return text_of(rows_of(self.core))
 
     def snapshot(self) -> CacheSnapshot:
         return snapshot_of(self.core, self.prefix)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from headgate.cache.core import Core, Worth, bare
+from headgate.cache.core import Core, bare
 from headgate.cache.entry import Entry
-from headgate.cache.errors import CacheClosed
+from headgate.cache.errors import CacheClosed, Unencodable
 from headgate.cache.events import family_of
-from headgate.cache.held import Held
+from headgate.cache.held import Held, Worth
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.keys import KEY_MAX, check_key
 from headgate.cache.layer import Invalidated, Layer, LayerAway
@@ -34,12 +35,15 @@ def layer_of(url: Any, settings: dict[str, Any]) -> Callable[[], Layer]:
     if not isinstance(url, str):
         raise TypeError(f"Cache({url!r}): write a URL, or nothing for memory")
     if url.startswith(_REDIS):
+        from headgate.cache.redis import RedisLayer
         from headgate.cache.redis import open_layer as open_redis
 
+        _check_names(RedisLayer, settings)
         return lambda: open_redis(url, **settings)
     if url.startswith("file:"):
         from headgate.cache.file import open_layer as open_file
 
+        _check_names(open_file, settings)
         path = url.removeprefix("file:")
         path = path.removeprefix("//")
         if not path:
@@ -52,6 +56,24 @@ def layer_of(url: Any, settings: dict[str, Any]) -> Callable[[], Layer]:
     )
 
 
+def _check_names(made_by: Callable[..., Layer], settings: dict[str, Any]) -> None:
+    names = [
+        each.name
+        for each in inspect.signature(made_by).parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    ]
+    for name in settings:
+        if name not in names:
+            raise TypeError(
+                f"layer_settings: no setting is named {name!r}; there is {', '.join(names)}"
+            )
+
+
+def _evicted(key: str, entry: Entry, why: str) -> None:
+    if why == "evicted" and isinstance(entry, Held):
+        entry.family.evictions += 1
+
+
 def memory_of(items: int, bytes_: int | str, sizing: Any) -> Any:
     from headgate.cache.memory import Memory
 
@@ -61,7 +83,7 @@ def memory_of(items: int, bytes_: int | str, sizing: Any) -> Any:
     if size < 1:
         raise ValueError(f"bytes={bytes_!r}: write a size such as 100MB")
     # Copies are handed out here, where what is known of an entry is kept beside it.
-    return Memory(items, size, copying="shared", sizing=sizing)
+    return Memory(items, size, copying="shared", sizing=sizing, on_drop=_evicted)
 
 
 def prefix_of(before: str, name: str) -> str:
@@ -85,26 +107,26 @@ async def get(
     ports: Ports,
     key: str,
     held: Held | None,
-    wall: float,
+    time_s: float,
     options: Options,
+    prefix: str,
     default: Any,
 ) -> Any:
     check_key(key)
     if core.is_closed:
         raise CacheClosed
-    if held is not None and core.worth(key, held, wall, options) <= Worth.EARLY:
-        if core.listeners.is_heard:
-            core.tell("hit", key, family_of(key), "memory")
+    family = family_of(key.removeprefix(prefix))
+    if held is not None and core.worth(key, held, time_s, options) <= Worth.EARLY:
+        core.tell("hit", key, family, "memory")
         return default if held.error is not None else held.given()
-    if core.listeners.is_heard:
-        core.tell("miss", key, family_of(key), "memory")
+    core.tell("miss", key, family, "memory")
     if core.home is None:
         return default
-    found = await core.from_layer(key, ports)
+    (found,) = await core.from_layer((key,), (family,), ports)
     if found is None:
         return default
-    core.keep(key, found, options)
-    is_fresh = core.worth(key, found, core.wall(), options) <= Worth.EARLY
+    core.keep(key, family, found, options)
+    is_fresh = core.worth(key, found, core.clock(), options) <= Worth.EARLY
     return found.given() if is_fresh else default
 
 
@@ -115,63 +137,83 @@ async def get_many(
         raise CacheClosed
     found: dict[str, Any] = {}
     missed: list[str] = []
-    wall = core.wall()
+    time_s = core.clock()
     for full, key in keys.items():
-        held = core.memory.get(full, wall)
-        if held is not None and core.worth(full, held, wall, options) <= Worth.EARLY:
+        held = core.memory.get(full, time_s)
+        if held is not None and core.worth(full, held, time_s, options) <= Worth.EARLY:
+            core.tell("hit", full, family_of(key), "memory")
             if held.error is None:
                 found[key] = held.given()
         else:
+            core.tell("miss", full, family_of(key), "memory")
             missed.append(full)
     if not missed or core.home is None:
         return found
-    taken = await core.all_from_layer(missed, ports)
-    wall = core.wall()
-    for full, each in zip(missed, taken, strict=True):
+    families = [family_of(keys[full]) for full in missed]
+    taken = await core.from_layer(missed, families, ports)
+    time_s = core.clock()
+    for full, family, each in zip(missed, families, taken, strict=True):
         if each is None:
             continue
-        core.keep(full, each, options)
-        if core.worth(full, each, wall, options) <= Worth.EARLY:
+        core.keep(full, family, each, options)
+        if core.worth(full, each, time_s, options) <= Worth.EARLY:
             found[keys[full]] = each.given()
     return found
 
 
-async def set_many(core: Core, ports: Ports, values: Mapping[str, Any], options: Options) -> None:
+def pairs(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"set_many({str(values)[:60]}): give a mapping of keys to values")
+    return values.items()
+
+
+async def set_many(
+    core: Core, ports: Ports, values: Mapping[str, Any], options: Options, prefix: str
+) -> None:
+    """If the second layer cannot keep a value, none stays under its key, here or elsewhere."""
     if core.is_closed:
         raise CacheClosed
-    made: dict[str, Held] = {}
+    made: dict[str, Held | None] = {}
     for full, value in values.items():
         tags = options.tags
         if options.tags_of is not None:
             tags = checked_tags((*tags, *options.tags_of(value)))
-        held = core.made(value, options, tags, is_nothing=value is None)
+        made[full] = core.made(value, options, tags, is_nothing=value is None)
+    # Only now, as any of them may be refused.
+    for full in made:
         core.flights.supersede(full)
         core.memory.delete(full)
-        if held is not None:
-            made[full] = held
     stamp = core.barriers.stamp
     if core.home is not None and values:
         done = await tell_layer(core, ports, Invalidation(keys=tuple(values)))
         stamp = max(stamp, done.stamp)
-    for full, held in made.items():
+    kept = {full: held for full, held in made.items() if held is not None}
+    for full, held in kept.items():
         held.stamp = stamp
         core.flights.supersede(full)
-        core.keep(full, held, options)
-        if core.listeners.is_heard:
-            core.tell("set", full, family_of(full), tags=held.tags)
-    if core.home is not None and made:
-        await put(core, ports, made)
+        family = family_of(full.removeprefix(prefix))
+        core.keep(full, family, held, options)
+        core.tell("set", full, family, tags=held.tags)
+    if core.home is not None and kept:
+        await put(core, ports, kept)
 
 
-async def put(core: Core, ports: Ports, made: Mapping[str, Entry]) -> None:
+async def put(core: Core, ports: Ports, made: Mapping[str, Held]) -> None:
+    kind = core.second.layer.kind
+    sent = {full: core.outgoing(held) for full, held in made.items()}
     try:
-        await ports.layer(core.second, lambda layer: layer.put(made))
+        await ports.layer(core.second, lambda layer: layer.put(sent))
     except LayerAway as away:
-        if core.listeners.is_heard:
-            core.tell("layer_away", why=str(away))
+        core.tell("layer_away", layer=kind, why=str(away))
+    except Unencodable as error:
+        for full in made:
+            core.memory.delete(full)
+        which = next(iter(made)) if len(made) == 1 else f"one of {len(made)} values"
+        error.add_note(f"{which[:100]!r} was to be kept in the {kind} layer")
+        raise
 
 
-async def delete(core: Core, ports: Ports, keys: list[str]) -> None:
+async def delete(core: Core, ports: Ports, keys: list[str], prefix: str) -> None:
     if not keys:
         return
     for full in keys:
@@ -179,9 +221,8 @@ async def delete(core: Core, ports: Ports, keys: list[str]) -> None:
         core.memory.delete(full)
     if core.home is not None:
         await tell_layer(core, ports, Invalidation(keys=tuple(keys)))
-    if core.listeners.is_heard:
-        for full in keys:
-            core.tell("deleted", full, family_of(full))
+    for full in keys:
+        core.tell("deleted", full, family_of(full.removeprefix(prefix)))
 
 
 async def tell_layer(core: Core, ports: Ports, news: Invalidation) -> Invalidated:
@@ -208,9 +249,9 @@ def strike_beside(core: Core, news: Invalidation) -> Invalidation:
 async def touch(core: Core, ports: Ports, key: str, options: Options) -> bool:
     if core.is_closed:
         raise CacheClosed
-    wall = core.wall()
-    held = core.memory.get(key, wall)
-    is_there = held is not None and core.worth(key, held, wall, options) <= Worth.EARLY
+    time_s = core.clock()
+    held = core.memory.get(key, time_s)
+    is_there = held is not None and core.worth(key, held, time_s, options) <= Worth.EARLY
     made = core.made(None, options, ())
     if made is None:
         return is_there
@@ -218,10 +259,11 @@ async def touch(core: Core, ports: Ports, key: str, options: Options) -> bool:
         moved = Held.of(held)
         moved.fresh_until, moved.usable_until = made.fresh_until, made.usable_until
         moved.gap = held.gap
-        core.keep(key, moved, options)
+        core.keep(key, held.family.name, moved, options)
     if core.home is not None:
+        ends = core.outgoing(made)
         moved_there = await core.ask_layer(
-            ports, lambda layer: layer.touch((key,), made.usable_until, made.fresh_until), 0
+            ports, lambda layer: layer.touch((key,), ends.usable_until, ends.fresh_until), 0
         )
         is_there = is_there or moved_there > 0
     return is_there
@@ -230,37 +272,51 @@ async def touch(core: Core, ports: Ports, key: str, options: Options) -> bool:
 async def increment(core: Core, ports: Ports, key: str, amount: int, ttl: Any) -> int:
     if isinstance(amount, bool) or not isinstance(amount, int):
         raise TypeError(f"increment: {amount!r} is not a whole number")
+    _check_count(key, amount)
     if core.is_closed:
         raise CacheClosed
     ttl_s = None if ttl is None else positive("ttl", ttl)
     if core.home is not None:
-        missing: int | None = None
+        missing: int | Exception | None = None
 
-        async def add(layer: Layer) -> int | None:
-            return await layer.add(key, amount, ttl_s)
+        async def add(layer: Layer) -> int | Exception | None:
+            try:
+                return await layer.add(key, amount, ttl_s)
+            except (OverflowError, TypeError) as error:
+                return error  # the caller's, and not a layer that fails
 
         counted = await core.ask_layer(ports, add, missing)
+        if isinstance(counted, Exception):
+            raise counted
         if counted is not None:
+            core.memory.delete(key)
             return counted
     return _count_here(core, key, amount, ttl_s)
 
 
+def _check_count(key: str, count: int) -> None:
+    if not -(2**63) <= count < 2**63:
+        raise OverflowError(f"{key[:100]!r}: {count} does not fit into 64 bits")
+
+
 def _count_here(core: Core, key: str, amount: int, ttl_s: float | None) -> int:
     with core.lock:
-        wall = core.wall()
-        held = core.memory.get(key, wall)
-        if held is not None and (not core.is_alive(key, held) or wall >= held.fresh_until):
+        time_s = core.clock()
+        held = core.memory.get(key, time_s)
+        if held is not None and (not core.is_alive(key, held) or time_s >= held.fresh_until):
             held = None
         before = 0 if held is None else held.value
         if isinstance(before, bool) or not isinstance(before, int):
             raise TypeError(f"increment: what is under {key[:100]!r} is not a whole number")
-        until = float("inf") if ttl_s is None else wall + ttl_s
+        _check_count(key, before + amount)
+        until = float("inf") if ttl_s is None else time_s + ttl_s
         if held is not None:
             until = held.fresh_until
-        counted = Held(before + amount, wall, until, until, stamp=core.barriers.stamp)
+        counted = Held(before + amount, time_s, until, until, stamp=core.barriers.stamp)
         counted.gap = core.gap
         counted.version = core.barriers.version
         counted.settle(0.0, 0.0)
+        counted.family = core.stats.family_of_key(key)
         core.memory.put(key, counted)
         return before + amount
 
@@ -327,8 +383,7 @@ def gap_of_link(core: Core) -> None:
         with core.lock:
             core.barriers.raise_floor(core.barriers.stamp + 1)
     core.memory.clear()
-    if core.listeners.is_heard:
-        core.tell("gap", why="a link may have missed news")
+    core.tell("gap", why="a link may have missed news")
 
 
 async def end_loads(core: Core) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from headgate.errors import HeadgateError
+from headgate.cache.errors import Unencodable
 
 __all__ = ["MARK", "Exact", "Unencodable"]
 
@@ -34,18 +34,6 @@ _DEPTH_MAX: Final = 150
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 _ONLY_TEXT: Final = frozenset({str})
-
-
-class Unencodable(HeadgateError):
-    """This value cannot be kept exactly; nothing was kept."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-        self.path: list[str] = []
-
-    def __str__(self) -> str:
-        return f"value{''.join(reversed(self.path))}: {self.why}"
 
 
 def _zone(zone: dt.tzinfo | None) -> str | None:

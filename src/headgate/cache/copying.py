@@ -32,16 +32,16 @@ from typing import Any, Final, Literal
 
 from headgate.errors import HeadgateError
 
-__all__ = ["Copying", "NotCopyable", "copier_for", "is_unchangeable", "taken_in"]
+__all__ = ["SCALARS", "Copying", "NotCopyable", "copier_for", "is_unchangeable", "taken_in"]
 
 Copying = Literal["copy", "frozen", "shared"]
 
 _DEPTH_MAX: Final = 200
 """Deeper nesting is not walked: it is not plain data."""
 
-_SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, type(None), bytes, complex})
+SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, type(None), bytes, complex})
 _UNCHANGEABLE: Final[set[type]] = {
-    *_SCALARS,
+    *SCALARS,
     datetime.datetime,
     datetime.date,
     datetime.time,
@@ -130,7 +130,7 @@ def copier_for(value: object) -> Callable[[Any], Any] | None:
 def _is_plain_tree(value: Any, seen: set[int], depth: int) -> bool:
     """Scalars in built-in containers, none of which is met twice: what is shared must stay so."""
     kind = type(value)
-    if kind in _SCALARS:
+    if kind in SCALARS:
         return True
     if kind is not list and kind is not dict and kind is not set and kind is not tuple:
         return is_unchangeable(value)
@@ -138,23 +138,23 @@ def _is_plain_tree(value: Any, seen: set[int], depth: int) -> bool:
         return False
     if id(value) in seen:
         # Equal literals are one tuple; they need no memory of having been copied.
-        return kind is tuple and all(type(each) in _SCALARS for each in value)
+        return kind is tuple and all(type(each) in SCALARS for each in value)
     seen.add(id(value))
     if kind is dict:
         return all(
-            (type(key) in _SCALARS or is_unchangeable(key))
-            and (type(each) in _SCALARS or _is_plain_tree(each, seen, depth + 1))
+            (type(key) in SCALARS or is_unchangeable(key))
+            and (type(each) in SCALARS or _is_plain_tree(each, seen, depth + 1))
             for key, each in value.items()
         )
     if kind is set:
         return all(is_unchangeable(each) for each in value)
-    return all(type(each) in _SCALARS or _is_plain_tree(each, seen, depth + 1) for each in value)
+    return all(type(each) in SCALARS or _is_plain_tree(each, seen, depth + 1) for each in value)
 
 
 def copy_plain(value: Any) -> Any:
     """Copy what `_is_plain_tree` has found to be one."""
     kind = type(value)
-    scalars = _SCALARS
+    scalars = SCALARS
     if kind is dict:
         return {
             key: each if type(each) in scalars else copy_plain(each) for key, each in value.items()

@@ -7,106 +7,74 @@ and threads (`ports`).
 The stamp is noted before the loader begins. What was invalidated meanwhile is given to those who
 had asked before the invalidation, and kept nowhere; who asked later asks again.
 
-Among the processes that share a second layer one has the lease of a key and loads; the others look
-from time to time whether it has, up to `lease_wait`. The layer refuses what comes from a lease that
-has been taken over.
+Who of many processes loads, and what becomes of it in the second layer, is in `sharing`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 from headgate.cache.barriers import Standing
 from headgate.cache.copying import taken_in
 from headgate.cache.errors import CacheClosed, LoadAbandoned, LoadTimedOut
 from headgate.cache.flight import Flight, check_entry, waiting_in
-from headgate.cache.ground import Ground, Worth
-from headgate.cache.held import Held
+from headgate.cache.held import Held, Worth
 from headgate.cache.keys import check_key
-from headgate.cache.layer import Layer, LayerAway, Lease
-from headgate.cache.loading import CHAIN, LOADING, NOT_MODIFIED, Loading
-from headgate.cache.options import Options, checked_tags
+from headgate.cache.layer import Lease
+from headgate.cache.loading import CHAIN, LOADING, NOT_MODIFIED, Ask, Loading
+from headgate.cache.options import checked_tags
 from headgate.cache.ports import Ports
+from headgate.cache.sharing import Sharing
 
-__all__ = ["Ask", "Core", "Worth", "bare"]
-
-log = logging.getLogger("headgate.cache")
+__all__ = ["Core", "bare"]
 
 _TRIES: Final = 20
-_LEASE_LEAST_S: Final = 5.0
-_LEASE_MOST_S: Final = 60.0
-_POLL_FIRST_S: Final = 0.005
-_POLL_MOST_S: Final = 0.1
+_BREAKS: Final = 3
+"""So often a load is begun again that was broken off from without."""
 
 
-class Ask:
-    """A key and how its value is made and kept."""
-
-    __slots__ = ("call", "family", "key", "options", "tags")
-
-    def __init__(
-        self,
-        key: str,
-        family: str,
-        options: Options,
-        call: Callable[[Loading], Any],
-        tags: tuple[str, ...],
-    ) -> None:
-        self.key = key
-        self.family = family
-        self.options = options
-        self.call = call
-        self.tags = tags
-
-
-class Core(Ground):
+class Core(Sharing):
     """One cache, with all its namespaces."""
 
     # ---- one value
 
-    async def obtain(self, ask: Ask, ports: Ports, held: Held | None, wall: float) -> Held:
+    async def obtain(self, ask: Ask, ports: Ports, held: Held | None, time_s: float) -> Held:
         """What is under this key, made if need be. `held` is what memory has."""
         check_key(ask.key)
         key, options = ask.key, ask.options
         for _ in range(_TRIES):
-            worth = self.worth(key, held, wall, options)
+            worth = self.worth(key, held, time_s, options)
             if held is not None and worth <= Worth.BEHIND:
-                return self._served(ask, ports, held, worth, wall)
-            if held is not None and worth is Worth.FALLBACK and wall < held.retry_at:
+                return self._served(ask, ports, held, worth, time_s)
+            if held is not None and worth is Worth.FALLBACK and time_s < held.retry_at:
                 return self._stale(ask, held, "its load has just failed")
             if self.is_closed:
                 raise CacheClosed
-            if self.listeners.is_heard:
-                self.tell("miss", key, ask.family, "memory")
+            self.tell("miss", key, ask.family, "memory")
             found = await self._fetch(ask, ports, held if worth is not Worth.NONE else None)
             if found is not None:
                 return found
-            wall = self.wall()
-            held = self.memory.get(key, wall)
-        raise LoadAbandoned(key, f"it was invalidated or broken off {_TRIES} times in a row")
+            time_s = self.clock()
+            held = self.memory.get(key, time_s)
+        raise LoadAbandoned(key, f"it was invalidated {_TRIES} times in a row while it was loaded")
 
-    def _served(self, ask: Ask, ports: Ports, held: Held, worth: Worth, wall: float) -> Held:
+    def _served(self, ask: Ask, ports: Ports, held: Held, worth: Worth, time_s: float) -> Held:
         if worth is Worth.FRESH:
-            if self.listeners.is_heard:
-                self.tell("hit", ask.key, ask.family, "memory")
+            self.tell("hit", ask.key, ask.family, "memory")
             return held
-        if wall >= held.retry_at and not self.is_closed:
+        if time_s >= held.retry_at and not self.is_closed:
             self.refresh(ask, ports, held)
         if worth is Worth.EARLY:
             self.counts["early"] += 1
-            if self.listeners.is_heard:
-                self.tell("early", ask.key, ask.family, "memory")
+            self.tell("early", ask.key, ask.family, "memory")
             return held
         return self._stale(ask, held, "it is made anew behind")
 
     def _stale(self, ask: Ask, held: Held, why: str) -> Held:
         self.counts["stale"] += 1
-        if self.listeners.is_heard:
-            self.tell("stale", ask.key, ask.family, "memory", why=why)
+        self.tell("stale", ask.key, ask.family, "memory", why=why)
         return held
 
     def refresh(self, ask: Ask, ports: Ports, old: Held | None) -> None:
@@ -146,8 +114,7 @@ class Core(Ground):
             ports.start(self, flight, ask, chain)
         else:
             self.counts["joined"] += 1
-            if self.listeners.is_heard:
-                self.tell("joined", key, ask.family)
+            self.tell("joined", key, ask.family)
         with waiting_in(chain, flight):
             if not await self._wait(flight, ask, ports):
                 fallback = self._fallback(ask, old or flight.old)
@@ -155,16 +122,21 @@ class Core(Ground):
                     return self._stale(ask, fallback, "its load takes longer than soft_timeout")
                 await self._wait(flight, ask, ports, is_soft=False)
         if flight.is_void:
+            ask.breaks += 1
+            if ask.breaks >= _BREAKS:
+                raise LoadAbandoned(key, f"it was cancelled {_BREAKS} times in a row")
             return None
-        if flight.error is not None:
+        error = flight.error
+        if error is not None:
             fallback = self._fallback(ask, old or flight.old)
-            if fallback is not None and not isinstance(flight.error, options.negative):
-                return self._stale(ask, fallback, f"its load failed: {type(flight.error).__name__}")
+            is_failure = isinstance(error, Exception) and not isinstance(error, options.negative)
+            if fallback is not None and is_failure:
+                return self._stale(ask, fallback, f"its load failed: {type(error).__name__}")
             return flight.outcome()
         held = flight.outcome()
         if flight.version != version and not self.is_alive(key, held):
             return None  # it was read before an invalidation that came before this caller
-        if self.worth(key, held, self.wall(), options) is Worth.BEHIND:
+        if self.worth(key, held, self.clock(), options) is Worth.BEHIND:
             self.refresh(ask, ports, held)
         return held
 
@@ -181,7 +153,7 @@ class Core(Ground):
         return True
 
     def _fallback(self, ask: Ask, old: Held | None) -> Held | None:
-        worth = self.worth(ask.key, old, self.wall(), ask.options)
+        worth = self.worth(ask.key, old, self.clock(), ask.options)
         return old if worth <= Worth.FALLBACK else None
 
     # ---- one load
@@ -199,6 +171,10 @@ class Core(Ground):
                 self.give_up(flight, ask, LoadAbandoned(flight.key, "its loader cancelled itself"))
                 return
             raise
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - `pytest.fail` is one
+            self.give_up(flight, ask, error)
         finally:
             CHAIN.reset(token)
             if not flight.is_done:
@@ -213,7 +189,7 @@ class Core(Ground):
             if found is None and ask.options.lease:
                 lease, found = await self._take_lease(flight, ask, ports)
             if found is not None:
-                self.keep(ask.key, found, ask.options)
+                self.keep(ask.key, ask.family, found, ask.options)
                 self.flights.leave(flight)
                 flight.end(found)
                 return
@@ -222,53 +198,6 @@ class Core(Ground):
             held = await self._load(flight, ask, ports)
         finally:
             await self._store(ask, ports, held, lease)
-
-    async def _found(self, flight: Flight, ask: Ask, ports: Ports) -> Held | None:
-        """What another process has made, if it does for us."""
-        found = await self.from_layer(ask.key, ports)
-        if found is None:
-            return None
-        old, wall = flight.old, self.wall()
-        if old is not None and found.made_at <= old.made_at:
-            return None
-        worth = self.worth(ask.key, found, wall, ask.options)
-        if worth <= Worth.EARLY or (worth is Worth.BEHIND and not flight.is_behind):
-            return found
-        if worth <= Worth.OLD:
-            flight.old = found
-        return None
-
-    async def _take_lease(
-        self, flight: Flight, ask: Ask, ports: Ports
-    ) -> tuple[Lease | None, Held | None]:
-        """The right to load among all processes; or what the one who had it has made."""
-        key, options = ask.key, ask.options
-        most = options.hard_timeout_s or _LEASE_MOST_S
-        ttl_s = min(max(_LEASE_LEAST_S, 10 * self.costs.of(ask.family)), most + 1.0)
-        until, pause_s = self.now() + options.lease_wait_s, _POLL_FIRST_S
-        nobody: Lease | None = Lease("", 0, 0.0)
-        lease: Lease | None
-
-        async def lease_of(layer: Layer) -> Lease | None:
-            return await layer.lease(key, ttl_s)
-
-        while True:
-            lease = await self.ask_layer(ports, lease_of, nobody)
-            if lease is nobody:
-                return None, None
-            # Also with a lease at the first try: its last holder may have ended a moment ago.
-            try:
-                found = await self._found(flight, ask, ports)
-            except BaseException:
-                await self._store(ask, ports, None, lease)
-                raise
-            if found is not None:
-                await self._store(ask, ports, None, lease)
-                return None, found
-            if lease is not None or self.now() >= until or flight.is_done:
-                return lease, None
-            await ports.sleep(pause_s * (0.75 + 0.5 * self.rng.random()))
-            pause_s = min(_POLL_MOST_S, 1.6 * pause_s)
 
     async def _load(self, flight: Flight, ask: Ask, ports: Ports) -> Held | None:
         """Call the loader; what is to be kept in the second layer."""
@@ -304,9 +233,7 @@ class Core(Ground):
                     ask.key, "its loader answered NOT_MODIFIED without an old value"
                 )
             value = old.value
-        if self.listeners.is_heard:
-            what = "load"
-            self.tell(what, ask.key, ask.family, took_s=cost_s, tags=tags)
+        self.tell("load", ask.key, ask.family, took_s=cost_s, tags=tags)
         held = self.made(
             value,
             options,
@@ -321,13 +248,12 @@ class Core(Ground):
         if held is not None:
             held.gap = gap  # what was missed while it was loaded concerns it, too
         if held is None:
-            held = Held(None, self.wall(), 0.0, 0.0, stamp=stamp, tags=tags)
+            held = Held(None, self.clock(), 0.0, 0.0, stamp=stamp, tags=tags)
             held.value, held.copier = taken_in(value, self.copying)
-        if is_kept and not self.keep(ask.key, held, options):
+        if is_kept and not self.keep(ask.key, ask.family, held, options):
             is_kept = False
             self.counts["dropped"] += 1
-            if self.listeners.is_heard:
-                self.tell("dropped", ask.key, ask.family, why="invalidated while it was loaded")
+            self.tell("dropped", ask.key, ask.family, why="invalidated while it was loaded")
         self.flights.leave(flight)
         flight.end(held)
         return held if is_kept else None
@@ -341,42 +267,23 @@ class Core(Ground):
         tags_of = ask.options.tags_of
         return tags if tags_of is None else checked_tags((*tags, *tags_of(value)))
 
-    async def _store(self, ask: Ask, ports: Ports, held: Held | None, lease: Lease | None) -> None:
-        """Put into the second layer what was made, and let the next one load."""
-        if self.home is None or (held is None and lease is None):
-            return
-
-        async def put(layer: Layer) -> None:
-            try:
-                if held is not None:
-                    await layer.put({ask.key: held}, lease)
-            finally:
-                if lease is not None:
-                    await layer.release(lease)
-
-        try:
-            await ports.behind(self.second, put)
-        except LayerAway:
-            pass
-        except Exception:
-            log.warning("%r could not be put into the second layer", ask.key[:100], exc_info=True)
-
-    def give_up(self, flight: Flight, ask: Ask, error: Exception) -> None:
+    def give_up(self, flight: Flight, ask: Ask, error: BaseException) -> None:
         """End a flight with an error, which its waiters get; or remember it as an answer."""
         if flight.is_done:
             return
-        options, wall = ask.options, self.wall()
-        if isinstance(error, options.negative) and not flight.is_superseded:
+        options, time_s = ask.options, self.clock()
+        is_answer = isinstance(error, options.negative) and not flight.is_superseded
+        if isinstance(error, Exception) and is_answer:
             self._remember(flight, ask, error)
         else:
             self.counts["load_failures"] += 1
             old = flight.old
             if old is not None:
-                old.retry_at = wall + options.pause_s
-                if self.memory.get(ask.key, wall) is None and self.is_alive(ask.key, old):
+                old.retry_at = time_s + options.pause_s
+                if self.memory.get(ask.key, time_s) is None and self.is_alive(ask.key, old):
+                    old.family = self.stats.family(ask.family)
                     self.memory.put(ask.key, old)  # it came from the second layer
-        if self.listeners.is_heard:
-            self.tell("load_failed", ask.key, ask.family, why=type(error).__name__)
+        self.tell("load_failed", ask.key, ask.family, why=type(error).__name__)
         self.flights.leave(flight)
         flight.end(error=error)
 
@@ -385,12 +292,12 @@ class Core(Ground):
         ttl_s = min(10.0, ask.options.ttl_s) if ttl_s is None else ttl_s
         if ttl_s <= 0.0:
             return
-        wall = self.wall()
-        until = wall + ttl_s
-        held = Held(None, wall, until, until, stamp=flight.stamp, tags=ask.tags, is_nothing=True)
+        time_s = self.clock()
+        until = time_s + ttl_s
+        held = Held(None, time_s, until, until, stamp=flight.stamp, tags=ask.tags, is_nothing=True)
         held.error = bare(error)
         held.gap = self.gap
-        self.keep(ask.key, held, ask.options)
+        self.keep(ask.key, ask.family, held, ask.options)
 
     def cancel_alone(self, flight: Flight) -> None:
         """Its last waiter has left, and it is not to go on."""

@@ -22,13 +22,13 @@ from typing import Any, Final, TypeVar, Unpack, overload
 
 from headgate.cache import calls
 from headgate.cache.cache import Cache
-from headgate.cache.core import Ask, Core
+from headgate.cache.core import Core
 from headgate.cache.keys import check_key, compile_key, compile_texts
 from headgate.cache.layer import Invalidated
-from headgate.cache.loading import Loading
+from headgate.cache.loading import Ask, Loading
 from headgate.cache.options import DEFAULTS, Options, Settings, options
 from headgate.cache.ports import LOOP, THREAD
-from headgate.cache.sync import drive
+from headgate.cache.sync import drive, on_fork
 
 __all__ = ["DEFAULT", "Decorator", "Site", "cached", "default_cache", "site_of", "use_cache"]
 
@@ -126,6 +126,10 @@ class _Default:
     def __init__(self) -> None:
         self._cache: Cache | None = None
         self._sites: weakref.WeakSet[Site] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        on_fork(self)
+
+    def forked(self) -> None:
         self._lock = threading.Lock()
 
     def cache(self, site: Site | None = None) -> Cache:
@@ -237,20 +241,22 @@ def _async(site: Site) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
         core = site.core or site.bind()
         key = site.key_of(*args, **kwargs)
-        wall = core.wall()
-        held = core.memory.get(key, wall)
+        time_s = core.clock()
+        held = core.memory.get(key, time_s)
         if (
             held is not None
-            and wall < held.plain_until
+            and time_s < held.plain_until
             and held.version == core.barriers.version
-            and (core.home is None or core.is_plain(held, wall))
+            and (core.home is None or core.is_plain(held, time_s))
         ):
             if core.listeners.is_heard:
                 core.tell("hit", key, site.family, "memory")
+            else:
+                held.family.hits += 1
             return held.value if held.copier is None else held.copier(held.value)
         check_key(key)
         ask = site.ask(key, args, kwargs)
-        return calls.unwrap(await core.obtain(ask, LOOP, held, wall))
+        return calls.unwrap(await core.obtain(ask, LOOP, held, time_s))
 
     return call
 
@@ -259,19 +265,21 @@ def _plain(site: Site) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         core = site.core or site.bind()
         key = site.key_of(*args, **kwargs)
-        wall = core.wall()
-        held = core.memory.get(key, wall)
+        time_s = core.clock()
+        held = core.memory.get(key, time_s)
         if (
             held is not None
-            and wall < held.plain_until
+            and time_s < held.plain_until
             and held.version == core.barriers.version
-            and (core.home is None or core.is_plain(held, wall))
+            and (core.home is None or core.is_plain(held, time_s))
         ):
             if core.listeners.is_heard:
                 core.tell("hit", key, site.family, "memory")
+            else:
+                held.family.hits += 1
             return held.value if held.copier is None else held.copier(held.value)
         check_key(key)
         ask = site.ask(key, args, kwargs)
-        return calls.unwrap(drive(core.obtain(ask, THREAD, held, wall)))
+        return calls.unwrap(drive(core.obtain(ask, THREAD, held, time_s)))
 
     return call

@@ -4,6 +4,8 @@ HeadgateError
   CacheError
     CacheClosed        the cache was closed while the call waited, or before it
     KeyUnusable        what was given cannot be (made) a key
+    ValueUnusable      what was given or loaded can be read once only, and so not be kept
+    Unencodable        the codec of the second layer cannot keep this value exactly
     LoadFailed         a load came to no end of its own
       LoadTimedOut     it took longer than `hard_timeout`; a TimeoutError as well
       LoadReentered    it asked for the very value that it is to make
@@ -13,6 +15,8 @@ Whatever else a loader raises goes to those who wait for it as it is.
 """
 
 from __future__ import annotations
+
+from types import CoroutineType
 
 from headgate.errors import HeadgateError
 from headgate.units import format_duration
@@ -25,6 +29,8 @@ __all__ = [
     "LoadFailed",
     "LoadReentered",
     "LoadTimedOut",
+    "Unencodable",
+    "ValueUnusable",
 ]
 
 
@@ -39,6 +45,32 @@ class CacheClosed(CacheError):
 
 class KeyUnusable(CacheError, TypeError):
     """What was given cannot be made a key, or is none."""
+
+
+class ValueUnusable(CacheError, TypeError):
+    """What was given or loaded can be read once only, and so not be kept."""
+
+
+def read_once(value: object) -> ValueUnusable:
+    """What is wrong with a coroutine or a generator as a value."""
+    if isinstance(value, CoroutineType):
+        value.close()
+        way = "await it, and keep what it answers"
+    else:
+        way = "keep a list of what it yields"
+    return ValueUnusable(f"a {type(value).__name__} can be read once only: {way}")
+
+
+class Unencodable(CacheError):
+    """This value cannot be kept exactly; nothing was kept."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.path: list[str] = []
+
+    def __str__(self) -> str:
+        return f"value{''.join(reversed(self.path))}: {self.why}"
 
 
 class LoadFailed(CacheError):

@@ -1,10 +1,10 @@
-"""What happens in the object cache, told to whoever listens; free while nobody does.
+"""What happens in the object cache, told to whoever listens, and what it is counted under.
 
 `what` is in the past tense, or the noun that everybody uses: "hit", "miss", "stale", "load",
-"load_failed", "joined", "early", "unchanged", "set", "deleted", "invalidated", "layer_hit",
-"layer_miss", "layer_away", "layer_failed", "gap", "link_failed", "dropped" (a value that was
-invalidated while it was loaded). A listener is called where it happens, also in other threads, and
-must be quick; what it raises is logged and goes no further.
+"load_failed", "joined", "early", "set", "deleted", "invalidated", "layer_hit",
+"layer_miss", "layer_away", "layer_failed", "gap", "dropped" (a value that was invalidated while it
+was loaded), "unencodable" (one that the second layer cannot keep). A listener is called where it
+happens, also in other threads, and must be quick; what it raises is logged and goes no further.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-__all__ = ["CacheEvent", "Hear", "Listeners"]
+__all__ = ["OTHER", "CacheEvent", "Hear", "Listeners", "family_of"]
 
 log = logging.getLogger("headgate.cache")
+
+OTHER: Final = "other"
+_NAME_MAX: Final = 100
+_WHOLE_MAX: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class CacheEvent:
     key: str = ""
     """With its namespace."""
     family: str = ""
-    """The key's template, or its part before the first colon."""
+    """The key's template, or for a plain key `family_of`."""
     layer: str = ""
     """"memory", or the kind of the second layer; empty for the source."""
     took_s: float = 0.0
@@ -68,6 +72,13 @@ class Listeners:
                 log.exception("a listener of the cache failed on %r", event.what)
 
 
-def family_of(key: str) -> str:
-    """The part of a plain key before its last part: what such keys have in common."""
-    return key.partition(":")[0]
+def family_of(name: str) -> str:
+    """What keys have in common: what stands before the first colon, or the first variable of a
+    template.
+    """
+    start = name[:_NAME_MAX]
+    found = start.partition(":")[0].partition("{")[0]
+    if len(found) < len(start):
+        return found or OTHER
+    # A key without parts is its own family, if it is short; a digest is not.
+    return name if 0 < len(name) <= _WHOLE_MAX else OTHER

@@ -48,6 +48,17 @@ class Shelf(Rooms[V]):
     under its key, removed, expired, cleared, or too big after it grew.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_acquire",
+        "_is_busy",
+        "_late",
+        "_lock",
+        "_release",
+        "find_node",
+        "on_drop",
+    )
+
     def __init__(
         self,
         items_max: int,
@@ -58,6 +69,9 @@ class Shelf(Rooms[V]):
     ) -> None:
         super().__init__(*_bounds(items_max, bytes_max), largest_share)
         self.on_drop = on_drop
+        self.find_node = self._nodes.get
+        """For whoever cannot afford the call of `get`, and counts `uses`, `hits` and `misses`
+        himself. The value of a node that is leaving is None."""
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._is_busy = False

@@ -33,14 +33,15 @@ class Wheel:
             return
         second = int(until) + 1
         bucket = self._buckets.get(second)
-        if bucket is None:
+        if bucket:
+            bucket.add(key)
+        elif bucket is None:
             self._buckets[second] = {key}
             heapq.heappush(self._seconds, second)
             self.next_at = self._seconds[0]
-            return
-        if not bucket:
+        else:
             self._empty -= 1
-        bucket.add(key)
+            bucket.add(key)
 
     def remove(self, key: str, until: float) -> None:
         if until == NEVER:

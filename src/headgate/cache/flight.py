@@ -27,13 +27,26 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from headgate.cache.errors import LoadReentered
+from headgate.cache.sync import on_fork
 
 if TYPE_CHECKING:
     from headgate.cache.held import Held
 
 __all__ = ["Flight", "Flights"]
 
-_graph = threading.Lock()
+
+class _Graph:
+    """What waits for what is changed under this lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def forked(self) -> None:
+        self.lock = threading.Lock()
+
+
+_GRAPH = _Graph()
+on_fork(_GRAPH)
 
 
 class Flight:
@@ -210,14 +223,14 @@ def waiting_in(chain: tuple[Flight, ...], flight: Flight) -> Iterator[None]:
     if not inner:
         yield
         return
-    with _graph:
+    with _GRAPH.lock:
         if _reaches(flight, set(inner)):
             raise LoadReentered(flight.key, tuple(each.key for each in inner))
         inner[-1].waits_on.append(flight)
     try:
         yield
     finally:
-        with _graph:
+        with _GRAPH.lock:
             inner[-1].waits_on.remove(flight)
 
 

@@ -2,9 +2,10 @@
 
     cache = Cache(links=[GatewayLink("http://127.0.0.1:9900", token)])
 
-Theory of operation. What the service invalidates is posted to the gateway, which tells its workers
-and all others who listen; `tell` returns when they have acted on it. What others invalidate is
-heard by long poll: each answer says where it ends, and the next question begins there.
+Theory of operation. What the service invalidates is posted to the gateway, which tells all
+others who listen, and its workers once those have acted on it; then `tell` returns. What others
+invalidate is heard by long poll: each answer says where it ends, and the next question begins
+there, which tells the gateway that we have acted on it.
 
 While the gateway is away, what is to be told waits, up to `NAMES_MAX` names, beyond which it is
 everything; `tell` returns False then. Nothing is dropped from what the service holds: it lives by
@@ -30,6 +31,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import quote
 
 from headgate.cache.gateway_http import Answer, Gateway, GatewayAway
 from headgate.cache.invalidation import Invalidation
@@ -283,7 +285,7 @@ class GatewayLink:
 
     async def _poll(self, since: int | None, hear: Hear, on_gap: Callable[[], None]) -> int:
         """One question; to where its answer goes."""
-        path = f"/api/cache/news?wait={self._wait_s}"
+        path = f"/api/cache/news?wait={self._wait_s}&by={quote(self._by)}"
         if since is not None:
             path += f"&since={since}"
         got = await self._gateway.ask("GET", path, None, self._wait_s + GRACE_S)

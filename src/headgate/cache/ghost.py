@@ -9,7 +9,8 @@ ratio; the surplus of uses over what the sample should have had is taken for hit
 added.
 
 Whoever owns the ghost asks `is_sampled` once for a key, when its value comes in, and tells of the
-uses of those only: a key that is not sampled costs a hit nothing.
+uses of those only: a key that is not sampled costs a hit nothing. A use is a line in `notes`, which
+any thread may add; they are read, in their order, before anything else is done or said.
 
 All counts are halved from time to time: the curve is of today.
 
@@ -23,13 +24,21 @@ from typing import Final
 
 from headgate.cache.eviction import Shelf
 
-__all__ = ["SCALES", "Ghost", "Point"]
+__all__ = ["NOTES_MOST", "SCALES", "Ghost", "Note", "Point"]
+
+Note = tuple[str, int]
+"""The short name of a sampled key that was asked for, and its size; -1 if it was not there."""
 
 SCALES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 SAMPLE_MOST: Final = 2000
 """Keys in the ghost of four times the size."""
 _RATE_LEAST: Final = 16
-"""No more than one key in sixteen: a use that is sampled costs five times one that is not."""
+"""No more than one key in sixteen: a use that is sampled costs three times one that is not, and ten
+times if a smaller shelf would have missed it."""
+_PLACES_ENOUGH: Final = 32
+"""At the real size. A cache of so many times thirty-two has every second of these keys sampled."""
+NOTES_MOST: Final = 32
+"""So many are read at once. Whoever adds more has them read (`read_notes`)."""
 _PLACES_LEAST: Final = 16
 """At the real size; with fewer, nothing is said."""
 _SEEN_LEAST: Final = 200
@@ -49,10 +58,21 @@ class Point:
 
 
 class Ghost:
-    __slots__ = ("_at", "_bytes", "_items", "_lookups", "_mask", "_seen", "_shelves", "expected")
+    __slots__ = (
+        "_at",
+        "_bytes",
+        "_items",
+        "_lookups",
+        "_seen",
+        "_shelves",
+        "expected",
+        "mask",
+        "notes",
+    )
 
     def __init__(self, items: int, bytes_: int) -> None:
         self._at = 0
+        self.notes: list[Note] = []
         self.scale_to(items, bytes_, items)
 
     def scale_to(self, items: int, bytes_: int, expected: int) -> None:
@@ -60,9 +80,12 @@ class Ghost:
         self._items, self._bytes = items, bytes_
         self.expected = expected
         rate = _RATE_LEAST
+        if expected >= 2 * rate * _PLACES_ENOUGH:
+            rate *= 2
         while expected * SCALES[-1] / rate > SAMPLE_MOST:
             rate *= 2
-        self._mask = rate - 1
+        self.mask = rate - 1
+        """Read where it is hot, as in `is_sampled`."""
         self._shelves: tuple[Shelf[bool], ...] = tuple(
             Shelf(
                 max(1, round(items * scale / rate)),
@@ -72,34 +95,55 @@ class Ghost:
             for scale in SCALES
         )
         self._lookups = self._seen = 0.0
+        self.notes.clear()
 
     @property
     def rate(self) -> int:
         """One key in so many is sampled."""
-        return self._mask + 1
+        return self.mask + 1
 
     def is_sampled(self, key: str) -> bool:
         # Other bits of the hash than those by which a dictionary or the sketch seats a key.
-        return not hash(key) >> 40 & self._mask
+        return not hash(key) >> 40 & self.mask
+
+    @staticmethod
+    def note(key: str, size: int) -> Note:
+        """What is to be added to `notes` at each use of this key, which is sampled."""
+        return format(hash(key), "x"), size
 
     def used(self, key: str, size: int) -> None:
         """A sampled key was asked for, and was there."""
-        self._seen += 1
-        name = _short(key)
-        for shelf in self._shelves:
-            if shelf.get(name) is None:
-                shelf.put(name, True, size)
+        self.notes.append(self.note(key, size))
+        self.read_notes()
 
     def missed(self, key: str) -> None:
         """A sampled key was asked for, and was not there; `came` follows if it is loaded."""
-        self._seen += 1
-        name = _short(key)
+        self.notes.append(self.note(key, -1))
+        self.read_notes()
+
+    def read_notes(self) -> None:
+        """To be called by one thread at a time, as all else here."""
+        many = len(self.notes)
+        read = self.notes[:many]
+        del self.notes[:many]  # and not those that came meanwhile
+        self._seen += many
         for shelf in self._shelves:
-            shelf.get(name)
+            find, hits = shelf.find_node, 0
+            for name, size in read:
+                node = find(name)
+                if node is not None:
+                    node.uses += 1
+                    hits += 1
+                elif size >= 0:
+                    shelf.put(name, True, size)
+            shelf.hits += hits
+            shelf.misses += many - hits
 
     def came(self, key: str, size: int) -> None:
         """A sampled key was put."""
-        name = _short(key)
+        if self.notes:
+            self.read_notes()
+        name, _ = self.note(key, size)
         for shelf in self._shelves:
             if name not in shelf:
                 shelf.put(name, True, size)
@@ -108,12 +152,16 @@ class Ghost:
 
     def went(self, key: str) -> None:
         """A sampled key is no longer good: removed or over, not evicted."""
-        name = _short(key)
+        if self.notes:
+            self.read_notes()
+        name, _ = self.note(key, -1)
         for shelf in self._shelves:
             shelf.pop(name)
 
     def heard(self, lookups: int) -> None:
         """How often the cache was asked so far, for any key."""
+        if self.notes:
+            self.read_notes()
         self._lookups += lookups - self._at
         self._at = lookups
         if self._lookups > _REQUESTS_KEPT * max(1000, self.expected):
@@ -125,6 +173,8 @@ class Ghost:
 
     def curve(self) -> tuple[Point, ...]:
         """The hit ratio at each size; empty while too little was seen."""
+        if self.notes:
+            self.read_notes()
         expected = self._lookups / self.rate
         if min(self._seen, expected) < _SEEN_LEAST or self.expected < _PLACES_LEAST * self.rate:
             return ()
@@ -137,7 +187,3 @@ class Ghost:
             size = round(self._items * scale), round(self._bytes * scale)
             points.append(Point(scale, *size, ratio=best))
         return tuple(points)
-
-
-def _short(key: str) -> str:
-    return format(hash(key), "x")

@@ -4,6 +4,9 @@ Theory of operation. What is in memory is worth one of `Worth`, by its times, by
 by whether the second layer's news has been heard. A value carries the version of the barriers at
 which it was judged last, so that a hit asks them only after something was invalidated.
 
+Lives in memory are measured by the monotonic clock, and become times of the wall clock where an
+entry goes to the second layer, as the other way round.
+
 While the layer does not hear news (`is_coherent`), values kept before are served only where
 `stale_if_error` lets them stand in for a load that failed, or where `when_away` is "stale". What is
 loaded meanwhile is kept for at most `away_ttl`. When news may have been missed (`on_gap`) every
@@ -17,29 +20,35 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from enum import IntEnum
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headgate.cache.barriers import Barriers, Standing
 from headgate.cache.copying import Copying, taken_in
 from headgate.cache.early import Costs, is_due_early
 from headgate.cache.entry import FOREVER, Entry
-from headgate.cache.errors import CacheClosed
+from headgate.cache.errors import CacheClosed, read_once
 from headgate.cache.events import CacheEvent, Listeners
 from headgate.cache.flight import Flights
-from headgate.cache.held import Held
+from headgate.cache.held import Held, Worth
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.layer import Layer, LayerAway
 from headgate.cache.links import Links
 from headgate.cache.options import Options, positive
 from headgate.cache.ports import THREADS_MAX, Ports
 from headgate.cache.stamps import LocalStamps
+from headgate.cache.stats import Stats
 from headgate.cache.sync import Home, on_fork
 
-__all__ = ["FirstLayer", "Ground", "Worth"]
+if TYPE_CHECKING:
+    from headgate.cache.warming import Warming
+
+__all__ = ["FirstLayer", "Ground"]
 
 T = TypeVar("T")
+
+_READ_ONCE: Final = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 log = logging.getLogger("headgate.cache")
 
@@ -58,19 +67,6 @@ class FirstLayer(Protocol):
     def scan(self, glob: str) -> Iterable[str]: ...
 
 
-class Worth(IntEnum):
-    FRESH = 0
-    EARLY = 1
-    """Fresh, and to be made anew behind."""
-    BEHIND = 2
-    """Stale; to be served at once and made anew behind."""
-    FALLBACK = 3
-    """Stale; served if making it anew fails."""
-    OLD = 4
-    """Good for nothing but to be compared."""
-    NONE = 5
-
-
 class Ground:
     """All that the namespaces of one cache share."""
 
@@ -80,7 +76,7 @@ class Ground:
         make_layer: Callable[[], Layer] | None = None,
         *,
         now: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,  # noqa: TID251 - this is the rim
+        wall: Callable[[], float] | None = None,
         rng: random.Random | None = None,
         copying: Copying = "copy",
     ) -> None:
@@ -89,14 +85,19 @@ class Ground:
         self.memory = memory
         self.copying: Copying = copying
         self.now = now
-        self.wall = wall
+        self.clock = time.monotonic if wall is None else wall
+        """By which what is in memory lives. Setting the machine's clock moves no end of it."""
+        self.wall = wall or time.time  # noqa: TID251 - this is the rim
         self.rng = rng or random.Random()
         self.barriers = Barriers("objects")
-        self.stamps = LocalStamps(wall)
+        self.stamps = LocalStamps(self.wall)
         self.flights = Flights()
         self.costs = Costs()
         self.listeners = Listeners()
+        self.stats = Stats()
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._complaints: set[str] = set()
+        self.warmings: set[Warming] = set()
         self.gap = 0
         self.is_closed = False
         self.counts = dict.fromkeys(
@@ -135,8 +136,7 @@ class Ground:
 
     def _missed(self) -> None:
         self.gap += 1
-        if self.listeners.is_heard:
-            self.tell("gap", why="news may have been missed")
+        self.tell("gap", why="news may have been missed")
 
     def is_coherent(self) -> bool:
         """Whether all news has been heard. Nobody hears where the layer's loop does not run."""
@@ -161,26 +161,18 @@ class Ground:
         try:
             return await ports.layer(home, make)
         except LayerAway as away:
-            if self.listeners.is_heard:
-                self.tell("layer_away", layer=home.layer.kind, why=str(away))
+            self.tell("layer_away", layer=home.layer.kind, why=str(away))
         except Exception as error:
             # A call goes on without the layer whatever is wrong with it.
             log.warning("the %s layer of the cache failed", home.layer.kind, exc_info=True)
-            if self.listeners.is_heard:
-                self.tell("layer_failed", layer=home.layer.kind, why=type(error).__name__)
+            self.tell("layer_failed", layer=home.layer.kind, why=type(error).__name__)
         return otherwise
 
-    async def from_layer(self, key: str, ports: Ports) -> Held | None:
-        started = self.now()
-        (found,) = await self.all_from_layer([key], ports)
-        if self.listeners.is_heard:
-            what = "layer_miss" if found is None else "layer_hit"
-            kind = self.second.layer.kind
-            self.tell(what, key, layer=kind, took_s=self.now() - started)
-        return found
-
-    async def all_from_layer(self, keys: list[str], ports: Ports) -> list[Held | None]:
+    async def from_layer(
+        self, keys: Sequence[str], families: Sequence[str], ports: Ports
+    ) -> list[Held | None]:
         """What the second layer has of these, in order."""
+        started = self.now()
         nothing: list[Entry | None] = [None] * len(keys)
         while True:
             gap = self.gap
@@ -188,17 +180,36 @@ class Ground:
             if gap == self.gap or entries is nothing:
                 break
             # News may have been missed since they were read, or the layer was opened only now.
-        pairs = zip(keys, entries, strict=True)
-        return [None if entry is None else self.taken_in(key, entry, gap) for key, entry in pairs]
+        if entries is nothing:
+            return [None] * len(keys)
+        took_s, kind = self.now() - started, self.second.layer.kind
+        found: list[Held | None] = []
+        for key, family, entry in zip(keys, families, entries, strict=True):
+            held = None if entry is None else self.taken_in(key, entry, gap)
+            found.append(held)
+            what = "layer_miss" if held is None else "layer_hit"
+            self.tell(what, key, family, kind, took_s=took_s)
+        return found
 
     def taken_in(self, key: str, entry: Entry, gap: int) -> Held | None:
         """As it is held here; None if it is over or struck."""
         held = Held.of(entry)
+        held.move(-self.ahead_s())
         held.value, held.copier = taken_in(entry.value, self.copying)
         held.gap = gap
-        if not self.is_alive(key, held) or self.wall() >= held.usable_until:
+        if not self.is_alive(key, held) or self.clock() >= held.usable_until:
             return None
         return held
+
+    def ahead_s(self) -> float:
+        """The wall clock, which other processes go by, less the clock of memory."""
+        return self.wall() - self.clock()
+
+    def outgoing(self, held: Held) -> Held:
+        """As the second layer is to have it: with times of the wall clock."""
+        sent = Held.of(held)
+        sent.move(self.ahead_s())
+        return sent
 
     # ---- what is in memory
 
@@ -223,14 +234,14 @@ class Ground:
                 # A thread raised a barrier while this one went through them.
                 continue
 
-    def worth(self, key: str, held: Held | None, wall: float, options: Options) -> Worth:
-        if held is None or wall >= held.usable_until:
+    def worth(self, key: str, held: Held | None, time_s: float, options: Options) -> Worth:
+        if held is None or time_s >= held.usable_until:
             return Worth.NONE
         if not self.is_alive(key, held):
             self.memory.delete(key)
             return Worth.NONE
         fallback = Worth.OLD
-        if held.is_struck or wall < held.fresh_until + options.stale_if_error_s:
+        if held.is_struck or time_s < held.fresh_until + options.stale_if_error_s:
             fallback = Worth.FALLBACK if options.stale_if_error_s or held.is_struck else Worth.OLD
         if self.home is not None:
             is_coherent = self.is_coherent()
@@ -240,46 +251,49 @@ class Ground:
             is_old = held.gap != self.gap or (held.away_until == FOREVER and not is_coherent)
             if is_old and options.when_away != "stale":
                 return fallback
-            if wall >= held.away_until:
+            if time_s >= held.away_until:
                 return fallback
         if held.is_struck:
             return Worth.BEHIND
-        if wall < held.fresh_until:
+        if time_s < held.fresh_until:
             cost_s = held.cost_s
             if (
                 options.early > 0.0
                 and cost_s > 0.0
-                and wall >= held.retry_at
-                and is_due_early(wall, held.fresh_until, cost_s, options.early, self.rng)
+                and time_s >= held.retry_at
+                and is_due_early(time_s, held.fresh_until, cost_s, options.early, self.rng)
             ):
                 return Worth.EARLY
             return Worth.FRESH
-        if wall < held.fresh_until + options.stale_while_revalidate_s:
+        if time_s < held.fresh_until + options.stale_while_revalidate_s:
             return Worth.BEHIND
         return fallback
 
-    def is_plain(self, held: Held | None, wall: float) -> bool:
+    def is_plain(self, held: Held | None, time_s: float) -> bool:
         """Whether a hit is a hit, with nothing else to be thought of."""
         return (
             held is not None
-            and wall < held.plain_until
+            and time_s < held.plain_until
             and held.version == self.barriers.version
             and (self.home is None or (held.gap == self.gap and self.is_coherent()))
         )
 
-    def keep(self, key: str, held: Held, options: Options) -> bool:
+    def keep(self, key: str, family: str, held: Held, options: Options) -> bool:
         """Put it into memory, unless it has been invalidated since its stamp."""
         if not self.is_alive(key, held):
             return False
         if self.home is not None and not self.is_coherent():
-            held.away_until = self.wall() + options.away_ttl_s
+            held.away_until = self.clock() + options.away_ttl_s
         held.settle(options.early, held.cost_s)
+        held.family = self.stats.family(family)
         self.memory.put(key, held)
         return True
 
     def made(self, value: Any, options: Options, tags: tuple[str, ...], **more: Any) -> Held | None:
         """A value with its times; None if it is not to be kept."""
-        wall = self.wall()
+        if type(value) in _READ_ONCE:
+            raise read_once(value)
+        time_s = self.clock()
         ttl = more.pop("ttl", None)
         if ttl is None and options.ttl_of is not None:
             ttl = options.ttl_of(value)
@@ -294,7 +308,7 @@ class Ground:
         ttl *= 1.0 - options.jitter * self.rng.random()
         beyond = max(options.stale_while_revalidate_s, options.stale_if_error_s, options.retain_s)
         kept, copier = taken_in(value, self.copying)
-        held = Held(kept, wall, wall + ttl, wall + ttl + beyond, tags=tags, **more)
+        held = Held(kept, time_s, time_s + ttl, time_s + ttl + beyond, tags=tags, **more)
         held.copier = copier
         held.gap = self.gap
         return held
@@ -321,15 +335,25 @@ class Ground:
             self._threads = max(0, self._threads - 1)
 
     def tell(
-        self, what: str, key: str = "", family: str = "", layer: str = "", **more: Any
+        self,
+        what: str,
+        key: str = "",
+        family: str = "",
+        layer: str = "",
+        *,
+        took_s: float = 0.0,
+        why: str = "",
+        tags: tuple[str, ...] = (),
     ) -> None:
-        self.listeners.tell(CacheEvent(what, key, family, layer, **more))
+        """Count what happened, and say so to whoever listens."""
+        self.stats.count(what, key, family, layer, took_s, tags)
+        if self.listeners.is_heard:
+            self.listeners.tell(CacheEvent(what, key, family, layer, took_s, why, tags))
 
     def told_invalidated(self, news: Invalidation, why: str) -> None:
         self.counts["invalidations"] += 1
-        if self.listeners.is_heard:
-            names = ", ".join((*news.keys, *news.patterns, news.everything))[:200]
-            self.tell("invalidated", names, why=why, tags=news.tags)
+        heard = (*news.keys, *news.patterns, news.everything) if self.listeners.is_heard else ()
+        self.tell("invalidated", ", ".join(heard)[:200], why=why, tags=news.tags)
 
     def strike(self, news: Invalidation) -> Invalidation:
         """Invalidate in this process alone, which keeps its own barriers."""

@@ -1,16 +1,35 @@
-"""An entry as the first layer of one process holds it, with what was found out about it here."""
+"""An entry as the first layer of one process holds it, with what was found out about it here, and
+what it may be worth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, Final
 
 from headgate.cache.early import early_from
 from headgate.cache.entry import FOREVER, Entry
+from headgate.cache.events import OTHER
+from headgate.cache.stats import FamilyStats
 
-__all__ = ["Held"]
+__all__ = ["Held", "Worth"]
 
 _NOT_JUDGED: Final = -1
+_NOBODY: Final = FamilyStats(OTHER)
+
+
+class Worth(IntEnum):
+    FRESH = 0
+    EARLY = 1
+    """Fresh, and to be made anew behind."""
+    BEHIND = 2
+    """Stale; to be served at once and made anew behind."""
+    FALLBACK = 3
+    """Stale; served if making it anew fails."""
+    OLD = 4
+    """Good for nothing but to be compared."""
+    NONE = 5
 
 
 class Held(Entry):
@@ -20,6 +39,7 @@ class Held(Entry):
         "away_until",
         "copier",
         "error",
+        "family",
         "gap",
         "is_struck",
         "plain_until",
@@ -64,6 +84,8 @@ class Held(Entry):
         """Softly invalidated."""
         self.retry_at = 0.0
         """Making it anew has failed; not again before this."""
+        self.family = _NOBODY
+        """Where its hits are counted, once it is in memory."""
         self.error: Exception | None = None
         """The answer was an exception, and that is what is remembered."""
 
@@ -84,6 +106,12 @@ class Held(Entry):
         if isinstance(entry, Held):
             made.copier, made.error = entry.copier, entry.error
         return made
+
+    def move(self, by_s: float) -> None:
+        """To another clock, which is ahead of this one by so much."""
+        self.made_at += by_s
+        self.fresh_until += by_s
+        self.usable_until += by_s
 
     def given(self) -> Any:
         """The value, for a caller to keep."""

@@ -100,7 +100,10 @@ class Layer(Protocol):
         ...
 
     async def add(self, key: str, amount: int, ttl_s: float | None) -> int:
-        """Count atomically over all processes; `ttl_s` holds from the first."""
+        """Count atomically over all processes, on from a whole number that was put; `ttl_s` holds
+        from the first. What `get` answers of a count is held for as long as news may take.
+        OverflowError beyond 64 bits, TypeError where something else is kept.
+        """
         ...
 
     async def invalidate(self, invalidation: Invalidation) -> Invalidated:

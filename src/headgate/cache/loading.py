@@ -14,14 +14,27 @@ A loader that is a decorated function has no parameter for it and asks `loading(
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 from headgate.cache.flight import Flight
-from headgate.cache.options import Duration
+from headgate.cache.options import Duration, Options
 
-__all__ = ["CHAIN", "LOADING", "NOT_MODIFIED", "Loading", "NotModified", "loading"]
+__all__ = [
+    "CHAIN",
+    "LOADING",
+    "NOT_MODIFIED",
+    "Ask",
+    "AsyncLoader",
+    "Loading",
+    "NotModified",
+    "PlainLoader",
+    "loading",
+]
+
+
+T = TypeVar("T")
 
 
 @final
@@ -62,9 +75,35 @@ class Loading:
         """False: give it to who waits and forget it."""
 
 
+AsyncLoader: TypeAlias = (
+    Callable[[], Awaitable[T | NotModified]] | Callable[[Loading], Awaitable[T | NotModified]]
+)
+PlainLoader: TypeAlias = Callable[[], T | NotModified] | Callable[[Loading], T | NotModified]
+
 LOADING: Final[ContextVar[Loading | None]] = ContextVar("headgate.cache.loading", default=None)
 CHAIN: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("headgate.cache.chain", default=())
 """The loads in whose midst this code runs."""
+
+
+class Ask:
+    """A key and how its value is made and kept."""
+
+    __slots__ = ("breaks", "call", "family", "key", "options", "tags")
+
+    def __init__(
+        self,
+        key: str,
+        family: str,
+        options: Options,
+        call: Callable[[Loading], Any],
+        tags: tuple[str, ...],
+    ) -> None:
+        self.breaks = 0
+        self.key = key
+        self.family = family
+        self.options = options
+        self.call = call
+        self.tags = tags
 
 
 def loading() -> Loading:

@@ -18,7 +18,6 @@ cache moves its size within bounds accordingly. A hit on a key that is not sampl
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 from collections import deque
@@ -27,11 +26,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headgate.cache.barriers import compiled
-from headgate.cache.copying import Copying, taken_in
+from headgate.cache.copying import SCALARS, Copying, taken_in
 from headgate.cache.entry import Entry
 from headgate.cache.eviction import Dropped, Shelf
 from headgate.cache.expiry import Wheel
-from headgate.cache.ghost import Ghost, Point
+from headgate.cache.ghost import NOTES_MOST, Ghost, Note, Point
 from headgate.cache.sizes import size_of
 from headgate.cache.sizing import Advice, Size, SizingRules, advise, next_size
 
@@ -45,20 +44,25 @@ ENTRY_BYTES: Final = 900
 _SWEPT_AT_ONCE: Final = 32
 _ADAPT_EVERY: Final = 2000
 """Puts between two looks at the size."""
+_getsizeof: Final = sys.getsizeof
 
 
 class _Held:
-    __slots__ = ("copier", "entry", "is_plain", "is_sampled", "size", "until")
+    __slots__ = ("copier", "entry", "is_plain", "note", "until")
 
     def __init__(
-        self, entry: Entry, size: int, copier: Callable[[Any], Any] | None, is_sampled: bool
+        self,
+        entry: Entry,
+        until: float,
+        copier: Callable[[Any], Any] | None,
+        note: Note | None,
     ) -> None:
         self.entry = entry
-        self.size = size
-        self.until = entry.usable_until
+        self.until = until
         self.copier = copier
-        self.is_sampled = is_sampled
-        self.is_plain = copier is None and not is_sampled
+        self.note = note
+        """For the ghost, if it samples this key."""
+        self.is_plain = copier is None and note is None
         """Nothing but the time is to be looked at when it is asked for."""
 
 
@@ -111,10 +115,11 @@ class Memory:
         self._shelf: Shelf[_Held] = Shelf(
             items_max, bytes_max, self._dropped, largest_share=largest_share
         )
-        self._find = self._shelf.get
+        self._find = self._shelf.find_node
         self._wheel = Wheel()
         self._sweep_at = self._wheel.next_at
         self._lock = threading.RLock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._to_tell: deque[tuple[str, Entry, Dropped]] = deque()
         self._ghost = Ghost(items_max, bytes_max) if has_ghost else None
         self._adapt_at = _ADAPT_EVERY
@@ -156,18 +161,21 @@ class Memory:
 
     def get(self, key: str, now_wall: float) -> Entry | None:
         """What is kept under this key, unless it is over. It may be stale: see `fresh_until`."""
-        held = self._find(key)
+        node = self._find(key)
         if now_wall >= self._sweep_at:
             self.sweep(now_wall)
-        if held is None:
-            if self._ghost is not None and self._ghost.is_sampled(key):
-                with self._lock:
-                    self._ghost.missed(key)
-            return None
-        if now_wall >= held.until:
-            self._over(key, held)
-            return None
-        return held.entry if held.is_plain else self._handed_out(key, held)
+        if node is not None and (held := node.value) is not None:
+            if now_wall >= held.until:
+                self._over(key, held)
+                return None
+            node.uses += 1
+            self._shelf.hits += 1
+            return held.entry if held.is_plain else self._handed_out(held)
+        self._shelf.misses += 1
+        ghost = self._ghost
+        if ghost is not None and not hash(key) >> 40 & ghost.mask:
+            self._note(ghost, ghost.note(key, -1))
+        return None
 
     def peek(self, key: str, now_wall: float) -> Entry | None:
         """The same as it is kept, neither counted nor copied. Not to be handed to a caller."""
@@ -181,27 +189,41 @@ class Memory:
         """
         if type(key) is not str:
             raise TypeError(f"a key is a str; this is a {type(key).__qualname__}")
-        if math.isnan(entry.usable_until):
+        until = entry.usable_until
+        if until != until:  # noqa: PLR0124 - the quickest way to ask for NaN
             raise ValueError(f"usable_until of {key!r} is not a number")
-        value, copier = taken_in(entry.value, self.copying)
-        if value is not entry.value:
-            entry = _with_value(entry, value)
-        weight = ENTRY_BYTES + sys.getsizeof(key) + (size_of(value) if size is None else size)
+        value = entry.value
+        copier: Callable[[Any], Any] | None = None
+        if type(value) not in SCALARS:
+            value, copier = taken_in(value, self.copying)
+            if value is not entry.value:
+                entry = _with_value(entry, value)
+            if size is None:
+                size = size_of(value)
+        elif size is None:
+            size = _getsizeof(value)
+        weight = ENTRY_BYTES + _getsizeof(key) + size
         if entry.tags or entry.validator:
-            weight += sum(map(sys.getsizeof, entry.tags)) + sys.getsizeof(entry.validator)
+            weight += sum(map(_getsizeof, entry.tags)) + _getsizeof(entry.validator)
         ghost = self._ghost
-        held = _Held(entry, weight, copier, ghost is not None and ghost.is_sampled(key))
-        with self._lock:
+        note: Note | None = None
+        if ghost is not None and not hash(key) >> 40 & ghost.mask:
+            note = ghost.note(key, weight)
+        held = _Held(entry, until, copier, note)
+        self._acquire()  # a `with` costs twice as much
+        try:
             self.puts += 1
             # What it replaces leaves the wheel in here, through `_dropped`.
             is_kept = self._shelf.put(key, held, weight)
             if is_kept:
-                self._wheel.add(key, held.until)
+                self._wheel.add(key, until)
                 self._sweep_at = self._wheel.next_at
-            if held.is_sampled and ghost is not None:
+            if note is not None and ghost is not None:
                 ghost.came(key, weight)
             if self.puts >= self._adapt_at:
                 self.adapt()
+        finally:
+            self._release()
         if self._to_tell:
             self._tell()
         return is_kept
@@ -210,7 +232,7 @@ class Memory:
         """Forget it; whether it was here."""
         with self._lock:
             held = self._shelf.pop(key)
-            if held is not None and held.is_sampled and self._ghost is not None:
+            if held is not None and held.note is not None and self._ghost is not None:
                 self._ghost.went(key)
         if self._to_tell:
             self._tell()
@@ -242,7 +264,7 @@ class Memory:
                 held = self._shelf.peek(key)
                 if held is not None and now_wall >= held.until:
                     many += self._shelf.pop_if(key, held, "expired")
-                    if held.is_sampled and self._ghost is not None:
+                    if held.note is not None and self._ghost is not None:
                         self._ghost.went(key)
             self._sweep_at = self._wheel.next_at
         if self._to_tell:
@@ -319,29 +341,33 @@ class Memory:
 
     def _over(self, key: str, held: _Held) -> None:
         with self._lock:
-            shelf = self._shelf
-            shelf.hits -= 1
-            shelf.misses += 1
-            shelf.pop_if(key, held, "expired")
-            if held.is_sampled and self._ghost is not None:
+            self._shelf.misses += 1
+            self._shelf.pop_if(key, held, "expired")
+            if held.note is not None and self._ghost is not None:
                 self._ghost.went(key)
                 self._ghost.missed(key)
         if self._to_tell:
             self._tell()
 
-    def _handed_out(self, key: str, held: _Held) -> Entry:
-        if held.is_sampled and self._ghost is not None:
-            with self._lock:
-                self._ghost.used(key, held.size)
+    def _handed_out(self, held: _Held) -> Entry:
+        note, ghost = held.note, self._ghost
+        if note is not None and ghost is not None:
+            self._note(ghost, note)
         entry, copier = held.entry, held.copier
         return entry if copier is None else _with_value(entry, copier(entry.value))
+
+    def _note(self, ghost: Ghost, note: Note) -> None:
+        ghost.notes.append(note)
+        if len(ghost.notes) >= NOTES_MOST:
+            with self._lock:
+                ghost.read_notes()
 
     def _dropped(self, key: str, held: _Held, why: Dropped) -> None:
         # Whoever moves the shelf holds the lock.
         self._wheel.remove(key, held.until)
         if why == "expired":
             self.expirations += 1
-        elif why in {"removed", "cleared"}:
+        elif why == "removed" or why == "cleared":  # noqa: PLR1714 - a set is built each time
             self.removals += 1
         if self.on_drop is not None:
             self._to_tell.append((key, held.entry, why))

@@ -65,7 +65,8 @@ class Options:
     lease: bool = True
     """Of all processes that share the second layer only one loads a key at a time."""
     lease_wait_s: float = 10.0
-    """So long the others wait for it, and then load for themselves."""
+    """So long the others wait for it at most, and then load for themselves. Those who know what
+    such a load takes wait for ten of them and 250 ms, if that is less."""
     when_alone: Literal["finish", "cancel"] = "finish"
     """When all who waited for a load have left: it goes on, for the next; or it is cancelled."""
     pause_s: float = 1.0

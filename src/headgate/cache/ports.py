@@ -23,7 +23,8 @@ from headgate.cache.layer import Layer
 from headgate.cache.sync import Home, drive
 
 if TYPE_CHECKING:
-    from headgate.cache.core import Ask, Core
+    from headgate.cache.core import Core
+    from headgate.cache.loading import Ask
 
 __all__ = ["LOOP", "THREAD", "THREADS_MAX", "Ports"]
 

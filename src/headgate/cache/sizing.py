@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from headgate.cache.ghost import Point
+from headgate.units import rough_size
 
 __all__ = ["Advice", "Size", "SizingRules", "advise", "next_size"]
 
@@ -78,13 +79,15 @@ def advise(curve: Sequence[Point], worth: float = 0.02) -> Advice:
             if now.ratio - point.ratio > worth * _KEEP:
                 break
             then = point
-    words = f"{_amount(now.bytes)} and {now.items:,} items hit {now.ratio:.1%}; "
+    words = f"{rough_size(now.bytes)} and {now.items:,} items hit {now.ratio:.1%}; "
     if then.scale > 1:
         kind: Literal["grow", "keep", "shrink"] = "grow"
-        words += f"{_amount(then.bytes)} and {then.items:,} items would hit {then.ratio:.1%}."
+        words += f"{rough_size(then.bytes)} and {then.items:,} items would hit {then.ratio:.1%}."
     elif then.scale < 1:
         kind = "shrink"
-        words += f"{_amount(then.bytes)} and {then.items:,} items would still hit {then.ratio:.1%}."
+        words += (
+            f"{rough_size(then.bytes)} and {then.items:,} items would still hit {then.ratio:.1%}."
+        )
     else:
         kind = "keep"
         words += "twice as much would win little, half of it would lose."
@@ -100,11 +103,3 @@ def next_size(curve: Sequence[Point], now: Size, rules: SizingRules) -> Size:
         min(most.items, max(least.items, round(now.items * factor))),
         min(most.bytes, max(least.bytes, round(now.bytes * factor))),
     )
-
-
-def _amount(size: float) -> str:
-    for unit in ("bytes", "KB", "MB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"

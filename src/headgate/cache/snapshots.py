@@ -9,6 +9,7 @@ from headgate.cache.layer import LayerSnapshot
 
 if TYPE_CHECKING:
     from headgate.cache.core import Core
+    from headgate.cache.warming import Progress
 
 __all__ = ["CacheSnapshot", "Health", "health_of", "snapshot_of"]
 
@@ -34,6 +35,8 @@ class CacheSnapshot:
     """How often news of others may have been missed."""
     costs_s: dict[str, float]
     """What a load takes, by family."""
+    warming: tuple[Progress, ...]
+    """How far each warming has come that is going on."""
     memory: Any
     """As the memory says (`memory`)."""
     layer: LayerSnapshot | None
@@ -57,6 +60,7 @@ def snapshot_of(core: Core, prefix: str) -> CacheSnapshot:
         loading=len(core.flights),
         gaps=core.gap,
         costs_s=core.costs.snapshot(),
+        warming=tuple(one.progress_now() for one in list(core.warmings)),
         memory=None if ask is None else ask(),
         layer=None if core.home is None else core.home.layer.snapshot(),
     )

@@ -1,17 +1,16 @@
 """What a cache did, counted by layer, key family and tag.
 
-Theory of operation. A family is what keys of one kind have in common: the template of a decorator
-up to its first variable, or what stands before the first colon of a plain key. There are at most
-`FAMILIES_MAX`, and tags likewise are counted by their part before the first colon, at most
-`TAGS_MAX` of those; all further ones are counted together under `other`, so that keys made by an
-attacker cost no memory.
+Theory of operation. A family is what keys of one kind have in common: the template of a decorator,
+or what stands before the first colon of a plain key. There are at most `FAMILIES_MAX`, and tags
+likewise are counted by their part before the first colon, at most `TAGS_MAX` of those; all further
+ones are counted together under `other`, so that keys made by an attacker cost no memory.
 
 Whoever serves hits keeps the family at hand and adds one to a slot: nothing is looked up, made or
 locked. Two threads that add at the same moment may lose one of the two. Times go into a histogram
 of fixed buckets, each twice the one before, so a quantile is right within its bucket.
 
-The counters only grow; rates are for whoever reads them. `hear` takes the events of a cache, for
-those who would rather pay two microseconds an event than be wired in.
+The counters only grow; rates are for whoever reads them. A cache has one of these (`cache.stats()`,
+and for metrics `exposition`); `hear` counts the events of one elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from headgate.cache.events import CacheEvent
+from headgate.cache.events import OTHER, CacheEvent, family_of
 
 __all__ = [
     "BOUNDS_S",
@@ -41,8 +40,6 @@ __all__ = [
 FAMILIES_MAX: Final = 200
 TAGS_MAX: Final = 200
 LAYERS_MAX: Final = 8
-OTHER: Final = "other"
-_NAME_MAX: Final = 100
 
 BOUNDS_S: Final = tuple(1e-6 * 2.0**step for step in range(26))
 """From 1 us to 33 s; the last bucket is all above."""
@@ -98,6 +95,7 @@ _FAMILY: Final = (
     "hits",
     "stale",
     "misses",
+    "layer_hits",
     "loads",
     "load_failures",
     "joined",
@@ -105,7 +103,6 @@ _FAMILY: Final = (
     "sets",
     "deletes",
     "evictions",
-    "bytes_in",
 )
 
 
@@ -117,10 +114,13 @@ class FamilyStats:
     def __init__(self, name: str) -> None:
         self.name = name
         self.hits = 0
-        """Served fresh, from whichever layer."""
+        """Served fresh from memory."""
         self.stale = 0
         """Served stale, for whatever reason."""
         self.misses = 0
+        """Not in memory."""
+        self.layer_hits = 0
+        """Found in the second layer."""
         self.loads = 0
         self.load_failures = 0
         self.joined = 0
@@ -129,22 +129,20 @@ class FamilyStats:
         self.sets = 0
         self.deletes = 0
         self.evictions = 0
-        self.bytes_in = 0
-        """Of values that were kept."""
         self.load_times = Histogram()
 
     @property
     def hit_ratio(self) -> float:
-        served = self.hits + self.stale
-        asked = served + self.misses
+        asked = self.hits + self.stale + self.misses
+        served = min(self.hits + self.stale + self.layer_hits, asked)
         return served / asked if asked else 0.0
 
 
-_LAYER: Final = ("hits", "misses", "failures", "evictions", "bytes_in", "bytes_out")
+_LAYER: Final = ("hits", "misses", "failures")
 
 
 class LayerStats:
-    """Of one layer: `memory`, `redis`, `file`."""
+    """Of a second layer: `redis` or `file`. Memory counts for itself."""
 
     __slots__ = (*_LAYER, "name", "times")
 
@@ -153,9 +151,6 @@ class LayerStats:
         self.hits = 0
         self.misses = 0
         self.failures = 0
-        self.evictions = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
         self.times = Histogram()
 
 
@@ -181,15 +176,6 @@ class Row:
     name: str
     labels: tuple[tuple[str, str], ...]
     value: float
-
-
-def family_of(name: str) -> str:
-    """What stands before the first variable of a template or the first colon of a key."""
-    for at, character in enumerate(name[:_NAME_MAX]):
-        if character in ":{":
-            return name[:at] or OTHER
-    # A key without parts is its own family, if it is short; a digest is not.
-    return name if 0 < len(name) <= 40 else OTHER
 
 
 class Stats:
@@ -230,44 +216,35 @@ class Stats:
             name = OTHER
         return self._tags.setdefault(name, TagStats(name))
 
-    def kept(self, family: FamilyStats, size: int, tags: Iterable[str]) -> None:
-        family.bytes_in += size
-        for tag in tags:
-            self.tag(tag).kept += 1
-
     def hear(self, event: CacheEvent) -> None:
         """Count what a cache tells: `cache.on_event(stats.hear)`."""
-        what = event.what
-        if what in ("invalidated", "dropped"):
-            for tag in event.tags:
-                if what == "dropped":
-                    self.tag(tag).dropped += 1
-                else:
-                    self.tag(tag).invalidations += 1
-            return
-        if what in _OF_LAYER:
-            layer = self.layer(event.layer)
-            slot = _OF_LAYER[what]
-            setattr(layer, slot, getattr(layer, slot) + 1)
-            if event.took_s:
-                layer.times.add(event.took_s)
-            return
-        if what in _OF_MEMORY:
-            memory = self.layer("memory")
-            if event.layer in ("", "memory"):
-                if what == "miss":
-                    memory.misses += 1
-                else:
-                    memory.hits += 1
-        slots = _OF_FAMILY.get(what)
-        if slots is None:
-            return
-        family = self.family(event.family) if event.family else self.family_of_key(event.key)
-        setattr(family, slots, getattr(family, slots) + 1)
-        if what == "load":
-            family.load_times.add(event.took_s)
-            for tag in event.tags:
-                self.tag(tag).kept += 1
+        self.count(event.what, event.key, event.family, event.layer, event.took_s, event.tags)
+
+    def count(
+        self,
+        what: str,
+        key: str = "",
+        family: str = "",
+        layer: str = "",
+        took_s: float = 0.0,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        slot = _OF_TAG.get(what)
+        if slot is not None:
+            for tag in tags:
+                _add(self.tag(tag), slot)
+        slot = _OF_LAYER.get(what)
+        if slot is not None:
+            counted = self.layer(layer)
+            _add(counted, slot)
+            if took_s:
+                counted.times.add(took_s)
+        slot = _OF_FAMILY.get(what)
+        if slot is not None:
+            of = self.family(family) if family else self.family_of_key(key)
+            _add(of, slot)
+            if what == "load":
+                of.load_times.add(took_s)
 
     def snapshot(self) -> dict[str, dict[str, dict[str, float]]]:
         """By layer, family and tag, as JSON has it; the most used families first."""
@@ -306,9 +283,9 @@ class Stats:
 _OF_FAMILY: Final = {
     "hit": "hits",
     "miss": "misses",
+    "layer_hit": "layer_hits",
     "stale": "stale",
     "load": "loads",
-    "unchanged": "loads",
     "load_failed": "load_failures",
     "joined": "joined",
     "early": "early",
@@ -322,7 +299,16 @@ _OF_LAYER: Final = {
     "layer_away": "failures",
     "layer_failed": "failures",
 }
-_OF_MEMORY: Final = frozenset({"hit", "stale", "miss"})
+_OF_TAG: Final = {
+    "load": "kept",
+    "set": "kept",
+    "invalidated": "invalidations",
+    "dropped": "dropped",
+}
+
+
+def _add(counted: object, slot: str) -> None:
+    setattr(counted, slot, getattr(counted, slot) + 1)
 
 
 def _said(counted: object, names: Iterable[str]) -> dict[str, float]:

@@ -7,13 +7,14 @@ second layer lives these calls go on without it (`sync`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from headgate.cache import calls
 from headgate.cache.events import family_of
 from headgate.cache.layer import Invalidated
+from headgate.cache.loading import PlainLoader
 from headgate.cache.options import Duration, Settings
 from headgate.cache.ports import THREAD
 from headgate.cache.sync import drive
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from headgate.cache.cache import Cache
 
 __all__ = ["SyncCache"]
+
+T = TypeVar("T")
 
 
 class SyncCache:
@@ -33,21 +36,27 @@ class SyncCache:
     def get(self, key: str, default: Any = None) -> Any:
         cache, core = self._cache, self._cache.core
         full = cache.full_key(key)
-        wall = core.wall()
-        held = core.memory.get(full, wall)
-        if core.is_plain(held, wall) and not core.listeners.is_heard:
+        time_s = core.clock()
+        held = core.memory.get(full, time_s)
+        if core.is_plain(held, time_s) and not core.listeners.is_heard:
+            held.family.hits += 1
             return held.given()
-        return drive(calls.get(core, THREAD, full, held, wall, cache.options, default))
+        return drive(
+            calls.get(core, THREAD, full, held, time_s, cache.options, cache.prefix, default)
+        )
 
-    def get_or_set(self, key: str, loader: Callable[..., Any], **settings: Unpack[Settings]) -> Any:
+    def get_or_set(self, key: str, loader: PlainLoader[T], **settings: Unpack[Settings]) -> T:
         cache, core = self._cache, self._cache.core
         full = cache.full_key(key)
-        wall = core.wall()
-        held = core.memory.get(full, wall)
-        if core.is_plain(held, wall) and not core.listeners.is_heard:
-            return held.given()
+        time_s = core.clock()
+        held = core.memory.get(full, time_s)
+        if core.is_plain(held, time_s) and not core.listeners.is_heard:
+            held.family.hits += 1
+            found: T = held.given()
+            return found
         ask = cache.ask_for(full, family_of(key), loader, settings)
-        return calls.unwrap(drive(core.obtain(ask, THREAD, held, wall)))
+        made: T = calls.unwrap(drive(core.obtain(ask, THREAD, held, time_s)))
+        return made
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         cache = self._cache
@@ -58,12 +67,12 @@ class SyncCache:
 
     def set_many(self, values: Mapping[str, Any], **settings: Unpack[Settings]) -> None:
         cache = self._cache
-        full = {cache.full_key(key): value for key, value in values.items()}
-        drive(calls.set_many(cache.core, THREAD, full, cache.merged(settings)))
+        full = {cache.full_key(key): value for key, value in calls.pairs(values)}
+        drive(calls.set_many(cache.core, THREAD, full, cache.merged(settings), cache.prefix))
 
     def delete(self, *keys: str) -> None:
         cache = self._cache
-        drive(calls.delete(cache.core, THREAD, [cache.full_key(key) for key in keys]))
+        drive(calls.delete(cache.core, THREAD, [cache.full_key(key) for key in keys], cache.prefix))
 
     def touch(self, key: str, ttl: Duration | None = None) -> bool:
         cache = self._cache

@@ -49,7 +49,7 @@ class WarmSummary:
     """What failed first, with the reason."""
 
 
-class _Warming:
+class Warming:
     def __init__(
         self,
         cache: Cache,
@@ -100,8 +100,11 @@ class _Warming:
             self.loaded += is_loaded
         self.done += 1
         if self.progress is not None:
-            took_s = self.now() - self.began
-            self.progress(Progress(self.done, self.loaded, self.failed, took_s, self.total))
+            self.progress(self.progress_now())
+
+    def progress_now(self) -> Progress:
+        took_s = self.now() - self.began
+        return Progress(self.done, self.loaded, self.failed, took_s, self.total)
 
     async def load_key(self, key: str) -> bool:
         loader = self.loader
@@ -159,10 +162,15 @@ async def warm(
         if per_s <= 0.0:
             raise ValueError(f"rate={rate!r} would never begin; write 100/s, or None for no limit")
         interval_s = 1.0 / per_s
-    work = _Warming(cache, what, loader, interval_s, progress, settings)
-    async with asyncio.TaskGroup() as group:
-        for number in range(concurrency):
-            group.create_task(work.work(), name=f"headgate cache warming {number}")
+    work = Warming(cache, what, loader, interval_s, progress, settings)
+    warmings = cache.core.warmings
+    warmings.add(work)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(concurrency):
+                group.create_task(work.work(), name=f"headgate cache warming {number}")
+    finally:
+        warmings.discard(work)
     return WarmSummary(
         done=work.done,
         loaded=work.loaded,

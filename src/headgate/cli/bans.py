@@ -13,6 +13,7 @@ import typer
 from headgate.cli._instance import StateDirOption, UrlOption, find
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
+from headgate.units import rough_duration
 
 __all__ = ["bans"]
 
@@ -62,7 +63,7 @@ def bans(
             print(
                 json.dumps(made, indent=2)
                 if form is Format.json
-                else f"{made['id']} is shut out for {_span(made['remaining_s'])}"
+                else f"{made['id']} is shut out for {rough_duration(made['remaining_s'])}"
             )
         case Action.lift:
             said = client.ask("DELETE", f"/api/bans/{quote(address or '', safe=':/')}").content
@@ -95,7 +96,7 @@ def _text(listed: dict[str, Any]) -> str:
         return "nobody is shut out"
     width = max(len(ban["id"]) for ban in listed["bans"])
     lines = [
-        f"{ban['id']:<{width}}  {_span(ban['remaining_s']):>7} left  "
+        f"{ban['id']:<{width}}  {rough_duration(ban['remaining_s']):>7} left  "
         f"{ban['refused']:>6} refused  {ban['by']}: {ban['why']}"
         + (f" (time {ban['times']})" if ban["times"] > 1 else "")
         + ("" if ban["blocks"] else " (only told, not shut out)")
@@ -104,10 +105,3 @@ def _text(listed: dict[str, Any]) -> str:
     if listed["total"] > len(listed["bans"]):
         lines.append(f"and {listed['total'] - len(listed['bans'])} more; see --limit")
     return "\n".join(lines)
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -15,6 +15,7 @@ import typer
 from headgate.cli._instance import StateDirOption, find
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
+from headgate.units import rough_duration, rough_size
 
 __all__ = ["cache"]
 
@@ -192,8 +193,8 @@ def _figures(said: dict[str, Any]) -> str:
             [
                 store["kind"],
                 str(store["entries"]),
-                _bytes(store["bytes"]),
-                _bytes(store["bytes_max"]) if store["bytes_max"] else "-",
+                rough_size(store["bytes"]),
+                rough_size(store["bytes_max"]) if store["bytes_max"] else "-",
                 str(store["evictions"]),
                 str(store["expired"]),
                 str(store["struck"] + store["struck_soft"]),
@@ -250,11 +251,15 @@ def _held(said: dict[str, Any]) -> str:
     lines = [f"{said['url']}: {_many(len(rows), 'response')}"]
     for row in rows:
         ttl_s = row["ttl_s"]
-        fresh = f"fresh for {_span(ttl_s)}" if ttl_s > 0 else f"stale for {_span(-ttl_s)}"
+        fresh = (
+            f"fresh for {rough_duration(ttl_s)}"
+            if ttl_s > 0
+            else f"stale for {rough_duration(-ttl_s)}"
+        )
         parts = (
             str(row["status"]),
-            _bytes(row["body_bytes"]),
-            f"age {_span(row['age_s'])}",
+            rough_size(row["body_bytes"]),
+            f"age {rough_duration(row['age_s'])}",
             "stale by a purge" if row["is_soft_struck"] else fresh,
             _many(row["hits"], "hit"),
             f"in worker {', '.join(map(str, row['workers']))}",
@@ -291,17 +296,3 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

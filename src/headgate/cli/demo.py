@@ -35,7 +35,10 @@ from rich.markup import escape
 from headgate.errors import HeadgateError
 from headgate.testing.echo import EchoServer
 
-START_S = 20.0
+START_S = 60.0
+CACHED = "/api/catalog/chairs"
+CACHED_ASKS = 20
+"""So that two workers are surely both asked before the last."""
 STOP_S = 15.0
 
 
@@ -302,6 +305,18 @@ def suggest(console: Console, scene: Stage) -> None:
         "Which route a request takes, and why the others do not",
         f"{program} explain {file} GET {scene.gateway}/api/products/7",
     )
+    state = shlex.quote(str(scene.token_file.parent))
+    show(
+        console,
+        "A cached route: ask twice, and Cache-Status says that the second is a hit",
+        f"curl -i {scene.gateway}{CACHED}",
+    )
+    show(
+        console,
+        "What the cache did; then have it forget what is tagged",
+        f"{program} cache stats --state-dir {state}"
+        f" && {program} cache purge --tag catalog --state-dir {state}",
+    )
     show(
         console,
         "Change the file, then swap it in without dropping a request",
@@ -321,6 +336,7 @@ def show(console: Console, title: str, line: str) -> None:
 def run_checks(console: Console, scene: Stage) -> bool:
     results = [attempt(console, one.title, partial(try_one, scene, one)) for one in TRIES]
     results.append(attempt(console, "explain names the route", lambda: explains(scene)))
+    results.append(attempt(console, "a cached route is a hit until purged", lambda: caches(scene)))
     results.append(attempt(console, "reload takes the changed file", lambda: reloads(scene)))
     good = sum(results)
     console.print(f"{good} of {len(results)} as promised")
@@ -350,6 +366,20 @@ def explains(scene: Stage) -> str:
     done = call(scene, "explain", str(scene.file), "GET", f"{scene.gateway}/api/products/7")
     is_named = done.returncode == 0 and "product" in done.stdout
     return "" if is_named else f"{done.returncode} {done.stdout[-500:]} {done.stderr[-500:]}"
+
+
+def caches(scene: Stage) -> str:
+    """Each worker has a memory of its own, and the kernel chooses whom we ask."""
+    said = [get(scene.gateway, CACHED).headers["cache-status"] for _ in range(CACHED_ASKS)]
+    if "; stored" not in said[0] or "; hit" not in said[-1]:
+        return f"{said}"
+    state = ("--state-dir", str(scene.token_file.parent))
+    for words in (("stats",), ("purge", "--tag", "catalog")):
+        done = call(scene, "cache", *words, *state)
+        if done.returncode:
+            return f"{done.returncode} {done.stdout[-500:]} {done.stderr[-500:]}"
+    after = get(scene.gateway, CACHED).headers["cache-status"]
+    return "" if "; hit" not in after else after
 
 
 def reloads(scene: Stage) -> str:

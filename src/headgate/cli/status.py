@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.cli._instance import File, StateDirOption, UrlOption, find
+from headgate.units import rough_duration
 
 __all__ = ["status"]
 
@@ -45,7 +46,7 @@ def _text(health: dict[str, Any], workers: list[dict[str, Any]], stats: dict[str
     lines.append(
         f"{health['status']}: headgate {health['version']}, generation {health['generation']}, "
         f"{health['workers_ready']} of {health['workers_wanted']} workers, "
-        f"up {_span(health['uptime_s'])}"
+        f"up {rough_duration(health['uptime_s'])}"
     )
     lines += [f"  {reason}" for reason in health["reasons"]]
     lines += [f"  listens on {address}" for address in stats["listeners"].values()]
@@ -66,10 +67,3 @@ def _text(health: dict[str, Any], workers: list[dict[str, Any]], stats: dict[str
             line += f"  {worker['crashes']} crashes, last: {worker['last_end']}"
         lines.append(line)
     return "\n".join(lines)
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

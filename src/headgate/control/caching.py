@@ -7,10 +7,11 @@ and into the audit log (`caching_audit`).
 
 With `state: redis://...` the stamp comes from Redis, through the same layer that services use, and
 all services and other gateways hear of it there; what they invalidate is heard here and passed on.
-So the edge is the last to be cleared, and what is fetched after that comes from services that have
-forgotten too. If Redis does not answer within `AT_ONCE_S`, the workers are told first, by a stamp
-of our own; the layer queues the rest and says so, and when it was told after all, the workers are
-told again, for they may have fetched from a service that did not know yet.
+Services that poll, and those on Redis, come before the workers, which are told again where one was
+late (`caching_order`), so that what is fetched comes from services that have forgotten too. If
+Redis does not answer within `AT_ONCE_S`, the workers are told first, by a stamp of our own; the
+layer queues the rest and says so, and when it was told after all, the workers are told again, for
+they may have fetched from a service that did not know yet.
 
 A purge that has begun is brought to its end, whether or not its client waits.
 
@@ -33,6 +34,7 @@ from headgate.cache.layer import LayerAway
 from headgate.control.caching_audit import PurgeBook, Recorder
 from headgate.control.caching_edge import Edge, Linked, Struck
 from headgate.control.caching_news import News
+from headgate.control.caching_order import Order
 from headgate.control.caching_position import Position
 from headgate.control.caching_stamps import Stamps
 from headgate.errors import HeadgateError
@@ -98,6 +100,7 @@ class Caching:
         self.edge = edge
         self._stamps = Stamps(state, wall)
         self.news = News(self._stamps.last)
+        self.order = Order(self.news, self._tell_again, clock)
         self._position = Position(state)
         self._book = PurgeBook(recorder)
         self._board = board
@@ -143,6 +146,7 @@ class Caching:
         stamp = _stamp_of(telling)
         told = asked.at(self._stamps.heard(stamp) if stamp else self._own_stamp())
         self.news.add(told)
+        late = await self.order.services(told)
         struck = await self.edge.strike(told)
         if telling is not None:
             others, why = await self._outcome(telling, told, is_late=not stamp)
@@ -151,6 +155,7 @@ class Caching:
                 # stamp of Redis: ours may have been raised.
                 self._board.publish(TOPIC, asked.at(_stamp_of(telling)).to_json())
             self._position.moved()
+            self.order.echo(told)
         purged = Purged(told.stamp, struck, others, why)  # type: ignore[arg-type]  # one of Others
         detail: dict[str, Any] = {
             "responses": struck.responses,
@@ -160,6 +165,8 @@ class Caching:
         }
         if struck.silent:
             detail["silent"] = list(struck.silent)
+        if late:
+            detail["services_late"] = late
         if why:
             detail["why"] = why
         self._book.purged(
@@ -193,6 +200,11 @@ class Caching:
     def _pass_on(self, told: Invalidation) -> None:
         self.news.add(told)
         self.edge.hear(told)
+        self.order.echo(told)
+
+    def _tell_again(self, told: Invalidation) -> None:
+        """To the workers alone: services have heard it."""
+        self.edge.hear(told.at(self._own_stamp()))
 
     # -- hearing -------------------------------------------------------------------------------
 
@@ -280,6 +292,7 @@ class Caching:
         for task in (*self._purges, *self._tasks):
             task.cancel()
         await self._let_go()
+        self.order.close()
         self.edge.close()
         self._book.close()
         self._stamps.close()

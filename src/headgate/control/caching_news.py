@@ -80,6 +80,12 @@ class News:
             news.append(invalidation)
         return Told(news[-1].stamp if news else self.stamp, gap=False, news=tuple(news))
 
+    def between(self, after: int, to: int) -> list[Invalidation] | None:
+        """What was told in between, `to` included; None if not all is known any more."""
+        if after < self.floor:
+            return None
+        return [each for each, _ in self._kept if after < each.stamp <= to]
+
     async def wait(self) -> None:
         """Until something is added, or this is over."""
         if not self.is_over:

@@ -13,14 +13,22 @@ import asyncio
 import difflib
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headgate.config.model import AccessLogSpec
 from headgate.errors import ConfigInvalid, Fault
 from headgate.gateway.log_fields import FIELDS, Record
-from headgate.gateway.log_format import Format, UnknownField, combined_format, json_format
+from headgate.gateway.log_format import (
+    Formatter,
+    UnknownField,
+    combined_format,
+    json_format,
+)
 from headgate.gateway.log_writer import QUEUE_BYTES, LogWriter, Sink, open_sink
 from headgate.observe import LogStats
+
+if TYPE_CHECKING:
+    from headgate.wire.message import RequestHead
 
 BATCH: Final = 64
 _HAND_OVER_BYTES: Final = 64 * 1024
@@ -49,7 +57,7 @@ class AccessLog:
         self._text: list[bytes] = []
         self._text_bytes = 0
         self._text_lines = 0
-        self._format: Format | None = None
+        self._format: Formatter | None = None
         self._path: str | None = None
         self._writer: LogWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,6 +82,11 @@ class AccessLog:
         pending.append(record)
         if len(pending) >= BATCH:
             self._format_pending()
+
+    def expect(self, head: RequestHead) -> None:
+        """Told when a head is met for the second time: what it comes to in a line may be kept."""
+        if self._format is not None:
+            self._format.expect(head)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Flush four times a second."""
@@ -136,7 +149,9 @@ class AccessLog:
             self.flush()
 
 
-def _compile(spec: AccessLogSpec, worker: int, scrub: Callable[[str], str] | None) -> Format | None:
+def _compile(
+    spec: AccessLogSpec, worker: int, scrub: Callable[[str], str] | None
+) -> Formatter | None:
     if spec.format == "off":
         return None
     if spec.format == "combined":

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from headgate.gateway.parts import WorkerParts
     from headgate.gateway.policed import PolicedExchange
     from headgate.gateway.prepared import Prepared
+    from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.steps import Answer, Step
     from headgate.plan.guards import AuthPlan
@@ -54,22 +55,27 @@ if TYPE_CHECKING:
     from headgate.security.method import Finding, Header, Method
 
 _wall: Final = time.time  # noqa: TID251 - tokens live in wall time
+_FINDINGS: Final = (Verified, Refused, Instead)
 
 
 class Passport:
-    """What a request head was found to be worth."""
+    """What a request head was found to be worth.
+
+    It stands in the head's `Prepared`, and therefore does not hold that: what points at each other
+    is freed by the collector alone, and most heads come once.
+    """
 
     __slots__ = (
         "_copies",
-        "_forwards",
         "_more",
         "_places",
-        "_prep",
         "_strips",
         "_telling",
         "denied",
+        "forwards",
         "generation",
         "identity",
+        "memo",
         "query",
         "since",
         "until",
@@ -98,37 +104,37 @@ class Passport:
         query = prep.head.query
         self.query = kept_query(query, strips.query) if strips is not None else query
         """What is left of the query without credentials."""
-        self._prep = prep
         self._strips = strips
         self._telling = telling
         self._places = places
-        self._forwards: dict[str, Forward] = {}
+        self.forwards: dict[str, Forward] = {}
+        """The request as services get it, by their names, once `forward_to` has made it."""
+        self.memo: dict[object, str] = {}
+        """What policies make of the identity, under keys of their own."""
         self._copies: dict[str, Forward] = {}
 
-    def forward_to(self, service: ServiceRuntime) -> Forward | None:
+    def forward_to(self, service: ServiceRuntime, prep: Prepared) -> Forward | None:
         """The request as this service gets it: without credentials, with who asks."""
-        known = self._forwards.get(service.name)
+        known = self.forwards.get(service.name)
         if known is None:
-            prep = self._prep
             plain = prep.plain_to(service)
             if plain is None or prep.route is None:
                 return None
-            stamped = self._stamped(plain, service.name, self._strips, self._more)
-            known = self._forwards[service.name] = prep.route.edited(stamped)
+            known = self._stamped(plain, prep.route, service.name, self._strips, self._more)
+            self.forwards[service.name] = known
         return known
 
-    def copy_to(self, service: ServiceRuntime) -> Forward | None:
+    def copy_to(self, service: ServiceRuntime, prep: Prepared) -> Forward | None:
         """The request as a mirror gets it: without credentials also where services get them."""
         if self._strips is not None and not self._more:
-            return self.forward_to(service)
+            return self.forward_to(service, prep)
         known = self._copies.get(service.name)
         if known is None:
-            prep = self._prep
             plain = prep.plain_to(service)
             if plain is None or prep.route is None:
                 return None
-            stamped = self._stamped(plain, service.name, self._places, ())
-            known = self._copies[service.name] = prep.route.edited(stamped)
+            known = self._stamped(plain, prep.route, service.name, self._places, ())
+            self._copies[service.name] = known
         return known
 
     def copied(self, fields: tuple[Header, ...], told: Sequence[Header]) -> tuple[Header, ...]:
@@ -144,8 +150,14 @@ class Passport:
         return self._telling.retold(fields, told) if self.identity is not None else fields
 
     def _stamped(
-        self, plain: Forward, service: str, strips: Strips | None, more: Sequence[Header]
+        self,
+        plain: Forward,
+        route: RouteRuntime,
+        service: str,
+        strips: Strips | None,
+        more: Sequence[Header],
     ) -> Forward:
+        """Without credentials, with who asks and with the route's own edits."""
         fields: Sequence[Header] = plain.headers
         target = plain.target
         if strips is not None:
@@ -154,11 +166,14 @@ class Passport:
                 target = without_query(target, strips.query)
         identity = self.identity
         told = self._telling.fields(identity, service, _wall()) if identity is not None else ()
+        fields = (*fields, *told, *more)
+        if route.edits is not None:
+            fields = tuple(route.edits.apply_constant(fields))
         return Forward(
             plain.method,
             target,
             plain.authority,
-            (*fields, *told, *more),
+            fields,
             length=plain.length,
             scheme=plain.scheme,
             expects_continue=plain.expects_continue,
@@ -314,6 +329,7 @@ class Authentication:
     def _look(self, ex: PolicedExchange, at: int, refused: Refused | None) -> Answer:
         """Ask the methods from `at` on. Several may stand: the first that accepts decides."""
         look = Look(ex)
+        wall = _wall()
         is_owned = look.path in self._owned
         for index in range(at, len(self._methods)):
             method = self._methods[index]
@@ -323,10 +339,13 @@ class Authentication:
             generation = method.generation if self._is_one else self._generation()
             if look.method == "POST" and look.path in method.bodies:
                 return self._with_body(ex, method, look)
-            got = method.verify(look, _wall())
+            got = method.verify(look, wall)
             if got is None:
                 continue
-            if isinstance(got, Verified | Refused | Instead):
+            if got.__class__ is Verified:
+                self._admit(ex, look, index, got, generation, wall)
+                return None
+            if isinstance(got, _FINDINGS):
                 taken = self._take(ex, index, got, generation)
                 if not isinstance(taken, Refused):
                     return taken
@@ -383,7 +402,7 @@ class Authentication:
         """Let it in, or answer, or hand the refusal back: the next method may accept."""
         method = self._methods[index]
         if isinstance(got, Verified):
-            self._admit(ex, index, got, generation)
+            self._admit(ex, Look(ex), index, got, generation, _wall())
             return None
         if isinstance(got, Instead):
             self._parts.count(method.name, "answered")
@@ -392,12 +411,21 @@ class Authentication:
         self._parts.count(method.name, got.error)
         return got
 
-    def _admit(self, ex: PolicedExchange, index: int, got: Verified, generation: int) -> None:
+    def _admit(
+        self,
+        ex: PolicedExchange,
+        look: Look,
+        index: int,
+        got: Verified,
+        generation: int,
+        wall: float,
+    ) -> None:
         identity = got.identity
-        self._parts.count(self._methods[index].name, "verified")
+        method = self._methods[index]
+        self._parts.count(method.name, "verified")
         prep = ex.prep
-        until = min(got.until, _wall() + self._telling.holds_for_s())
-        more = self._methods[index].told(Look(ex), _wall())
+        until = min(got.until, wall + self._telling.holds_for_s())
+        more = method.told(look, wall)
         passport = Passport(
             prep, identity, until, generation, self._strips, self._shown, self._telling, more
         )

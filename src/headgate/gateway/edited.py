@@ -35,13 +35,13 @@ class EditedExchange(PolicedExchange):
         edits: Edits,
         traffic: RouteTraffic,
     ) -> None:
-        super().__init__(down, site, prep, now, traffic)
+        PolicedExchange.__init__(self, down, site, prep, now, traffic)
         self._edits = edits
 
     def _take_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
         if head.status != 101:
             head = edited(head, self._edits)
-        super()._take_head(head, body, end)
+        PolicedExchange._take_head(self, head, body, end)  # noqa: SLF001 - of its own base
 
     def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
         head, body = reply

@@ -399,12 +399,13 @@ class FilteredExchange(PolicedExchange):
             if isinstance(error, Exception):  # a plugin may raise anything
                 return
             raise
-        late, self._late = self._late or [], None
         if self.finished:
             return
-        body = b"".join(data for data, _ in late)
         if self.up is not None:
+            # Whoever has more at hand may give it at once: it still comes behind what is held.
             self.up.resume()
+        late, self._late = self._late or [], None
+        body = b"".join(data for data, _ in late)
         self._send_response(reply, body, end=late[-1][1] if late else False)
 
     def _send_response(self, reply: Reply | None, body: bytes, end: bool) -> None:

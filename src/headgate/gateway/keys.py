@@ -1,11 +1,12 @@
 """`KeySpec` -> a function of the exchange: what limits count by and balancers hash.
 
 Theory of operation. What follows from the head alone is worked out once per distinct head and
-kept with it (`Prepared.memo`). A request that lacks what a key asks for (no such header, nobody
-logged in) is known by its address instead, so that leaving a header out is no way around a limit;
-the two kinds of value cannot meet, because each carries its kind. Parts of a template are joined by
-their lengths, so that no value can run into the next. Long values are replaced by a digest: a key
-is state, and a client must not choose how much of it.
+kept with it (`Prepared.memo`); so is what follows from who asks (`Passport.memo`). A request that
+lacks what a key asks for (no such header, nobody logged in) is known by its address instead, so
+that leaving a header out is no way around a limit; the two kinds of value cannot meet, because each
+carries its kind. Parts of a template are joined by their lengths, so that no value can run into the
+next. Long values are replaced by a digest: a key is state, and a client must not choose how much of
+it.
 """
 
 from __future__ import annotations
@@ -59,20 +60,31 @@ def compile_key(
             return client_ip_key(ex.client_ip, ipv6_prefix)
         return mark + short_key(value)
 
-    if spec.kind not in _OF_THE_HEAD:
-        return by_value
-
     def by_head(ex: AttemptedExchange) -> str:
         memo = ex.prep.memo
-        known = memo.get(spec)
+        known = memo.get(mark)
         if known is None:
             value = find_value(ex)
             if value is None:
                 return client_ip_key(ex.client_ip, ipv6_prefix)
-            known = memo[spec] = mark + short_key(value)
+            known = memo[mark] = mark + short_key(value)
         return known
 
-    return by_head
+    def by_identity(ex: AttemptedExchange) -> str:
+        passport = ex.passport
+        if passport is None or passport.identity is not ex.identity:
+            return by_value(ex)  # a filter has said who it is
+        known = passport.memo.get(mark)
+        if known is None:
+            value = find_value(ex)
+            if value is None:
+                return client_ip_key(ex.client_ip, ipv6_prefix)
+            known = passport.memo[mark] = mark + short_key(value)
+        return known
+
+    if spec.kind in _OF_THE_HEAD:
+        return by_head
+    return by_identity if spec.kind in _OF_THE_IDENTITY else by_value
 
 
 def compile_keys(
@@ -157,6 +169,7 @@ def _param(name: str) -> Callable[[AttemptedExchange], str | None]:
 
 
 _OF_THE_HEAD: Final = frozenset({"header", "cookie", "query", "param"})
+_OF_THE_IDENTITY: Final = frozenset({"user", "api_key", "consumer", "claim"})
 _FINDERS: Final = {
     "user": _user,
     "api_key": _api_key,

@@ -4,9 +4,10 @@ Theory of operation. A line is a row of pieces, and every second piece is a valu
 record are made as texts, those of the chosen fields are picked and put into a copy of the row, and
 the rows of a batch are joined at once. What depends only on the request's head (method, path, user
 agent, ...) is made once for each head of a batch. A head that is met a second time there, as when
-clients send the same bytes again and share one head object, is likely to come again: it gets a
-shorter row of its own, with its texts in place, that is kept. Texts that come again and again
-(addresses, routes, instances) are made safe once.
+clients send the same bytes again and share one head object, is likely to come again, and so is one
+that the caller expects: it gets a shorter row of its own, with its texts in place, that is kept, in
+two generations as in `wire.headcache`. Texts that come again and again (addresses, routes,
+instances) are made safe once.
 
 What an editor must not break:
 - A line is one line, and valid JSON, whatever bytes a client sent. Every text goes through `quote`
@@ -37,7 +38,6 @@ from headgate.gateway.log_text import (
 )
 from headgate.wire.message import Header, RequestHead, find
 
-Format = Callable[[Sequence[Record]], bytes]
 _Early = Callable[[RequestHead, dict[bytes, bytes]], str]
 """Makes the text of a field from a head and its fields by name."""
 _Column = int | _Early | tuple[bytes]
@@ -62,7 +62,7 @@ def json_format(
     redact: Sequence[str],
     worker: int,
     scrub: Callable[[str], str] | None = None,
-) -> Format:
+) -> Formatter:
     """Compile a formatter of JSON lines; raises UnknownField."""
     chosen = tuple(fields) if fields is not None else tuple(FIELDS)
     hidden = Hidden(redact, scrub)
@@ -88,10 +88,10 @@ def json_format(
             raise UnknownField(name)
         pieces.append("")
     pieces[-1] += "}\n"
-    return _Formatter(pieces, columns, hidden, texts).lines
+    return Formatter(pieces, columns, hidden, texts)
 
 
-def combined_format(redact: Sequence[str], scrub: Callable[[str], str] | None = None) -> Format:
+def combined_format(redact: Sequence[str], scrub: Callable[[str], str] | None = None) -> Formatter:
     """Compile a formatter of Apache's combined format."""
     hidden = Hidden(redact, scrub)
     columns: list[_Column] = [
@@ -104,10 +104,10 @@ def combined_format(redact: Sequence[str], scrub: Callable[[str], str] | None = 
         _header(b"user-agent", hidden, _escape_or_dash, "-"),
     ]
     pieces = ["", " - - [", '] "', '" ', " ", ' "', '" "', '"\n']
-    return _Formatter(pieces, columns, hidden, _CombinedTexts()).lines
+    return Formatter(pieces, columns, hidden, _CombinedTexts())
 
 
-# The places of late values in the row of texts that `_Formatter.lines` makes.
+# The places of late values in the row of texts that a `Formatter` makes.
 _LATE: Final = {
     name: at
     for at, name in enumerate(
@@ -188,7 +188,7 @@ class _CombinedTexts(_Texts):
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-class _Formatter:
+class Formatter:
     """Turns records into lines: `pieces` with the values of `columns` between them."""
 
     def __init__(
@@ -226,15 +226,21 @@ class _Formatter:
         self._pick_late = _picker(late_places)
         self._no_head = (texts.absent,) * len(self._early)
         self._rows: dict[RequestHead, list[str]] = {}
+        self._old_rows: dict[RequestHead, list[str]] = {}
         self._moments: dict[int, str] = {}
         self._second = -1
         self._second_text = ""
 
-    def lines(self, records: Sequence[Record]) -> bytes:
+    def expect(self, head: RequestHead) -> None:
+        """This head comes again, though perhaps not within a batch."""
+        if head not in self._rows and head not in self._old_rows:
+            self._keep_row(head, self._made_row(self._early_texts(head)))
+
+    def __call__(self, records: Sequence[Record]) -> bytes:
         """Format a batch."""
         texts = self._texts
         moments = self._moments
-        rows = self._rows
+        rows, old_rows = self._rows, self._old_rows
         here: dict[RequestHead | None, tuple[str, ...]] = {None: self._no_head}
         out: list[str] = []
         for (
@@ -292,6 +298,10 @@ class _Formatter:
             if self._late_headers:
                 values += self._response_texts(response_headers)
             row = rows.get(head)  # type: ignore[arg-type]  # None is in no dict of heads
+            if row is None and head in old_rows:
+                row = old_rows.pop(head)
+                self._keep_row(head, row)
+                rows, old_rows = self._rows, self._old_rows
             if row is not None:
                 row = row.copy()
                 row[1::2] = self._pick_late(values)
@@ -300,7 +310,8 @@ class _Formatter:
                 if early is None:
                     early = here[head] = self._early_texts(head)
                 elif head is not None:
-                    self._keep_row(head, early)
+                    self._keep_row(head, self._made_row(early))
+                    rows, old_rows = self._rows, self._old_rows
                 row = self._row.copy()
                 row[1::2] = self._pick(values + early)
             out += row
@@ -314,8 +325,14 @@ class _Formatter:
             fields = _joined(head.headers)
         return tuple([text_of(head, fields) for text_of in self._early])
 
-    def _keep_row(self, head: RequestHead, early: Sequence[str]) -> None:
-        """Keep the row of a head, its texts in place."""
+    def _keep_row(self, head: RequestHead, row: list[str]) -> None:
+        if len(self._rows) >= _CACHE_MAX:
+            self._old_rows = self._rows
+            self._rows = {}
+        self._rows[head] = row
+
+    def _made_row(self, early: Sequence[str]) -> list[str]:
+        """The row of a head, its texts in place."""
         row = [self._pieces[0]]
         texts = iter(early)
         for column, piece in zip(self._columns, self._pieces[1:], strict=True):
@@ -323,9 +340,7 @@ class _Formatter:
                 row += ("", piece)
             else:
                 row[-1] += next(texts) + piece
-        if len(self._rows) >= _CACHE_MAX:
-            self._rows.clear()
-        self._rows[head] = row
+        return row
 
     def _response_texts(self, headers: Sequence[Header]) -> tuple[str, ...]:
         found = [(name, find(headers, name)) for name in self._late_headers]

@@ -23,7 +23,7 @@ from headgate.gateway import problem
 from headgate.gateway.exchange import PENDING_MAX
 from headgate.gateway.race import RacedExchange
 from headgate.gateway.side import forward_as
-from headgate.gateway.steps import STOP, WAIT
+from headgate.gateway.steps import STOP, Flow
 from headgate.wire.message import ResponseHead
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ class PolicedExchange(RacedExchange):
     """A seat of the concurrency limit, or a place in its queue."""
     spent: Sequence[Callable[[PolicedExchange], None]] = ()
     """What limits want to hear at the end: costs and refunds depend on the outcome."""
-    passport: Passport | None = None
-    """What the request's head was found to be worth, where the route asks who it is."""
     _after: _After | None = None
     _whole: asyncio.Future[None] | None = None
     """Done when nothing more comes of a body that a step waits for."""
     _whole_max = 0
+    _is_admitted = False
+    """Every policy has been asked; what still comes of the body is remembered as it comes."""
     _is_diverted = False
     """The fallback's service has been chosen before anything was sent."""
 
@@ -88,12 +88,10 @@ class PolicedExchange(RacedExchange):
         route = self.route
         if route is None or prep.head.length > route.body_limit or len(body) > route.body_limit:
             self.refuse(413, "request body too large")
+        elif route.has_hooks:
+            self._run(self.traffic.before, body, self._begin)
         else:
-            before = self.traffic.before
-            if before:
-                self._run(before, body, self._begin)
-            else:
-                self._begin(body)
+            self._pass_steps(body)
 
     def _open(self) -> None:
         """The request as filters see it, where there are any."""
@@ -107,6 +105,7 @@ class PolicedExchange(RacedExchange):
 
     def _admitted(self, body: bytes) -> None:
         """Every policy lets the request through."""
+        self._is_admitted = True
         route = self.route
         if self.service is not None:
             if self._replay is not None and body:
@@ -115,6 +114,30 @@ class PolicedExchange(RacedExchange):
         elif route is not None:
             self.answer(route.local_answer(self))
 
+    def _pass_steps(self, body: bytes) -> None:
+        """All steps in a row where no filter stands between them: nearly always they answer at
+        once.
+        """
+        traffic = self.traffic
+        at = 0
+        try:
+            for step in traffic.all_steps:
+                at += 1
+                got = step(self)
+                if got is not None:
+                    break
+            else:
+                got = None
+        except Exception as error:  # noqa: BLE001 - it is logged, and costs only its request
+            self._policy_failed(error)
+            return
+        if got is None:
+            self._admitted(body)
+        elif at <= len(traffic.before):
+            self._halt(got, (traffic.before[at:], self._begin), body)
+        else:
+            self._halt(got, (traffic.all_steps[at:], self._admitted), body)
+
     def _run(self, steps: tuple[Step, ...], body: bytes, then: Callable[[bytes], None]) -> None:
         for at, step in enumerate(steps, 1):
             try:
@@ -122,17 +145,20 @@ class PolicedExchange(RacedExchange):
             except Exception as error:  # noqa: BLE001 - it is logged, and costs only its request
                 self._policy_failed(error)
                 return
-            if got is None:
-                continue
-            if got is STOP:
-                if body and self._after is not None:
-                    self._hold(body)  # for the fallback's service
+            if got is not None:
+                self._halt(got, (steps[at:], then), body)
                 return
-            after = self._wait((steps[at:], then), body)
-            if got is not WAIT:
-                self.site.spawn(self._await_step(got, after))
-            return
         then(body)
+
+    def _halt(self, got: Flow | Awaitable[Flow | None], after: _After, body: bytes) -> None:
+        """A step has answered, or has to wait."""
+        if got is STOP:
+            if body and self._after is not None:
+                self._hold(body)  # for the fallback's service
+            return
+        after = self._wait(after, body)
+        if not isinstance(got, Flow):
+            self.site.spawn(self._await_step(got, after))
 
     def _wait(self, after: _After, body: bytes) -> _After:
         """Hold the request until a decision is there, but not beyond the end of its time."""
@@ -241,7 +267,11 @@ class PolicedExchange(RacedExchange):
             self.down.resume()  # the rest is waited for, so that there is no use in a pause
 
     def on_request_data(self, data: bytes) -> None:
-        if self._replay is not None and self._after is None and not self.finished:
+        if (
+            self._replay is not None
+            and (self._after is None or self._is_admitted)
+            and not self.finished
+        ):
             if self.is_tunnel:
                 self._replay = None
             else:
@@ -276,7 +306,7 @@ class PolicedExchange(RacedExchange):
             stats.fallbacks += 1
             self._is_diverted = True
             self.change_service(other)
-            self._after = (entry, self._begin) if is_early else ((), self._admitted)
+            self._after = (entry, self._begin) if is_early else ((), self._go_to_fallback)
             self._timer = loop.call_later(0, self.go_on)
             return True
         if not self._can_repeat():
@@ -298,6 +328,12 @@ class PolicedExchange(RacedExchange):
         self._timer = loop.call_later(0, self._again)
         return True
 
+    def _go_to_fallback(self, body: bytes) -> None:
+        """Nothing was sent; its service is asked now. A route with a cache may have come further
+        than its policies.
+        """
+        self._admitted(body)
+
     def cut(self, reason: str, detail: str = "") -> None:
         """Break the connection off without an answer. `reason` is counted, so it is one of few."""
         self.error = detail or reason
@@ -310,8 +346,10 @@ class PolicedExchange(RacedExchange):
         """It is known who asks: from here on the request goes as that passport says."""
         self.passport = passport
         self.identity = passport.identity
-        if self.service is not None:
-            self.forward = passport.forward_to(self.service)
+        service = self.service
+        if service is not None:
+            known = passport.forwards.get(service.name)
+            self.forward = known or passport.forward_to(service, self.prep)
 
     def answer_instead(
         self, status: int, headers: Sequence[tuple[str, str]], body: bytes = b""
@@ -321,13 +359,13 @@ class PolicedExchange(RacedExchange):
 
     def plain_forward(self, service: ServiceRuntime) -> Forward | None:
         """The request as the service gets it, before filters."""
-        passport = self.passport
-        return self.prep.forward_to(service) if passport is None else passport.forward_to(service)
+        prep, passport = self.prep, self.passport
+        return prep.forward_to(service) if passport is None else passport.forward_to(service, prep)
 
     def copy_for(self, service: ServiceRuntime, length: int) -> Forward | None:
         """The request as it was sent, for a mirror: what must not travel on does not."""
-        own, passport = self.forward, self.passport
-        plain = self.prep.forward_to(service) if passport is None else passport.copy_to(service)
+        own, prep, passport = self.forward, self.prep, self.passport
+        plain = prep.forward_to(service) if passport is None else passport.copy_to(service, prep)
         if plain is None or own is None or own.upgrade is not None:
             return None
         fields = own.headers if passport is None else passport.copied(own.headers, plain.headers)
@@ -349,8 +387,9 @@ class PolicedExchange(RacedExchange):
     def _finish(self, now: float = 0.0) -> None:
         now = now or monotonic()
         self._after = None
-        super()._finish(now)
-        self._look_for_end()
+        RacedExchange._finish(self, now)  # noqa: SLF001 - of its own base
+        if self._whole is not None:
+            self._look_for_end()
         mirror = self.traffic.mirror
         if (
             mirror is not None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headgate.wire.message import Header
 
 _KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
+_AGAIN: Final = 2
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 
@@ -43,6 +44,7 @@ class Prepared:
     __slots__ = (
         "_fixed",
         "_forwards",
+        "_logged",
         "_plains",
         "_refusal",
         "_site",
@@ -83,6 +85,7 @@ class Prepared:
         self.forward: Forward | None = None
         self._forwards: dict[str, Forward] = {}
         self._plains: dict[str, Forward] = {}
+        self._logged = 0
         self.memo: dict[object, str] = {}
         """What policies have read out of the head, under keys of their own."""
         self.deadline_s: float | None = None
@@ -119,7 +122,8 @@ class Prepared:
         self.service = service = route.service
         self.stats = route.stats
         if service is not None:
-            self.forward = self.forward_to(service)
+            if not route.admits_by_passport:
+                self.forward = self.forward_to(service)
             self._read_hops()
         traffic = route.traffic
         if route.cached is not None:
@@ -155,15 +159,17 @@ class Prepared:
         """The request as another service than the route's first gets it."""
         known = self._forwards.get(service.name)
         if known is None and self.route is not None:
-            plain = self._plains[service.name] = self._site.forward(self, self.route, service)
-            known = self._forwards[service.name] = self.route.edited(plain)
+            plain = self.plain_to(service)
+            if plain is not None:
+                known = self._forwards[service.name] = self.route.edited(plain)
         return known
 
     def plain_to(self, service: ServiceRuntime) -> Forward | None:
         """The same before the route's own edits: for whoever has something to take out first."""
-        if self.forward_to(service) is None:
-            return None
-        return self._plains[service.name]
+        known = self._plains.get(service.name)
+        if known is None and self.route is not None:
+            known = self._plains[service.name] = self._site.forward(self, self.route, service)
+        return known
 
     def turns_away(self, ex: Exchange, end: bool) -> bool:
         """Answer who is banned by hand and comes through a trusted proxy, where no rules are given
@@ -244,6 +250,10 @@ class Prepared:
 
     def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
         route = self.route
+        if self._logged < _AGAIN:
+            self._logged += 1
+            if self._logged == _AGAIN and self.head.method != "-":
+                log.expect(self.head)
         made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
         log.add(
             (
@@ -254,7 +264,7 @@ class Prepared:
                 ex.status,
                 ex.bytes_in,
                 ex.bytes_out,
-                max(ex.attempts - 1, 0),
+                ex.attempts - 1 if ex.attempts else 0,
                 self.head if self._refusal is None or self.head.method != "-" else None,
                 ex.response_headers,
                 ex.client_ip,

@@ -32,9 +32,11 @@ class RouteRuntime:
         "_all_stats",
         "_fixed",
         "_stats_to",
+        "admits_by_passport",
         "body_limit",
         "cached",
         "chain",
+        "edits",
         "first_byte_s",
         "has_cors",
         "has_hooks",
@@ -76,6 +78,15 @@ class RouteRuntime:
         self.total_s = plan.timeouts.total_s if plan.timeouts.total_s is not None else NEVER
         self.has_hooks = chain is not None and chain.has_hooks
         """Whether filters have to be called; header edits with constant values need no call."""
+        self.edits = chain.edits_request if chain is not None and not self.has_hooks else None
+        """What is made of the request's fields, where those edits are all that filters do."""
+        self.admits_by_passport = (
+            plan.auth is not None
+            and not plan.auth.anonymous
+            and not self.has_hooks
+            and cached is None
+        )
+        """Whether only what a passport makes of a request is ever sent."""
         self.has_cors = any(guard.policy == "cors" for guard in plan.guards)
         self._fixed: tuple[ResponseHead, bytes] | None = None
         if plan.respond is not None:
@@ -83,14 +94,13 @@ class RouteRuntime:
 
     def edited(self, plain: Forward) -> Forward:
         """The request after header edits, where those are all that filters do."""
-        chain = self.chain
-        if chain is None or chain.edits_request is None or self.has_hooks:
+        if self.edits is None:
             return plain
         return Forward(
             plain.method,
             plain.target,
             plain.authority,
-            tuple(chain.edits_request.apply_constant(plain.headers)),
+            tuple(self.edits.apply_constant(plain.headers)),
             length=plain.length,
             scheme=plain.scheme,
             expects_continue=plain.expects_continue,

@@ -297,9 +297,12 @@ class ServiceRuntime:
         state = self.state
         breaker = state.breaker
         if breaker is not None:
-            got = breaker.admit(now)
-            if isinstance(got, Rejected):
-                return got
+            got = breaker.ready
+            if got is None:
+                trial = breaker.admit(now)
+                if isinstance(trial, Rejected):
+                    return trial
+                got = trial
             ex.take_permit(breaker, got)
         member = ex.came_back_to
         if member is None or member in ex.tried or member.index < 0:

@@ -126,6 +126,7 @@ class MirrorRuntime:
 
 class RouteTraffic:
     __slots__ = (
+        "all_steps",
         "attempt_lines",
         "before",
         "entry",
@@ -157,6 +158,8 @@ class RouteTraffic:
         self.entry: tuple[Step, ...] = ()
         """Who is let in. Nothing may lead around these."""
         self.steps: tuple[Step, ...] = ()
+        self.all_steps: tuple[Step, ...] = ()
+        """`before` and `steps` in a row."""
         self.late: tuple[Step, ...] = ()
         """Of a route with a cache: steps for what is asked of the service, and not for hits."""
         self.retries: RetryRules | None = None
@@ -200,7 +203,7 @@ class RouteTraffic:
         for name in self.__slots__:
             setattr(made, name, getattr(self, name))
         made.before = made.entry = made.late = ()
-        made.steps = self.late
+        made.steps = made.all_steps = self.late
         made.fallback = made.mirror = None
         return made
 
@@ -228,6 +231,7 @@ def compile_traffic(
     made.before = (*before, *entry)
     made.entry = entry
     made.steps = steps
+    made.all_steps = (*before, *entry, *steps)
     made.late = late
     made.priority = PRIORITIES.index(plan.priority.default)
     made.priority_header = plan.priority.header

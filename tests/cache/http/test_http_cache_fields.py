@@ -119,6 +119,8 @@ def test_4_4_an_error_voids_nothing(status: int) -> None:
         pytest.param("/z", "https://a.example/z", id="path"),
         pytest.param("z?a=b", "https://a.example/x/z?a=b", id="relative"),
         pytest.param("../z", "https://a.example/z", id="dots"),
+        pytest.param("/%7Ez/%c3%9f", "https://a.example/~z/%C3%9F", id="escapes"),
+        pytest.param("/z%7", None, id="cut-escape"),
         pytest.param("?q=2", "https://a.example/x/y?q=2", id="query"),
         pytest.param("https://a.example/z", "https://a.example/z", id="absolute"),
         pytest.param("https://a.example:443/z", "https://a.example/z", id="default-port"),

@@ -108,7 +108,7 @@ def test_what_is_kept_is_of_use_until_it_is_let_go(lines: list[str], rules: Cach
     found = judged(lines, ask(rules=rules), rules)
     if isinstance(found, NotStored):
         return
-    until = keep_until(found, rules)
+    until = keep_until(found, rules.keep_s)
     assert until > WALL or rules.keep_s == 0.0
     assert 0.0 <= found.fresh_s <= SECONDS_MAX
     assert found.initial_age_s >= 0.0

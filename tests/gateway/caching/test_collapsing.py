@@ -42,14 +42,14 @@ def test_all_get_it_as_it_comes(start, instance):
     serve(instance, f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 6\r\n\r\n".encode())
     heads = [client.head() for client in clients]
     assert [head.status for head in heads] == [200] * 3
-    instance.accepted[0].send(b"abc")
-    assert [client.exactly(3) for client in clients] == [b"abc"] * 3
+    instance.accepted[0].send(b"xyz")
+    assert [client.exactly(3) for client in clients] == [b"xyz"] * 3
     late = gateway.client()
     late.send(get("/"))
     assert late.head().status == 200
-    assert late.exactly(3) == b"abc"
-    instance.accepted[0].send(b"def")
-    assert [client.exactly(3) for client in [*clients, late]] == [b"def"] * 4
+    assert late.exactly(3) == b"xyz"
+    instance.accepted[0].send(b"uvw")
+    assert [client.exactly(3) for client in [*clients, late]] == [b"uvw"] * 4
     gateway.assert_settles()
 
 
@@ -62,13 +62,13 @@ def test_the_first_one_leaves_and_the_others_lose_nothing(start, instance, when)
     if when == "before the head":
         clients[0].reset()
         wait_until(lambda: gateway.in_flight == 4)
-    peer.send(f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 6\r\n\r\nabc".encode())
+    peer.send(f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 6\r\n\r\nxyz".encode())
     if when == "in the body":
-        clients[0].until(b"abc")
+        clients[0].until(b"xyz")
         clients[0].reset()
         wait_until(lambda: gateway.in_flight == 4)
-    peer.send(b"def")
-    assert [client.answer()[1] for client in clients[1:]] == [b"abcdef"] * 3
+    peer.send(b"uvw")
+    assert [client.answer()[1] for client in clients[1:]] == [b"xyzuvw"] * 3
     assert instance.is_left_alone()
     assert peer.is_quiet()
     gateway.assert_settles()
@@ -90,14 +90,14 @@ def test_what_will_be_kept_comes_in_though_all_have_left(start, instance):
     (client,) = asking(gateway, 1)
     peer = instance.accept()
     peer.until(b"\r\n\r\n")
-    peer.send(f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 6\r\n\r\nabc".encode())
-    client.until(b"abc")
+    peer.send(f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 6\r\n\r\nxyz".encode())
+    client.until(b"xyz")
     client.reset()
     wait_until(lambda: gateway.in_flight == 1)
-    peer.send(b"def")
+    peer.send(b"uvw")
     gateway.assert_settles()
     head, body = gateway.ask(get("/"))
-    assert (body, "; hit" in head.get("cache-status")) == (b"abcdef", True)
+    assert (body, "; hit" in head.get("cache-status")) == (b"xyzuvw", True)
 
 
 def test_what_is_for_one_alone_makes_the_others_ask_at_once(start, instance):
@@ -108,12 +108,13 @@ def test_what_is_for_one_alone_makes_the_others_ask_at_once(start, instance):
     first.send(b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 3\r\n\r\n")
     # The others do not wait for the end of it.
     peers = [instance.accept() for _ in range(2)]
-    for number, peer in enumerate(peers):
+    for peer in peers:
         peer.until(b"\r\n\r\n")
+    for number, peer in enumerate(peers):
         peer.send(response(b"own%d" % number, "Cache-Control: private"))
     assert {client.answer()[1] for client in clients[1:]} == {b"own0", b"own1"}
-    first.send(b"abc")
-    assert clients[0].answer()[1] == b"abc"
+    first.send(b"xyz")
+    assert clients[0].answer()[1] == b"xyz"
     gateway.assert_settles()
 
 
@@ -183,9 +184,9 @@ def test_a_fill_is_tried_again_as_the_route_says(start, pair):
 def test_a_broken_message_breaks_for_all(start, instance):
     gateway = start(cached(instance))
     clients = asking(gateway, 2)
-    serve(instance, f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 9\r\n\r\nabc".encode())
+    serve(instance, f"HTTP/1.1 200 OK\r\n{FRESH}\r\nContent-Length: 9\r\n\r\nxyz".encode())
     for client in clients:
-        client.until(b"abc")
+        client.until(b"xyz")
     instance.accepted[0].close()
     assert [client.is_closed() for client in clients] == [True, True]
     gateway.assert_settles()
@@ -211,8 +212,10 @@ def test_without_collapsing_each_asks(start, instance):
     for client in clients:
         client.send(get("/"))
     peers = [instance.accept(), instance.accept()]
+    # A connection that has answered could take the other's request as well.
     for peer in peers:
         peer.until(b"\r\n\r\n")
+    for peer in peers:
         peer.send(response(b"each", FRESH))
     assert [client.answer()[1] for client in clients] == [b"each"] * 2
 

@@ -32,7 +32,10 @@ from headgate.gateway.caching.purging import (
         ("http://[2001:DB8::1]:8080/a", "http://[2001:db8::1]:8080/a"),
         ("https://shop.example/straße", "https://shop.example/stra%C3%9Fe"),
         ("https://shop.example/a%2Fb", "https://shop.example/a%2Fb"),
+        ("https://shop.example/%7Eada/a%2fb?c=%7e", "https://shop.example/~ada/a%2Fb?c=%7e"),
+        ("https://shop.example/a/./b/../c", "https://shop.example/a/c"),
         ("/A?b=1", "/A?b=1"),
+        ("/%41", "/A"),
     ],
 )
 def test_urls_are_written_one_way(said: str, normal: str) -> None:
@@ -63,6 +66,8 @@ def test_urls_are_written_one_way(said: str, normal: str) -> None:
         ({"url": "/a*"}, "as a prefix or a pattern"),
         ({"url": "/" + "a" * 3000}, "longer than 2048"),
         ({"url": "/" + "ß" * 1000}, "longer than 2048"),
+        ({"url": "/a%7"}, "cut short"),
+        ({"url": "https://h/../a"}, "leaves the root"),
         ({"prefix": "/a*b"}, "as a pattern"),
         ({"prefix": "*"}, "not empty"),
         ({"pattern": "/a"}, "say it as a url"),
@@ -74,7 +79,7 @@ def test_urls_are_written_one_way(said: str, normal: str) -> None:
         ({"everything": "all of it"}, "everything: expected"),
         ({"everything": False}, "nothing to purge"),
     ],
-    ids=range(30),
+    ids=range(32),
 )
 def test_what_is_wrong_is_said_with_the_way_out(said: Any, why: str) -> None:
     with pytest.raises(BadPurge, match=".") as wrong:

@@ -13,7 +13,6 @@ from headgate.gateway.caching.variants import (
     Kept,
     Slot,
     can_vary,
-    usable_until,
 )
 from headgate.wire.message import Header
 
@@ -117,20 +116,6 @@ def test_vary_on_everything_cannot_be_chosen() -> None:
         200, b"OK", (), received_at=0.0, initial_age_s=0.0, fresh_s=1.0, vary=((b"*", b""),)
     )
     assert not can_vary(stored)
-
-
-def test_what_may_never_be_stale_and_has_no_validator_is_worth_nothing_afterwards() -> None:
-    stored = Stored(
-        200,
-        b"OK",
-        (),
-        received_at=100.0,
-        initial_age_s=10.0,
-        fresh_s=60.0,
-        may_be_stale=False,
-        must_revalidate=True,
-    )
-    assert usable_until(stored, 3600.0) == 150.0
 
 
 def test_what_a_key_holds_is_not_in_its_repr() -> None:

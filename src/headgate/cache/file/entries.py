@@ -20,7 +20,7 @@ from headgate.cache.barriers import Standing
 from headgate.cache.codecs import Undecodable
 from headgate.cache.entry import FOREVER, Entry
 from headgate.cache.file.news import to_text
-from headgate.errors import HeadgateError
+from headgate.cache.invalidation import Invalidation
 
 if TYPE_CHECKING:
     from headgate.cache.file.store import Store
@@ -72,8 +72,12 @@ class Packed:
     tags: tuple[str, ...]
 
 
-def read(store: Store, key: bytes, wall: float) -> tuple[Entry | None, Row | None]:
-    """The entry; and the row, where it is worth nothing and may be removed."""
+def read(
+    store: Store, key: bytes, wall: float, count_s: float = FOREVER
+) -> tuple[Entry | None, Row | None]:
+    """The entry; and the row, where it is worth nothing and may be removed. `count_s`: so long a
+    count may be held, since adding is told to nobody.
+    """
     row = store.db.execute(
         "SELECT id, data, count, stamp, made_at, fresh_until, usable_until FROM entries"
         " WHERE key = ?",
@@ -85,6 +89,8 @@ def read(store: Store, key: bytes, wall: float) -> tuple[Entry | None, Row | Non
     if usable_until <= wall:
         return None, (at, stamp, usable_until)
     if data is None:
+        usable_until = min(usable_until, wall + count_s)
+        fresh_until = min(fresh_until, usable_until)
         entry = Entry(count, made_at, fresh_until, usable_until, stamp=stamp)
     else:
         try:
@@ -159,19 +165,22 @@ def add(store: Store, key: bytes, wall: float, amount: int, ttl_s: float | None)
     """The new count, and how much the sum grew. A number that was kept is counted on from."""
     entry, _ = read(store, key, wall)
     if entry is not None and type(entry.value) is not int:
-        raise HeadgateError(
-            f"{to_text(key)!r} holds a {type(entry.value).__name__}; it cannot count"
-        )
+        raise TypeError(f"increment: what is under {to_text(key)[:100]!r} is not a whole number")
     count = amount if entry is None else entry.value + amount
-    if not -_COUNT_MAX <= count <= _COUNT_MAX:
-        raise HeadgateError(f"{to_text(key)!r} would count beyond 64 bits")
+    if not -_COUNT_MAX - 1 <= count <= _COUNT_MAX:
+        raise OverflowError(f"{to_text(key)!r} and {amount} do not fit into 64 bits")
     db = store.db
-    row = db.execute("SELECT size FROM entries WHERE key = ?", (key,)).fetchone()
+    row = db.execute("SELECT size, data IS NULL FROM entries WHERE key = ?", (key,)).fetchone()
+    stamp = store.barriers.stamp
+    if entry is not None and row is not None and not row[1]:
+        # Others hold it as the value it was, and must not any longer.
+        stamp = store.publish(Invalidation(keys=(to_text(key),))).stamp
+        row = None
     size = len(key) + _ROW_BYTES
     made_at, until = wall, FOREVER if ttl_s is None else wall + ttl_s
     if entry is not None:
         made_at, until = entry.made_at, entry.usable_until
-    values = (None, count, store.barriers.stamp, made_at, until, until)
+    values = (None, count, stamp, made_at, until, until)
     db.execute(_KEEP, (key, *values, int(wall), size))
     return count, size - (row[0] if row else 0)
 

@@ -27,6 +27,8 @@ from headgate.cache.layer import Invalidated, LayerAway, LayerSnapshot, Lease
 __all__ = ["FileLayer"]
 
 _STAMP_MAX = 2**63 - 1
+_COUNT_S = 0.1
+"""So long others may hold a count that was read."""
 
 
 class FileLayer(Link):
@@ -40,7 +42,7 @@ class FileLayer(Link):
         def run(store: Store) -> list[Entry | None]:
             wall, found = store.wall(), []
             for name in names:
-                entry, dead = entries.read(store, name, wall)
+                entry, dead = entries.read(store, name, wall, _COUNT_S)
                 if entry is not None:
                     store.uses.was_used(name, wall)
                 elif dead is not None:
@@ -102,7 +104,7 @@ class FileLayer(Link):
 
     async def add(self, key: str, amount: int, ttl_s: float | None) -> int:
         """What was counted can be read with `get`, and a whole number that was kept is counted on
-        from. A HeadgateError if something else is there, or beyond 64 bits.
+        from. TypeError if something else is there, OverflowError beyond 64 bits.
         """
         name = news.to_blob(key)
 

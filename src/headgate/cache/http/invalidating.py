@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
+from headgate.wire.target import normalise_path
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -50,7 +52,10 @@ def invalidated_by(
             continue
         if origin is None or _origin(url) != origin:
             continue
-        path = parts.path or "/"
+        # As a request for it would have it, or nothing that is kept is found under it.
+        path = normalise_path((parts.path or "/").encode("utf-8", "surrogatepass"))
+        if path is None:
+            continue
         query = f"?{parts.query}" if parts.query else ""
         found[f"{scheme}://{authority}{path}{query}"] = None
     return tuple(found)

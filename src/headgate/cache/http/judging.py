@@ -19,7 +19,11 @@ With `overrides` the route's comes first, and `no-cache` does not count.
 Partial responses (206) are not kept and so never combined (3.3, 3.4): a fill asks for the whole.
 Staleness: `must-revalidate`, `proxy-revalidate` and `no-cache` forbid it; `s-maxage` does too
 (5.2.2.10), unless the same response says `stale-while-revalidate` or `stale-if-error`: that is
-the origin's own and more specific word, and the two are written together everywhere.
+the origin's own and more specific word, and the two are written together everywhere. What was
+never fresh (`max-age=0`, or nothing said), and does not say `public`, has been given to nobody but
+the one who asked: it is served stale only where it says so itself, not by a route's rule, nor to a
+client that would take it (`max-stale`), nor for a service in trouble. Many frameworks give a tag,
+and nothing else, to pages that are for one user.
 """
 
 from __future__ import annotations
@@ -167,7 +171,10 @@ def judge_facts(
     is_default = status in CACHEABLE_STATUSES
     is_heuristic = False
     overridden = rules.overrides and own is not None
-    if overridden or (own is not None and explicit is None and not is_pragma_only(values, said)):
+    is_ruled = overridden or (
+        own is not None and explicit is None and not is_pragma_only(values, said)
+    )
+    if is_ruled:
         # From its arrival: the clock of an upstream that says nothing, or is not believed, does not
         # count against it. Its `Age` stays what it is.
         fresh = min(max(own or 0.0, 0.0) + age, float(SECONDS_MAX))
@@ -221,6 +228,7 @@ def judge_facts(
         kept.append((b"date", format_date(received_at)))
 
     no_stale = said.must_revalidate or said.proxy_revalidate or said.no_cache
+    is_for_all = fresh > 0.0 or is_ruled or said.public
     etags = values.get(b"etag")
     stored = Stored(
         status,
@@ -232,12 +240,18 @@ def judge_facts(
         is_heuristic=is_heuristic,
         needs_validation=said.no_cache and not overridden,
         must_revalidate=said.must_revalidate or said.proxy_revalidate,
-        may_be_stale=not no_stale and said.s_maxage_s is None,
+        may_be_stale=is_for_all and not no_stale and said.s_maxage_s is None,
         stale_while_revalidate_s=stale_window_s(
-            said.stale_while_revalidate_s, rules.stale_while_revalidate_s, said, no_stale
+            said.stale_while_revalidate_s,
+            rules.stale_while_revalidate_s if is_for_all else 0.0,
+            said,
+            no_stale,
         ),
         stale_if_error_s=stale_window_s(
-            said.stale_if_error_s, rules.stale_if_error_s, said, no_stale
+            said.stale_if_error_s,
+            rules.stale_if_error_s if is_for_all else 0.0,
+            said,
+            no_stale,
         ),
         etag=etags[0].strip(b" \t")
         if etags and len(etags) == 1 and b"etag" not in unkept

@@ -164,11 +164,11 @@ def may_serve_when_degraded(stored: Stored, asked: Asked, wall: float) -> bool:
     return stored.may_be_stale or stored.age_s(wall) < stored.fresh_s
 
 
-def keep_until(stored: Stored, rules: CacheRules) -> float:
+def keep_until(stored: Stored, keep_s: float) -> float:
     """Wall clock, until when to hold it: while it is fresh, and then as long as it may be served
     stale or validated.
     """
     beyond = max(stored.stale_while_revalidate_s, stored.stale_if_error_s)
     if stored.may_be_stale or stored.etag is not None or stored.last_modified is not None:
-        beyond = max(beyond, rules.keep_s)
+        beyond = max(beyond, keep_s)
     return stored.received_at + max(stored.fresh_s - stored.initial_age_s, 0.0) + beyond

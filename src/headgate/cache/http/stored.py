@@ -73,7 +73,7 @@ class Stored:
         """`no-cache`: never without asking."""
         self.must_revalidate = must_revalidate
         self.may_be_stale = may_be_stale
-        """No directive forbids to serve it stale."""
+        """No directive forbids to serve it stale, and it was fresh once, or is `public`."""
         self.stale_while_revalidate_s = stale_while_revalidate_s
         self.stale_if_error_s = stale_if_error_s
         self.etag = etag

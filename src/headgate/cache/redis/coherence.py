@@ -31,7 +31,7 @@ from headgate.cache.barriers import Barriers
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.layer import LayerAway
 from headgate.cache.redis.heard import Heard, read_clock, read_record
-from headgate.cache.redis.link import Call, Link, open_link
+from headgate.cache.redis.link import Call, Link, heed_cancel, open_link
 from headgate.cache.redis.names import Names
 from headgate.cache.redis.node import STALE_S, Met, Node, pause_s
 from headgate.cache.redis.router import Router
@@ -114,17 +114,19 @@ class Coherence:
             if verdict == "lost":
                 self._lose_home("it has forgotten what was invalidated")
                 raise LayerAway("the Redis of the cache has lost its memory")
-            if self._catching is None:
+            before, is_mine = heard.said, False
+            if self._catching is None or self._catching.done():
+                # One that is done must not be waited for: that would not let the loop go on.
+                is_mine = True
                 self._catching = asyncio.get_running_loop().create_task(
                     self._read_on(), name="cache redis reads on"
                 )
-                self._catching.add_done_callback(self._caught_up)
+                self._catching.add_done_callback(_seen)
             await asyncio.shield(self._catching)
-
-    def _caught_up(self, done: asyncio.Future[None]) -> None:
-        self._catching = None
-        if not done.cancelled():
-            done.exception()
+            # Pushed news may have been quicker; but if nothing came after this reading, it is lost.
+            if is_mine and heard.said == before:
+                self._lose_home("news are not there any more")
+                raise LayerAway("news are not there any more")
 
     async def _read_on(self) -> None:
         router = self._router
@@ -132,15 +134,11 @@ class Coherence:
             raise LayerAway("closed")
         stream = self._names.stream
         start = f"{self._heard.said}-1"  # just behind it; `(` is not known to Redis 6.0
-        before = self._heard.said
         call = router.ask([(stream, ("XRANGE", stream, start, "+", "COUNT", RECORDS))])
         (records,) = await call.future
         if isinstance(records, Exception) or not self._hear(records):
             self._lose_home("news were missed")
             raise LayerAway("news were missed")
-        if self._heard.said == before:
-            self._lose_home("news are not there any more")
-            raise LayerAway("news are not there any more")
 
     def _hear(self, records: Sequence[Any]) -> bool:
         """Take records in; False if some were missed."""
@@ -273,6 +271,7 @@ class Coherence:
         tries = 0
         loop = asyncio.get_running_loop()
         while (router := self._router) is not None:
+            heed_cancel()
             await asyncio.sleep(pause_s(router.home.rng, tries))
             tries += 1
             if router.home.link is None:
@@ -301,6 +300,11 @@ class Coherence:
                 self._news_link = None
                 if link is not None:
                     link.end("over")
+
+
+def _seen(done: asyncio.Future[None]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 class _Alone:

@@ -33,21 +33,22 @@ from headgate.cache.barriers import Standing
 from headgate.cache.codecs import Undecodable
 from headgate.cache.entry import Entry
 from headgate.cache.layer import LayerAway, Lease
+from headgate.cache.redis.counting import Counting
 from headgate.cache.redis.link import Command
 from headgate.cache.redis.names import HEAD, read_barriers, read_head
 from headgate.cache.redis.node import Node
 from headgate.cache.redis.rim import call_of, wall_now
 from headgate.cache.redis.router import Ask, Router
-from headgate.cache.redis.scripts import ADD, LEASE, RELEASE, TOUCH
-from headgate.cache.redis.telling import Telling
+from headgate.cache.redis.scripts import LEASE, RELEASE, TOUCH
 
 __all__ = ["RedisLayer"]
 
 _SCAN_COUNT: Final = 500
 _KNOWN_MAX: Final = 100_000
+_OWED_MAX: Final = 1000
 
 
-class RedisLayer(Telling):
+class RedisLayer(Counting):
     # ---- reading
 
     async def get(
@@ -59,17 +60,31 @@ class RedisLayer(Telling):
         router = await self._here()
         said = self._heard.said
         asks: list[Ask] = []
+        may_count = self._family == "objects"
         for key in keys:
-            name = self._names.entry(key)
-            asks.append((name, ("GET", name)))
+            name, counter = self._names.entry(key), self._names.of("n", key)
+            if not may_count:
+                asks.append((name, ("GET", name)))
+            elif router.is_cluster:
+                # One key a command: two are refused while their slot moves.
+                asks += [(name, ("GET", name)), (counter, ("GET", counter))]
+            else:
+                asks.append((name, ("MGET", name, counter)))
         call = router.ask(asks, clock=True)
         replies = await call.future
+        if may_count and router.is_cluster:
+            replies = [*map(list, zip(replies[:-1:2], replies[1:-1:2], strict=True)), replies[-1]]
         await self._settle(replies[-1], said, call.sent_at)
         wall = wall_now()
         found: list[Entry | None] = []
         unsure: list[int] = []
         for i, reply in enumerate(replies[:-1]):
             judged = keys[i] if names is None else names[i]
+            if may_count and isinstance(reply, list):
+                reply, count = reply
+                if (counted := self._count_of(count)) is not None:
+                    found.append(counted)
+                    continue
             found.append(None if reply is None else self._read(judged, reply, wall, i, unsure))
         if unsure:
             await self._look_up(router, names or keys, found, unsure)
@@ -192,7 +207,10 @@ class RedisLayer(Telling):
         raw = await router.ask([(name, ("GET", name)) for name in names]).future
         wall, asks = wall_now(), []
         left_ms = max(1, round(min((usable_until - wall) * 1000, self._keep_ms)))
-        for name, entry, value in zip(names, entries, raw, strict=True):
+        for key, name, entry, value in zip(keys, names, entries, raw, strict=True):
+            if entry is not None and (value is None or len(value) <= HEAD):
+                counter = self._names.of("n", key)
+                asks.append((counter, ("PEXPIRE", counter, left_ms)))
             if entry is None or not isinstance(value, bytes) or len(value) <= HEAD:
                 continue
             try:
@@ -207,16 +225,6 @@ class RedisLayer(Telling):
         replies = await router.ask(asks).future
         return sum(reply == 1 for reply in replies)
 
-    async def add(self, key: str, amount: int, ttl_s: float | None) -> int:
-        name = self._names.of("n", key)
-        ms = 0 if ttl_s is None else max(1, round(min(ttl_s * 1000, 2.0**52)))
-        reply = await self._one((name, call_of(ADD, [name], amount, ms)))
-        if isinstance(reply, Exception):
-            if "overflow" in str(reply) or "not an integer" in str(reply):
-                raise OverflowError(f"{key!r} and {amount} do not fit into 64 bits")
-            raise LayerAway(self._place.words(reply))
-        return int(reply)
-
     # ---- leases
 
     async def lease(self, key: str, ttl_s: float) -> Lease | None:
@@ -224,15 +232,54 @@ class RedisLayer(Telling):
         keys = [names.of("l", key), names.of("f", key)]
         until = time.monotonic() + ttl_s
         ms = max(1, round(ttl_s * 1000))
-        fence = await self._one((keys[0], call_of(LEASE, keys, ms, self._late_ms)))
+        router = await self._here()
+        self._leases += 1
+        token = f"{self._id.decode()}-{self._leases}"
+        try:
+            (fence,) = await router.ask(
+                [(keys[0], call_of(LEASE, keys, ms, self._late_ms, token))]
+            ).future
+        except (LayerAway, asyncio.CancelledError):
+            # It may have been given all the same, and nobody is to wait for its end.
+            self._give_back(keys[0], token, until)
+            raise
         if isinstance(fence, Exception):
             raise LayerAway(self._place.words(fence))
         return Lease(key, fence, until) if fence else None
 
     async def release(self, lease: Lease) -> None:
         name = self._names.of("l", lease.key)
-        with contextlib.suppress(LayerAway):  # then it ends by itself
+        try:
             await self._one((name, call_of(RELEASE, [name], str(lease.fence))))
+        except LayerAway:
+            self._give_back(name, str(lease.fence), lease.until)
+        except asyncio.CancelledError:
+            self._give_back(name, str(lease.fence), lease.until)
+            raise
+
+    def _give_back(self, name: bytes, token: str, until: float) -> None:
+        owed = self._owed
+        owed[name] = (token, until)
+        if len(owed) > _OWED_MAX:
+            del owed[next(iter(owed))]  # it ends by itself
+        self._owes.set()
+
+    async def _give_back_owed(self) -> None:
+        # One task from the start: whoever is cancelled with its loop must not begin another.
+        while True:
+            await self._owes.wait()
+            name, (token, until) = next(iter(self._owed.items()))
+            is_over = time.monotonic() >= until
+            if not is_over:
+                with contextlib.suppress(LayerAway):
+                    await self._one((name, call_of(RELEASE, [name], token)))
+                    is_over = True
+            if not is_over:
+                await asyncio.sleep(0.02 + 0.02 * self._rng.random())
+            elif self._owed.get(name) == (token, until):
+                del self._owed[name]
+                if not self._owed:
+                    self._owes.clear()
 
     async def wait(self, key: str, most_s: float) -> bool:
         """Until nobody has the lease of this key; False if somebody still has it then."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from headgate.policy.breaker import Permit
 
-__all__ = ["Call", "Command", "Entry", "Link", "Owner", "open_link"]
+__all__ = ["Call", "Command", "Entry", "Link", "Owner", "heed_cancel", "open_link"]
 
 _HELD_UP_S: Final = 0.01
 _HELD_UP_TURN_S: Final = 0.005
@@ -211,6 +211,7 @@ async def open_link(connection: Any, owner: Owner) -> Link:
     """Connect by redis-py, and take the transport over."""
     try:
         await connection.connect()
+        heed_cancel()
         return Link(connection, owner)
     except BaseException:
         writer = _taken(connection)
@@ -218,6 +219,15 @@ async def open_link(connection: Any, owner: Owner) -> Link:
             _let_go(connection)
             writer.transport.abort()
         raise
+
+
+def heed_cancel() -> None:
+    """Before Python 3.12 `wait_for`, which connecting goes through, may swallow a cancellation:
+    then a loop that ends would wait for its task for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _taken(connection: Any) -> Any:

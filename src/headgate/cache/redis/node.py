@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from headgate.cache.layer import LayerAway
-from headgate.cache.redis.link import Call, Command, Entry, Link, open_link
+from headgate.cache.redis.link import Call, Command, Entry, Link, heed_cancel, open_link
 from headgate.cache.redis.scripts import ALL
 from headgate.policy.answers import Rejected
 from headgate.policy.breaker import Breaker, BreakerRules, Permit
@@ -136,8 +136,17 @@ class Node:
             link.orphan()
 
     async def _keep_up(self, seed: bool) -> None:
+        try:
+            await self._up_again_and_again(seed)
+        finally:
+            # A loop that ends with the cache unclosed cancels this, and is to find nothing open.
+            if self.link is not None:
+                self.link.end("closed")
+
+    async def _up_again_and_again(self, seed: bool) -> None:
         tries = 0
         while True:
+            heed_cancel()
             self._lost.clear()
             try:
                 async with asyncio.timeout(STALE_S * 2):

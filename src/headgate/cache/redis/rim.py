@@ -78,6 +78,10 @@ class Rim(Coherence):
         self._mending: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._leases = 0
+        self._owed: dict[bytes, tuple[str, float]] = {}
+        """Leases that may have been given without our knowing, with their token and end."""
+        self._owes = asyncio.Event()
         self._is_closed = False
         self._since_at = time.monotonic()
         self.counts: Counter[str] = Counter()
@@ -108,9 +112,15 @@ class Rim(Coherence):
             gone=self._node_gone,
             faults=self._faults,
         )
+        self._owed.clear()
+        self._owes = asyncio.Event()
+        self._spawn(self._give_back_owed(), "cache redis leases")
         self._spawn(self._beat(), "cache redis beat")
         self._spawn(self._follow_news(), "cache redis news")
         await router.start(wait_s)
+
+    async def _give_back_owed(self) -> None:
+        raise NotImplementedError
 
     async def close(self) -> None:
         router, self._router = self._router, None

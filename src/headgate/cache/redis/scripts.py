@@ -251,11 +251,22 @@ return 1
 ADD: Final = Script.of(
     _TIME
     + """
--- counter | amount, ms or 0
+-- counter entry | amount, ms or 0, the entry as it was read, its number, its ms or 0
 local before = get(KEYS[1])
 if before and not string.find(before, '^%-?%d+$') then
   redis.call('DEL', KEYS[1])
   before = false
+end
+if not before then
+  local entry = get(KEYS[2])
+  if entry and #entry > 49 and string.sub(entry, 1, 1) == 'E' then
+    if entry ~= ARGV[3] then return entry end
+    if ARGV[4] ~= '' then
+      redis.call('SET', KEYS[1], ARGV[4])
+      if ARGV[5] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
+      before = ARGV[4]
+    end
+  end
 end
 redis.call('INCRBY', KEYS[1], ARGV[1])
 if not before and ARGV[2] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
@@ -266,14 +277,15 @@ return redis.call('GET', KEYS[1])
 LEASE: Final = Script.of(
     _TIME
     + """
--- lease fence | ms, late ms. The fence follows the time, so that a lost counter does no harm.
+-- lease fence | ms, late ms, token. The fence follows the time, so that a lost counter does no
+-- harm. Who never got the answer knows the token, and can give the lease back by it.
 if get(KEYS[1]) then return 0 end
 local last = get(KEYS[2])
 local fence = now
 if last and not string.find(last, '%D') then fence = math.max(tonumber(last) + 1, now) end
 fence = text(fence)
 redis.call('SET', KEYS[2], fence, 'PX', text(math.max(tonumber(ARGV[1]), tonumber(ARGV[2]))))
-redis.call('SET', KEYS[1], fence, 'PX', ARGV[1])
+redis.call('SET', KEYS[1], fence .. ' ' .. ARGV[3], 'PX', ARGV[1])
 return tonumber(fence)
 """
 )
@@ -281,8 +293,9 @@ return tonumber(fence)
 RELEASE: Final = Script.of(
     _TIME
     + """
--- lease | fence
-if get(KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+-- lease | fence or token
+local fence, token = string.match(get(KEYS[1]) or '', '^(%d+) (.*)$')
+if fence and (fence == ARGV[1] or token == ARGV[1]) then return redis.call('DEL', KEYS[1]) end
 return 0
 """
 )

@@ -303,11 +303,16 @@ def add_caching(router: APIRouter, control: HasCaching) -> None:
         wait: Annotated[
             int, Query(ge=0, le=WAIT_MAX_S, description="Seconds to wait for the next news")
         ] = 25,
+        by: Annotated[
+            str,
+            Query(max_length=200, description="The name of who asks: purges wait for it"),
+        ] = "",
     ) -> CacheNews:
         """What was invalidated, for services that share no Redis with this gateway. Waits until
         there is something.
         """
         caching = control.caching
+        caching.order.came(by, since)
         told = caching.news.since(since)
         if since is not None and not told.news and not told.gap and wait:
             if caching.listeners >= LISTENERS_MAX:
@@ -317,10 +322,12 @@ def add_caching(router: APIRouter, control: HasCaching) -> None:
                     {"retry-after": "5"},
                 )
             caching.listeners += 1
+            caching.order.waits(by)
             try:
                 await _wait(request, caching, wait)
             finally:
                 caching.listeners -= 1
+                caching.order.waits(by, is_over=True)
             told = caching.news.since(since)
         return CacheNews(
             stamp=told.stamp, gap=told.gap, news=[each.to_json() for each in told.news]

@@ -3,43 +3,51 @@
 Outlives reloads: a route keeps its responses as long as the store's settings stay. Barriers are
 raised by what control tells (`asked`) and by news of other machines; what an unsafe method may have
 changed is dropped here at once, and told to the other workers.
+
+Every fill under way stands here by name (`spellings`), so that a change reaches it; those that may
+be joined stand at a *place* as well: their key, and what their request says in the fields by which
+the last response of that key varied.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from dataclasses import asdict
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.cache.barriers import Barriers
 from headgate.cache.http.vary import normal
 from headgate.cache.invalidation import Invalidation
-from headgate.gateway.caching.disk import DiskStore
 from headgate.gateway.caching.exchange import CachedEdited, CachedExchange, CachedFiltered
 from headgate.gateway.caching.hit import hits_first
 from headgate.gateway.caching.key import compile_cache_key, url_of
-from headgate.gateway.caching.lower_rows import LowerCounts
-from headgate.gateway.caching.redis import open_redis
+from headgate.gateway.caching.lower_life import LowerLife
 from headgate.gateway.caching.route_cache import OUTCOMES, RouteCache
+from headgate.gateway.caching.spellings import Spellings, name_of
 from headgate.gateway.caching.store import ResponseStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
+    from headgate.cache.http.rules import KeyRules
+    from headgate.gateway.caching.exchange import Remembered
     from headgate.gateway.caching.fill import Fill
     from headgate.gateway.caching.hit import Begin
-    from headgate.gateway.caching.lower import LowerStore
     from headgate.gateway.filters.chain import Chain
     from headgate.gateway.steps import Step
     from headgate.gateway.traffic import RouteTraffic
     from headgate.observe import Rows
-    from headgate.plan.caching import CachePlan, DiskPlan, StorePlan
+    from headgate.plan.caching import CachePlan, StorePlan
     from headgate.plan.plan import RoutePlan
     from headgate.policy.degrade import Degrade
     from headgate.wire.message import Header
+
+    Place = tuple[object, ...]
 
 __all__ = ["CHANGED_TOPIC", "NEWS_TOPIC", "Caching"]
 
@@ -50,7 +58,11 @@ CHANGED_TOPIC: Final = "cache.changed"
 
 _FILLS_MAX: Final = 10_000
 """Beyond that, nobody waits for another: each asks for itself."""
+_BEHIND_MAX: Final = 1_000
+"""Fills that nobody waits for: beyond that, what is stale stays so until it is asked for again."""
 _NAMES_MAX: Final = 10_000
+_HELD_MIN: Final = 16 * 1024 * 1024
+"""Bodies on their way into the cache take as much memory as the cache, and this much at least."""
 
 log: Final = logging.getLogger("headgate.cache")
 
@@ -65,17 +77,27 @@ class Caching:
         self._publish = publish
         self.barriers = Barriers("responses")
         self.store = ResponseStore(1, self.barriers)  # until a plan says more
-        self._fills: dict[tuple[object, ...], Fill] = {}
+        self._fills: dict[Place, Fill] = {}
+        """Those that may be joined."""
+        self._under_way: dict[str, dict[Fill, None]] = {}
+        """All of them, by name."""
+        self._spellings = Spellings()
+        self._key_rules: dict[KeyRules, None] = {}
+        """Of all routes."""
+        self._behind = 0
+        self._held_bytes = 0
+        self._held_max = 0
+        self._memos: deque[Remembered] = deque()
         self._vary_names: dict[str, tuple[bytes, ...]] = {}
         """By key, what the last response varied by: who asks with other values waits apart."""
         self._counts: dict[str, dict[str, int]] = {}
-        self._lower_plan: tuple[DiskPlan | None, str | None] | None = None
-        self._lower_counts = LowerCounts()
+        self._lower = LowerLife()
 
     # -- plans ---------------------------------------------------------------------------------
 
     def resize(self, bytes_max: int) -> None:
         self.store.resize(bytes_max)
+        self._held_max = max(bytes_max, _HELD_MIN)
 
     def begins(
         self,
@@ -111,6 +133,7 @@ class Caching:
         if counts is None:
             counts = self._counts[name] = dict.fromkeys(OUTCOMES, 0)
         late: tuple[Step, ...] = traffic.late
+        self._key_rules[plan.rules.key] = None
         return RouteCache(
             self,
             plan.rules,
@@ -127,69 +150,104 @@ class Caching:
     def keep(self, routes: set[str]) -> None:
         """Counts of routes that are gone go with them."""
         self._counts = {name: said for name, said in self._counts.items() if name in routes}
+        self._key_rules.clear()
 
     def turn(self) -> None:
         """A few times a second: what is of no use to anybody any more goes."""
-        self.store.sweep(time.time())  # noqa: TID251 - HTTP dates
+        wall = time.time()  # noqa: TID251 - HTTP dates
+        self.store.sweep(wall)
+        self._forget_replies(monotonic())
+        if self.store.lower is None:  # else it may be held there
+            self._spellings.sweep(lambda url: bool(self.store.inspect(url, wall)))
+
+    def remember(self, memo: Remembered) -> None:
+        """A reply hangs on a head, which may outlive what is held: it is taken off in time."""
+        self._memos.append(memo)
+
+    def _forget_replies(self, now: float) -> None:
+        memos = self._memos
+        # Each lives for less than a second, and stands here once for every time it was made.
+        while memos and memos[0].until <= now:
+            memo = memos.popleft()
+            memo.kept = memo.reply = None
 
     # -- fills ---------------------------------------------------------------------------------
 
-    def place_of(self, key: str, fields: tuple[Header, ...]) -> tuple[object, ...]:
+    def began(self, fill: Fill) -> None:
+        self._under_way.setdefault(fill.name, {})[fill] = None
+        self._behind += fill.is_background
+
+    def ended(self, fill: Fill) -> None:
+        same = self._under_way.get(fill.name)
+        if same is None or fill not in same:
+            return
+        del same[fill]
+        self._behind -= fill.is_background
+        if not same:
+            del self._under_way[fill.name]
+
+    def stored(self, fill: Fill) -> None:
+        """What it brought is held now."""
+        lost = self._spellings.note(fill.url, fill.name)
+        if lost:
+            self.store.forget(lost)
+
+    def hold(self, size: int) -> bool:
+        """Count what fills hold of bodies; whether there is room for more of it."""
+        self._held_bytes += size
+        return self._held_bytes <= self._held_max
+
+    @property
+    def has_room_behind(self) -> bool:
+        return self._behind < _BEHIND_MAX
+
+    def place_of(self, key: str, fields: tuple[Header, ...]) -> Place:
         """Who asks for this key with these fields may read one fill with others at this place."""
         names = self._vary_names.get(key)
         return (key,) if names is None else (key, normal(names, fields))
 
-    def joinable(self, place: tuple[object, ...]) -> Fill | None:
+    def joinable(self, place: Place) -> Fill | None:
         fill = self._fills.get(place)
         if fill is None or fill.version != self.barriers.version or not fill.can_be_joined:
             return None
         return fill
 
-    def enter(self, place: tuple[object, ...], fill: Fill) -> bool:
+    def enter(self, place: Place, fill: Fill) -> bool:
         if len(self._fills) >= _FILLS_MAX and place not in self._fills:
             return False
         self._fills[place] = fill
         return True
 
-    def leave(self, place: tuple[object, ...], fill: Fill) -> None:
+    def leave(self, place: Place, fill: Fill) -> None:
         if self._fills.get(place) is fill:
             del self._fills[place]
 
-    def varies(self, key: str, names: tuple[bytes, ...]) -> None:
-        known = self._vary_names
-        if not names:
-            known.pop(key, None)
+    def varies(self, fill: Fill, names: tuple[bytes, ...]) -> None:
+        """What a fill brings varies by these: from now on it is found by its own kind."""
+        known, key = self._vary_names, fill.key
+        if known.get(key, ()) == names:
             return
-        known[key] = names
-        if len(known) > _NAMES_MAX:
-            del known[next(iter(known))]
+        if names:
+            known[key] = names
+            if len(known) > _NAMES_MAX:
+                del known[next(iter(known))]
+        else:
+            del known[key]
+        if fill.place is not None:
+            self.leave(fill.place, fill)
+            place = self.place_of(key, fill.fields)
+            fill.place = place if self.joinable(place) is None else None
+            if fill.place is not None:
+                self.enter(fill.place, fill)
 
     # -- below memory --------------------------------------------------------------------------
 
     async def take_lower(self, plan: StorePlan | None, state_dir: Path) -> None:
         """Keep responses where the plan says, besides memory. What was open before is closed."""
-        wanted = None if plan is None else (plan.disk, plan.redis)
-        if wanted == self._lower_plan:
-            return
-        self._lower_plan = wanted
-        before, self.store.lower = self.store.lower, None
-        if before is not None:
-            await before.close()
-        if plan is None:
-            return
-        lower: LowerStore | None = None
-        if plan.disk is not None:
-            lower = DiskStore(state_dir / plan.disk.path, plan.disk.bytes_max)
-        elif plan.redis is not None:
-            lower = open_redis(plan.redis)
-        if lower is not None:
-            await lower.start(self.barriers)
-            self.store.lower = lower
+        await self._lower.take(plan, state_dir, self.store)
 
     async def close(self) -> None:
-        lower, self.store.lower = self.store.lower, None
-        if lower is not None:
-            await lower.close()
+        await self._lower.close(self.store)
 
     # -- forgetting ----------------------------------------------------------------------------
 
@@ -203,22 +261,23 @@ class Caching:
     def invalidate(self, invalidation: Invalidation) -> int:
         return self.store.invalidate(invalidation)
 
-    def forget_changed(self, urls: tuple[str, ...]) -> None:
-        """RFC 9111 4.4, here and at the other workers."""
-        self._drop(urls, is_news=False)
-        self._publish(CHANGED_TOPIC, {"urls": list(urls)})
+    def forget_changed(self, urls: tuple[str, ...], rules: KeyRules | None) -> None:
+        """RFC 9111 4.4, here and at the other workers. `rules`: by which the route that changed
+        them keeps responses; None if it keeps nothing, then they may be kept by those of any other.
+        """
+        known = self._key_rules if rules is None else (rules,)
+        names = tuple({name_of(url, each): None for url in urls for each in known})
+        self._drop(urls, names, is_news=False)
+        self._publish(CHANGED_TOPIC, {"urls": list(urls), "names": list(names)})
 
     def heard_changed(self, message: Mapping[str, Any]) -> None:
-        urls = message.get("urls")
-        if isinstance(urls, list):
-            self._drop(tuple(url for url in urls if isinstance(url, str)), is_news=True)
+        self._drop(_texts(message.get("urls")), _texts(message.get("names")), is_news=True)
 
-    def _drop(self, urls: tuple[str, ...], *, is_news: bool) -> None:
+    def _drop(self, urls: tuple[str, ...], names: tuple[str, ...], *, is_news: bool) -> None:
         """Without a stamp: the clock is control's. A fill that is under way is not kept either."""
-        self.store.forget(urls, is_news=is_news)
-        gone = set(urls)
-        for fill in tuple(self._fills.values()):
-            if fill.url in gone:
+        self.store.forget(self._spellings.of((*urls, *names)), is_news=is_news)
+        for name in names:
+            for fill in tuple(self._under_way.get(name, ())):
                 fill.keep_nothing()
 
     # -- for those who ask ---------------------------------------------------------------------
@@ -238,7 +297,7 @@ class Caching:
     def snapshot(self) -> dict[str, Any]:
         return {
             "store": asdict(self.store.snapshot()),
-            "fills": len(self._fills),
+            "fills": sum(map(len, self._under_way.values())),
             "routes": {name: dict(counts) for name, counts in self._counts.items()},
         }
 
@@ -248,10 +307,15 @@ class Caching:
                 if count:
                     rows["headgate_cache_total"].append(([route, outcome], count))
         said = self.store.snapshot()
-        if said.bytes_max:
+        if said.bytes_max > 1:  # some route keeps something
             rows["headgate_cache_bytes"].append(([], said.bytes))
             rows["headgate_cache_bytes_max"].append(([], said.bytes_max))
             rows["headgate_cache_responses"].append(([], said.entries))
             rows["headgate_cache_evictions_total"].append(([], said.evictions))
-            rows["headgate_cache_fills"].append(([], len(self._fills)))
-        self._lower_counts.rows_into(rows, said.lower)
+            fills = sum(map(len, self._under_way.values()))
+            rows["headgate_cache_fills"].append(([], fills))
+        self._lower.rows_into(rows, said.lower)
+
+
+def _texts(said: object) -> tuple[str, ...]:
+    return tuple(each for each in said if isinstance(each, str)) if isinstance(said, list) else ()

@@ -103,6 +103,22 @@ class DiskStore:
         await asyncio.to_thread(self._writer.stop, _CLOSE_S)
         self._loop = None
 
+    async def discard(self) -> None:
+        """After it was closed: throw away what is there, as nobody tells it of purges any more."""
+        await asyncio.to_thread(self._discard)
+
+    def _discard(self) -> None:
+        path = self._place.current()
+        if path is None:
+            return
+        try:
+            self._place.abandon(path)
+        except OSError as wrong:
+            what = "responses in %s cannot be thrown away (%s); do it before you use it again"
+            log.error(what, self._place.directory, wrong)  # noqa: TRY400
+            return
+        log.info("responses on the disk: %s is emptied, as it is out of use", path.parent)
+
     async def find(self, key: str, fields: tuple[Header, ...], url: str = "") -> Kept | None:
         if self._writer.path is None or self._waiting >= READS_MAX:
             self._dropped += self._waiting >= READS_MAX

@@ -43,6 +43,7 @@ _STEP: Final = 200
 _EVICTED_AT_ONCE: Final = 32
 _ROW_BYTES: Final = 400
 """Of the index, beside the response itself."""
+_PAGE: Final = 4096
 _BUSY_S: Final = 2.0
 _AHEAD_MAX_S: Final = 60.0
 
@@ -74,12 +75,12 @@ class ResponseFile:
         if is_reader:
             self._db.execute("PRAGMA query_only = 1")
             return
+        self._db.execute(f"PRAGMA page_size = {_PAGE}")  # before there is a file
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
-        (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
         # A second bound beside ours, for what is lost between the pages.
-        pages = max(self._bytes_max + self._bytes_max // 4, 4 * 1024 * 1024) // page_bytes
+        pages = max(self._bytes_max + self._bytes_max // 4, 4 * 1024 * 1024) // _PAGE
         self._db.execute(f"PRAGMA max_page_count = {pages}")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version != FORMAT:
@@ -178,7 +179,7 @@ class ResponseFile:
                 " ORDER BY id DESC LIMIT -1 OFFSET ?)",
                 (slot, VARIANTS_MAX - 1),
             )
-        size = len(data) + len(kept.url) + sum(map(len, stored.tags)) + _ROW_BYTES
+        size = _in_pages(len(data)) + len(kept.url) + sum(map(len, stored.tags)) + _ROW_BYTES
         soft |= kept.is_soft_struck
         number = self._db.execute(
             "INSERT INTO responses (slot, variant, names, url, stamp, made, keep_until, soft, used,"
@@ -206,6 +207,28 @@ class ResponseFile:
                         break
             if not rows:
                 return
+
+    def give_room(self) -> None:
+        """Let a tenth go, as the disk is full or the pages are not enough: the pages that become
+        free are written next.
+        """
+        try:
+            # What is only in the log yet takes its place twice.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as wrong:
+            if wrong.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}:
+                raise
+        entries, _ = self.totals()
+        left = max(entries // 10, _EVICTED_AT_ONCE)
+        while left > 0:
+            with self._transaction():
+                rows = self._db.execute(
+                    "SELECT id FROM responses ORDER BY used LIMIT ?", (_EVICTED_AT_ONCE,)
+                ).fetchall()
+                for (number,) in rows:
+                    self._delete_one(number)
+            self.evicted += len(rows)
+            left = left - len(rows) if rows else 0
 
     def _delete_one(self, number: int) -> int:
         row = self._db.execute("SELECT size FROM responses WHERE id = ?", (number,)).fetchone()
@@ -362,6 +385,20 @@ class SpoiltRow(Spoilt):
     def __init__(self, number: int, why: str) -> None:
         super().__init__(why)
         self.number = number
+
+
+def _in_pages(size: int) -> int:
+    """What a value of so many bytes takes of the file. A page holds whole cells only, and what is
+    too long for one goes on in pages of its own (SQLite's file format, 1.5 and 1.6).
+    """
+    local, pages = size + 5, 0
+    if local > _PAGE - 35:
+        least = (_PAGE - 12) * 32 // 255 - 23
+        local = least + (local - least) % (_PAGE - 4)
+        if local > _PAGE - 35:
+            local = least
+        pages = -(-(size + 5 - local) // (_PAGE - 4))
+    return pages * _PAGE + _PAGE // max((_PAGE - 8) // (local + 12), 1)
 
 
 def _variant(vary: tuple[Header, ...]) -> bytes:

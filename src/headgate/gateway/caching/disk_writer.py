@@ -4,8 +4,10 @@ Theory of operation. What is to be written waits in a queue bounded in number an
 that it is dropped and counted. Invalidations go before everything, are kept until they are on the
 disk, and are never dropped: too many become one over everything.
 
-Whatever fails, the thread goes on: a spoilt file is abandoned for a new one; a full, read-only or
-vanished disk makes the store be away, and is tried again with growing pauses. An invalidation that
+Whatever fails, the thread goes on: a spoilt file is abandoned for a new one; a read-only or
+vanished disk makes the store be away, and is tried again with growing pauses. On a full disk what
+was used least makes room; where that cannot be written either, what is there is read on, and
+nothing more is written for a pause. An invalidation that
 cannot be written, also because another process was stopped while it wrote, takes the whole file
 with it, where that is still possible: a file that comes back must not answer as if it had not been
 heard.
@@ -88,6 +90,9 @@ class DiskWriter:
         self._spoilt_at = -_SPOILT_AGAIN_S
         self._busy_since: float | None = None
         self._pause_s = _PAUSE_S
+        self._full_until = 0.0
+        self._full_s = _PAUSE_S
+        self._owing_until = 0.0
         self._house_at = self._touch_at = 0.0
         self._thread = threading.Thread(target=self._run, name="responses-disk", daemon=True)
         self.path: Path | None = None
@@ -114,6 +119,7 @@ class DiskWriter:
         with self._turn:
             is_full = len(self._queue) >= QUEUED_MAX
             is_large = self._queued_bytes + kept.size > QUEUED_BYTES_MAX
+            is_full |= time.monotonic() < self._full_until
             if is_full or is_large or self.path is None or kept.size > self._bytes_max // 4:
                 self.dropped += 1
                 return
@@ -213,8 +219,14 @@ class DiskWriter:
         if gone:
             file.remove(gone)
         if batch:
-            self.dropped += file.put(batch, int(self._wall()))
-            self.writes += len(batch)
+            try:
+                declined = file.put(batch, int(self._wall()))
+            except Exception:
+                self._put_back(batch)
+                raise
+            self.dropped += declined
+            self.writes += len(batch) - declined
+            self._full_s = _PAUSE_S
         for kept in removals:
             file.remove_kept(kept)
         self._keep_house(file)
@@ -257,6 +269,14 @@ class DiskWriter:
                 self._queued_bytes -= kept.size
                 removals.append(kept)
         return batch, removals, gone
+
+    def _put_back(self, batch: list[Kept]) -> None:
+        """Once there is room they are written after all, but for what was told meanwhile."""
+        with self._turn:
+            gone = self._forgotten
+            left = [kept for kept in batch if kept.url not in gone and "*" not in gone]
+            self._queue.extendleft((kept, False) for kept in reversed(left))
+            self._queued_bytes += sum(kept.size for kept in left)
 
     def _ready(self) -> ResponseFile:
         now = time.monotonic()
@@ -307,6 +327,8 @@ class DiskWriter:
                 self._retry_at = now + _BUSY_PAUSE_S
                 self._tell(is_safe=False)
                 return
+        if is_file and code == sqlite3.SQLITE_FULL and self._goes_on(wrong):
+            return
         used = self._used
         self._let_go()
         if is_file and code in _SPOILT and used is not None:
@@ -320,6 +342,34 @@ class DiskWriter:
         if (self._pending or self._forgotten) and used is not None:
             self._abandon(used)
         self._pause(f"{self._place.directory}: {wrong}" if is_file else str(wrong))
+
+    def _goes_on(self, wrong: Exception) -> bool:
+        """Whether the file can be used further although it, or the disk, is full."""
+        file, now = self._file, time.monotonic()
+        if file is None:
+            return False
+        why = f"{self._place.directory}: {wrong}"
+        if why != self.why:
+            log.warning("responses on the disk: %s; those used least make room", why)
+        self.why = why
+        is_owing = bool(self._pending or self._forgotten)
+        if not is_owing or now >= self._owing_until:
+            try:
+                file.give_room()
+            except sqlite3.Error:
+                pass
+            else:
+                if is_owing:
+                    # Once: if there is no room for what is owed again, the file goes.
+                    self._owing_until = now + _PAUSE_S
+                return True
+        if is_owing:
+            return False
+        self._full_until = now + self._full_s
+        self._full_s = min(self._full_s * 2, _PAUSE_MAX_S)
+        with self._turn:
+            self._drop_queue()
+        return True
 
     def _abandon(self, used: Path) -> None:
         try:

@@ -11,7 +11,8 @@ filters have seen the request. Then, in place of the service:
             -> not for a cache (method, body, no key): pass, as on a route without one
 
 What the cache holds is what the service said; filters see every answer on its way out, kept or
-not. Whoever waits for another's fill leaves it when that takes too long, and asks alone.
+not. Whoever waits for another's fill leaves it when that takes too long, and asks alone; who finds
+that its answer is of another variant looks once more, and may wait for one of its own kind.
 """
 
 from __future__ import annotations
@@ -26,43 +27,24 @@ from typing import TYPE_CHECKING, ClassVar
 from headgate.cache.http.asked import Asked, read_request
 from headgate.cache.http.invalidating import SAFE_METHODS, invalidated_by
 from headgate.cache.http.reuse import judge_reuse, may_serve_when_degraded
-from headgate.cache.http.validating import fill_headers, validators_for
-from headgate.gateway.caching.fill import Fill, FillExchange
-from headgate.gateway.caching.key import origin_of
+from headgate.gateway.caching.fill import Fill
+from headgate.gateway.caching.fill_exchange import exchange_for, prepared_for_fills
+from headgate.gateway.caching.reader import can_share
 from headgate.gateway.edited import EditedExchange
 from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.policed import PolicedExchange
-from headgate.gateway.prepared import Prepared
-from headgate.gateway.side import forward_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.cache.http.status_field import Forwarded
     from headgate.cache.http.stored import Stored
+    from headgate.gateway.caching.caching import Place
+    from headgate.gateway.caching.fill import Make
+    from headgate.gateway.caching.fill_exchange import FillExchange, FillPrepared
     from headgate.gateway.caching.route_cache import RouteCache
     from headgate.gateway.caching.store import Kept
-    from headgate.gateway.exchange import Exchange
-    from headgate.gateway.site import Site
-    from headgate.gateway.traffic import RouteTraffic
     from headgate.wire.message import Forward, ResponseHead
-
-
-class FillPrepared(Prepared):
-    """A head for fills: what it counts and logs, its readers count and log."""
-
-    __slots__ = ()
-
-    def count(self, ex: Exchange, now: float) -> None:
-        self._site.stats.in_flight -= 1
-
-
-def _for_fill(prep: Prepared) -> FillPrepared:
-    made = object.__new__(FillPrepared)
-    for name in Prepared.__slots__:
-        setattr(made, name, getattr(prep, name))
-    made.deadline_s = None  # its client's patience is its client's
-    return made
 
 
 class Remembered:
@@ -84,32 +66,6 @@ class Remembered:
         """Monotonic."""
 
 
-def _fill_exchange(
-    fill: Fill,
-    base: Kept | None,
-    site: Site,
-    prep: Prepared,
-    traffic: RouteTraffic,
-    forward: Forward,
-    like: Cached,
-) -> FillExchange:
-    ex = FillExchange(fill, site, prep, monotonic(), traffic)
-    ex.client_ip = like.client_ip
-    ex.is_secure = like.is_secure
-    ex.request_id = like.request_id
-    ex.identity = like.identity
-    ex.passport = like.passport
-    ex.service = like.service
-    ex.stats = like.stats
-    fields = forward.headers
-    if base is not None:
-        fields = validators_for(base.stored, fields) or fill_headers(fields)
-    if fields is not forward.headers or forward.method == "HEAD":
-        forward = forward_as(forward, fields, 0, "GET")
-    ex.forward = forward
-    return ex
-
-
 class Cached(PolicedExchange):
     """What a cache adds to an exchange: see the module."""
 
@@ -122,6 +78,9 @@ class Cached(PolicedExchange):
     _forwarded: Forwarded = "bypass"
     _is_shown = False
     """The head tells already what became of the request."""
+    _has_looked_again = False
+    _may_wait = True
+    """For what another has asked for."""
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -147,7 +106,10 @@ class Cached(PolicedExchange):
             return
         asked = self._asked()
         if asked.no_store or not asked.is_cacheable:
-            self._pass("request", body)
+            if asked.only_if_cached:
+                self._refuse_to_ask()
+            else:
+                self._pass("request", body)
         elif cache.caching.store.lower is not None:
             self._find_below(key, asked, forward)
         else:
@@ -187,7 +149,7 @@ class Cached(PolicedExchange):
             self.serve(kept, asked, wall, "hit")
         elif kind == "revalidate_behind":
             # Answered first: the other takes its time.
-            behind = self._behind(key, asked, forward, kept)
+            behind = self._fill_behind(key, asked, forward, kept)
             self.serve(kept, asked, wall, "stale")
             if behind is not None:
                 behind()
@@ -199,21 +161,23 @@ class Cached(PolicedExchange):
     def _not_held(self, key: str, asked: Asked, forward: Forward, kept: Kept | None) -> None:
         """There is nothing that could be served without asking."""
         cache = self.cache
-        if asked.only_if_cached:  # RFC 9111 5.2.1.7
-            self.outcome = "refused"
-            cache.counts["refused"] += 1
-            self.refuse(504, "not in the cache, and nothing else was asked for")
+        if asked.only_if_cached:
+            self._refuse_to_ask()
         elif not (self.is_degraded and cache.fall_back_when_degraded(self)):
             self._miss(key, asked, forward, kept)
+
+    def _refuse_to_ask(self) -> None:
+        """RFC 9111 5.2.1.7."""
+        self.outcome = "refused"
+        self.cache.counts["refused"] += 1
+        self.refuse(504, "not in the cache, and nothing else was asked for")
 
     def _find_below(self, key: str, asked: Asked, forward: Forward) -> None:
         """Memory first; what is not there may be in the layer below, which takes a moment."""
         store = self.cache.caching.store
-        lower = store.lower
-        if lower is None or store.find(key, forward.headers) is not None:
+        if store.find(key, forward.headers) is not None:
             self._look_up(key, asked, forward)
             return
-
         below = store.fetch(key, forward.headers, self.cache.url_of(self))
         after = self._wait(((), lambda _body: self._look_up(key, asked, forward)), b"")
         self.site.spawn(self._await_step(below, after))
@@ -230,66 +194,71 @@ class Cached(PolicedExchange):
                 # Nobody may join: the answer could be for this one's conditions alone.
                 self._begin_fill(None, key, asked, forward, None)
             return
-        place = caching.place_of(key, fields) if cache.rules.collapse else None
-        fill = caching.joinable(place) if place is not None else None
-        if fill is not None and not asked.no_cache:
-            reader = fill.join(self, asked, fields)
-            if reader is not None:
+        place = None
+        if cache.rules.collapse and self._may_wait and (kept is None or can_share(kept.stored)):
+            place = caching.place_of(key, fields)
+            fill = caching.joinable(place)
+            if fill is not None and not asked.no_cache:
+                # Before it joins: its answer may begin at once, and end the waiting.
                 self._wait_no_longer_than(cache.rules.collapse_wait_s)
-                return
+                if fill.join(self, asked, fields):
+                    return
+                self._stop_timer()
         self._begin_fill(place, key, asked, forward, kept)
 
     def _begin_fill(
-        self,
-        place: tuple[object, ...] | None,
-        key: str,
-        asked: Asked,
-        forward: Forward,
-        kept: Kept | None,
+        self, place: Place | None, key: str, asked: Asked, forward: Forward, kept: Kept | None
     ) -> None:
-        fill = Fill(
-            self.cache, place, key, self.cache.url_of(self), self, asked, forward.headers, kept
-        )
+        fields = forward.headers
+        fill = Fill(self, key, self._as_get(asked), fields, kept, place)
         if place is not None and not self.cache.caching.enter(place, fill):
             fill.place = None
-        fill.join(self, asked, forward.headers)
+        fill.join(self, asked, fields)
         self._wait_no_longer_than(inf)
-        fill.begin(self._fill_maker(forward))
+        fill.begin(self._fill_maker(forward, self.started))
 
-    def _behind(
+    def _fill_behind(
         self, key: str, asked: Asked, forward: Forward, kept: Kept
     ) -> Callable[[], None] | None:
         """What makes it anew without anybody waiting; None where that is under way."""
-        cache = self.cache
-        place = cache.caching.place_of(key, forward.headers)
-        if cache.caching.joinable(place) is not None:
+        caching = self.cache.caching
+        place = caching.place_of(key, forward.headers)
+        if caching.joinable(place) is not None or not caching.has_room_behind:
             return None
-        fill = Fill(cache, place, key, cache.url_of(self), self, asked, forward.headers, kept)
-        fill.is_background = True
-        if not cache.caching.enter(place, fill):
+        fields = forward.headers
+        fill = Fill(self, key, self._as_get(asked), fields, kept, place, is_background=True)
+        if not caching.enter(place, fill):
             return None
-        return partial(fill.begin, self._fill_maker(forward))
+        return lambda: fill.begin(self._fill_maker(forward, monotonic()))
 
-    def _fill_maker(self, forward: Forward) -> Callable[[Fill, Kept | None], FillExchange]:
+    def _as_get(self, asked: Asked) -> Asked:
+        """What is asked by the fill, which is a GET whatever the client's request is."""
+        if not asked.is_head:
+            return asked
+        is_identified = self.identity is not None
+        headers, rules = self.prep.head.headers, self.cache.rules
+        return read_request("GET", headers, rules, is_identified=is_identified)
+
+    def _fill_maker(self, forward: Forward, started: float) -> Make:
         """What makes the request of a fill; a second time, where a validation came to nothing."""
         memo = self.prep.cached
         prep = memo.fill_prep if memo is not None else None
         if prep is None:
-            prep = _for_fill(self.prep)
+            prep = prepared_for_fills(self.prep)
             if memo is not None:
                 memo.fill_prep = prep
         return partial(
-            _fill_exchange,
-            site=self.site,
+            exchange_for,
+            like=self,
             prep=prep,
             traffic=self.cache.fill_traffic,
             forward=forward,
-            like=self,
+            started=started,
         )
 
     def _wait_no_longer_than(self, wait_s: float) -> None:
         """Give up on a fill in time: one that others began, or that outlives our own client."""
-        if self.finished or self.response_started:
+        if self.finished or self._is_answered():
             return
         theirs_s = self.prep.deadline_s
         left_s = inf if theirs_s is None else max(self.started + theirs_s - monotonic(), 0.0)
@@ -305,12 +274,19 @@ class Cached(PolicedExchange):
 
     def _is_late(self) -> None:
         self._timer = None
-        if self.finished or self.response_started:
+        if self.finished or self._is_answered():
             return
+        self._let_go()
         self.error = "timeout waiting for a cached answer"
         self.site.stats.timeouts.add("policy")
         if not self.fall_back("timeout"):
             self.refuse(504, "the time for the request was over before its answer was there")
+
+    def _go_to_fallback(self, body: bytes) -> None:
+        if self._is_settled:
+            super()._dispatch(body, self._has_whole_request())
+        else:
+            super()._go_to_fallback(body)
 
     # -- passing -------------------------------------------------------------------------------
 
@@ -323,14 +299,27 @@ class Cached(PolicedExchange):
     def go_alone(self) -> None:
         """What others asked for is not for this one, or takes too long."""
         self._stop_timer()
-        if self.finished or self.response_started:
+        if self.finished or self._is_answered():
             return
-        up, self.up = self.up, None
-        if up is not None:
-            up.cancel()
+        self._let_go()
         self.outcome = self._forwarded = "uri-miss"
         self.cache.counts["alone"] += 1
         self._ask_service(b"")
+
+    def look_again(self, *, may_wait: bool) -> None:
+        """What another's fill brought is not for this one. What is held by now may be, or a further
+        fill; `may_wait`: there may be others who want the same.
+        """
+        forward, key = self.forward, self.cache.key_of(self)
+        if self._has_looked_again or forward is None or key is None:
+            self.go_alone()
+            return
+        self._stop_timer()
+        if self.finished or self._is_answered():
+            return
+        self._has_looked_again = True
+        self._may_wait = may_wait
+        self._look_up(key, self._asked(), forward)
 
     def _ask_service(self, body: bytes) -> None:
         late = self.cache.late
@@ -352,6 +341,8 @@ class Cached(PolicedExchange):
         self.outcome = how
         cache = self.cache
         cache.counts[how] += 1
+        if self._is_for_fallback(kept.stored.status) and self.fall_back("flag"):
+            return
         reply = cache.reply(kept, asked, wall, how)
         if how == "hit" and cache.is_quick and not asked.wishes:
             self._remember_reply(kept, reply, wall)
@@ -366,58 +357,55 @@ class Cached(PolicedExchange):
         memo.reply = self.cache.edited(reply)
         left_s = min(1.0 - wall % 1.0, stored.fresh_s - stored.age_s(wall))
         memo.until = monotonic() + left_s
+        self.cache.caching.remember(memo)
 
     def note_fill(self, fill: Fill) -> None:
-        """What the log tells of the request that was made for this one."""
+        """What the log and the limits are told of the request that was made for this one."""
         inner = fill.exchange
-        if inner is not None:
-            self.instance = inner.instance
-            self.upstream_s = inner.upstream_s
+        if inner is None:
+            return
+        self.instance = inner.instance
+        self.connect_s = inner.connect_s
+        self.upstream_s = monotonic() - self.started
+        if fill.is_first(self):
+            # Attempts are retried, mirrored and paid for once.
+            self.attempts = inner.attempts
             self.told = inner.told
-            if self.error is None and fill.is_first(self):
-                self.error = inner.error
+            self.error = self.error or inner.error
 
     def on_fill_head(
         self, fill: Fill, head: ResponseHead, stored: Stored | None, body: bytes, *, end: bool
     ) -> None:
         """The answer begins that a fill has brought."""
         self._stop_timer()
+        if end:
+            self.up = None
         if self.finished:
             return
-        inner = fill.exchange
         is_first = fill.is_first(self)
         how = "miss" if is_first else "collapsed"
         self.outcome = how
         cache = self.cache
         cache.counts[how] += 1
-        if inner is not None:
-            self.instance = inner.instance
-            self.connect_s = inner.connect_s
-            if is_first:
-                self.told = inner.told
-                self.attempts = inner.attempts
-        fallback = self.traffic.fallback
-        if fallback is not None and head.status in fallback.statuses:
-            self.up = None
-            fill.forget(self)
-            if self.fall_back("flag"):
-                return
-        if end:
-            self.up = None
-        shown = cache.shown(
-            head, stored, how, was_held=fill.was_held, is_kept=fill.is_kept, is_first=is_first
-        )
+        self.note_fill(fill)
+        if self._is_for_fallback(head.status) and self.fall_back("flag"):
+            self._let_go()
+            return
+        shown = cache.shown(head, stored, how, fill, is_first=is_first)
         self._is_shown = True
         self._take_head(shown, body, end)
 
-    def fail_as(self, inner: FillExchange) -> None:
+    def _is_for_fallback(self, status: int) -> bool:
+        fallback = self.traffic.fallback
+        return fallback is not None and status in fallback.statuses
+
+    def fail_as(self, inner: FillExchange, *, is_first: bool) -> None:
         """The fill came to nothing, in a way that says nothing about who asked."""
         self._stop_timer()
         if self.finished:
             return
-        self.outcome = "miss"
-        self.cache.counts["miss"] += 1
-        self.instance = inner.instance
+        self.outcome = "miss" if is_first else "collapsed"
+        self.cache.counts[self.outcome] += 1
         if inner.failure is not None:
             self.fail(inner.failure)
         elif inner.refusal is not None:
@@ -446,12 +434,13 @@ class Cached(PolicedExchange):
 
     def _forget_changed(self, head: ResponseHead) -> None:
         """RFC 9111 4.4: what an unsafe method may have changed is not served any more."""
-        asked, cache = self.prep.head, self.cache
-        scheme = self.prep.scheme
-        _, _, host = origin_of(scheme, asked.authority).partition("://")
-        urls = invalidated_by(asked.method, head.status, scheme, host, asked.target, head.headers)
+        scheme, _, rest = self.cache.url_of(self).partition("://")
+        host, slash, target = rest.partition("/")
+        method = self.prep.head.method
+        urls = invalidated_by(method, head.status, scheme, host, slash + target, head.headers)
         if urls:
-            cache.caching.forget_changed(urls)
+            cache = self.cache
+            cache.caching.forget_changed(urls, cache.rules.key if cache.methods else None)
 
 
 class CachedExchange(Cached):

@@ -2,23 +2,25 @@
 
 Theory of operation
 -------------------
-A fill is an exchange of its own (`FillExchange`), with policies and without a client: its
-downstream rim is the `Fill`. Clients hang on it as *readers*. To a client's exchange its reader is
-an upstream like any other, which can be paused, resumed and cancelled.
+A fill has an exchange of its own (`FillExchange`), with policies and without a client, and plays
+the downstream rim for it. Clients hang on it as *readers*. To a client's exchange its reader is an
+upstream like any other, which can be paused, resumed and cancelled.
 
     begin -> head: judged -> kept: all readers that it fits get it, the body is held and at the end
-               |                   put into the store
+               |                   put into the store; the others look again
                |          -> not for others: the first reader gets it as it streams, the rest ask
                |                   for themselves, all at once
+               | 304      -> what is held answers, with what is new in its head
                | failed   -> something stale that may stand in, or every reader's own failure
 
 A client that leaves takes its reader and nothing else. A fill that nobody reads any more goes on
 only when its answer will be kept, else it is called off. While a body is held for keeping, each
-reader has its own place in it, so a slow client slows nobody; beyond the bound it is a stream with
-a window, as slow as its slowest reader.
+reader has its own place in it, so a slow client slows nobody; beyond the bound, that of a body or
+that of all fills together, it is a stream with a window, as slow as its slowest reader.
 
 What comes after an invalidation never joins a fill that began before it (`version`), and what such
-a fill brings is not kept where a barrier has struck it (`stamp`).
+a fill brings is not kept where a barrier has struck it (`stamp`) or its URL was changed
+(`keep_nothing`). An answer that is the service's word and is not kept ends what was held instead.
 """
 
 from __future__ import annotations
@@ -27,191 +29,89 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from headgate.cache.http.judging import judge_response
-from headgate.cache.http.reuse import may_serve_on_error, may_share
+from headgate.cache.http.reuse import ERROR_STATUSES
 from headgate.cache.http.stored import Stored
-from headgate.cache.http.validating import applies_to, merged
-from headgate.cache.http.vary import selects
-from headgate.gateway.policed import PolicedExchange
+from headgate.cache.http.validating import applies_to, fill_headers, merged, validators_for
+from headgate.gateway.caching.fill_exchange import NoClient
+from headgate.gateway.caching.pieces import Pieces
+from headgate.gateway.caching.reader import Reader
+from headgate.gateway.caching.spellings import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from headgate.cache.http.asked import Asked
-    from headgate.errors import UpstreamFailed
+    from headgate.gateway.caching.caching import Place
     from headgate.gateway.caching.exchange import Cached
-    from headgate.gateway.caching.route_cache import RouteCache
+    from headgate.gateway.caching.fill_exchange import FillExchange
     from headgate.gateway.caching.store import Kept
     from headgate.gateway.exchange import Exchange
-    from headgate.gateway.service import ServiceRuntime
-    from headgate.wire.message import Forward, Header, ResponseHead
+    from headgate.wire.message import Header, ResponseHead
+
+    Make = Callable[["Fill", tuple[Header, ...]], FillExchange]
+    """Makes the request with these fields."""
 
 _WINDOW: Final = 256 * 1024
 """Bytes between a stream's fastest and slowest reader before the service is told to wait."""
 
+_OF_THIS_REQUEST: Final = frozenset({206, 304, 412, 416})
+"""Answers to a condition or a range, which say nothing of what others will get."""
 
-class FillExchange(PolicedExchange):
-    """The request of a fill. What it cannot answer, its readers answer, each for itself."""
-
-    is_local = False
-    """What it answers is not the service's own word about this URL."""
-    refusal: tuple[int, str, float | None] | None = None
-    failure: UpstreamFailed | None = None
-    why = ""
-    """In the words of `fallback`."""
-
-    def begin(self) -> None:
-        self.request_done = True
-        self._run(self.traffic.steps, b"", self._admitted)
-
-    def fall_back(self, why: str, *, is_early: bool = False) -> bool:
-        self.why = self.why or why
-        return False
-
-    def refuse(self, status: int, reason: str, retry_after_s: float | None = None) -> None:
-        if self.failure is None and self.refusal is None:
-            self.refusal = (status, reason, retry_after_s)
-        super().refuse(status, reason, retry_after_s)
-
-    def fail(self, failure: UpstreamFailed) -> None:
-        self.failure = failure
-        super().fail(failure)
-
-    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
-        self.is_local = True
-        super().answer(reply)
-
-    def change_service(self, service: ServiceRuntime) -> None:
-        if service is not self.service:
-            self.is_local = True
-        super().change_service(service)
+_PASSING: Final = _OF_THIS_REQUEST | {408, 425, 429}
+"""These say nothing of what is held either."""
 
 
-class Reader:
-    """A client's place in a fill. An `Upstream`, as far as its exchange can tell."""
-
-    __slots__ = ("asked", "at", "fields", "fill", "has_head", "is_first", "is_paused", "outer")
-
-    def __init__(
-        self, fill: Fill, outer: Cached, asked: Asked, fields: tuple[Header, ...], *, is_first: bool
-    ) -> None:
-        self.fill = fill
-        self.outer = outer
-        self.asked = asked
-        self.fields = fields
-        self.is_first = is_first
-        self.has_head = False
-        self.is_paused = False
-        self.at = 0
-        """Pieces of the body that it has been given."""
-
-    def send_request(self, ex: object, forward: Forward, body: bytes, end: bool) -> None:
-        """Nothing: the fill has its own."""
-
-    def send_data(self, data: bytes) -> None:
-        """Nothing: who reads a fill has no body."""
-
-    def send_end(self, trailers: Sequence[Header]) -> None:
-        """Nothing, likewise."""
-
-    def cancel(self) -> None:
-        self.fill.leave(self)
-
-    def pause(self) -> None:
-        self.is_paused = True
-
-    def resume(self) -> None:
-        if self.is_paused:
-            self.is_paused = False
-            self.fill.catch_up(self)
-
-
-class Fill:
-    """See the module. It plays the downstream rim for its exchange."""
-
-    certificate: bytes | None = None
-
-    __slots__ = (
-        "_base",
-        "_dropped",
-        "_ex",
-        "_first",
-        "_head",
-        "_held",
-        "_is_complete",
-        "_is_over",
-        "_is_slowed",
-        "_make",
-        "_may_keep",
-        "_pieces",
-        "_readers",
-        "_stored",
-        "_trailers",
-        "asked",
-        "cache",
-        "client_ip",
-        "fields",
-        "forwarded_block",
-        "is_background",
-        "is_kept",
-        "is_tls",
-        "key",
-        "peer_ip",
-        "place",
-        "protocol",
-        "request_at",
-        "stamp",
-        "tls_version",
-        "url",
-        "version",
-    )
+class Fill(NoClient):
+    # No slots: most of these are seldom set, and there is one for each request of a service.
+    is_kept = False
+    """Its answer is one to keep, as far as is known."""
+    exchange: FillExchange | None = None
+    why_not = ""
+    """Why it is not: a short fixed word."""
+    _asks_conditionally = False
+    _first: Cached | None = None
+    _head: ResponseHead | None = None
+    _is_complete = False
+    _is_over = False
+    _is_slowed = False
+    _make: Make | None = None
+    _may_keep = True
+    _stored: Stored | None = None
+    _trailers: Sequence[Header] = ()
 
     def __init__(
         self,
-        cache: RouteCache,
-        place: tuple[object, ...] | None,
-        key: str,
-        url: str,
         outer: Cached,
+        key: str,
         asked: Asked,
         fields: tuple[Header, ...],
         base: Kept | None,
+        place: Place | None,
+        *,
+        is_background: bool = False,
     ) -> None:
-        down = outer.down
-        self.client_ip = outer.client_ip
-        self.peer_ip = down.peer_ip
-        self.is_tls = down.is_tls
-        self.tls_version = down.tls_version
-        self.protocol = down.protocol
-        self.forwarded_block = down.forwarded_block
-        self.cache = cache
+        """`asked`: of a GET, as a fill always is. `base`: what is held, and to be validated.
+        `place`: where others find it; None for one that nobody may join.
+        """
+        super().__init__(outer)
+        self.cache = outer.cache
         self.place = place
-        """Where others find it; None for one that nobody joins."""
         self.key = key
-        self.url = url
+        self.url = outer.cache.url_of(outer)
+        self.name = name_of(self.url, outer.cache.rules.key)
+        """By which a change of the same in another spelling finds it."""
         self.asked = asked
         self.fields = fields
-        barriers = cache.caching.barriers
+        caching = outer.cache.caching
+        barriers = caching.barriers
         self.stamp = barriers.stamp
         self.version = barriers.version
         self.request_at = time.time()  # noqa: TID251 - HTTP dates
-        self.is_background = False
-        self.is_kept = False
+        self.is_background = is_background
+        """Begun for nobody: what is held has been served meanwhile."""
         self._base = base
-        self._first: Cached | None = None
-        self._may_keep = True
-        self._readers: list[Reader] = []
-        self._ex: FillExchange | None = None
-        self._make: Callable[[Fill, Kept | None], FillExchange] | None = None
-        self._head: ResponseHead | None = None
-        self._stored: Stored | None = None
-        self._pieces: list[bytes] = []
-        self._dropped = 0
-        """Pieces that every reader of a stream has been given."""
-        self._held = 0
-        self._trailers: Sequence[Header] = ()
-        self._is_complete = False
-        self._is_over = False
-        self._is_slowed = False
+        self._readers: dict[Cached, Reader] = {}
+        self._pieces = Pieces(caching.hold)
 
     # -- readers -------------------------------------------------------------------------------
 
@@ -221,168 +121,166 @@ class Fill:
         return not self._is_over and (self._head is None or self.is_kept)
 
     @property
-    def exchange(self) -> FillExchange | None:
-        return self._ex
+    def was_held(self) -> bool:
+        """Whether it validates what is held."""
+        return self._base is not None
 
     def is_first(self, outer: Cached) -> bool:
         """Whether it was begun for this one."""
         return outer is self._first
 
-    @property
-    def was_held(self) -> bool:
-        """Whether it validates what is held."""
-        return self._base is not None
-
-    def forget(self, outer: Cached) -> None:
-        """This one reads no more, and has seen to what it reads instead."""
-        self._readers = [reader for reader in self._readers if reader.outer is not outer]
-
     def keep_nothing(self) -> None:
         """What it brings may be of before a change."""
         self._may_keep = False
         self._leave_place()
+        self._call_off_unread()
 
-    def begin(self, make: Callable[[Fill, Kept | None], FillExchange]) -> None:
+    def begin(self, make: Make) -> None:
         self._make = make
-        self._ex = ex = make(self, self._base)
+        base = self._base
+        fields = self.fields
+        if base is not None:
+            validators = validators_for(base.stored, fields)
+            self._asks_conditionally = validators is not None
+            fields = validators or fill_headers(fields)
+        self.exchange = ex = make(self, fields)
+        self.cache.caching.began(self)
         ex.begin()
 
-    def join(self, outer: Cached, asked: Asked, fields: tuple[Header, ...]) -> Reader | None:
-        """Read along; None if what has come is not for this one."""
+    def join(self, outer: Cached, asked: Asked, fields: tuple[Header, ...]) -> bool:
+        """Read along; False if what has come is not for this one."""
+        if self.exchange is None:
+            self._first = outer
+        reader = Reader(self, outer, asked, fields, is_first=outer is self._first)
         stored = self._stored
         if stored is not None:
             wall = time.time()  # noqa: TID251 - HTTP dates
-            if not (selects(stored, fields) and may_share(stored, asked, wall)):
-                return None
-        if self._ex is None:
-            self._first = outer
-        reader = Reader(self, outer, asked, fields, is_first=outer is self._first)
-        self._readers.append(reader)
+            if not reader.may_have(stored, wall):
+                return False
+        self._readers[outer] = reader
         outer.up = reader
         if self._head is not None:
             self._give_head(reader, self._head)
             self.catch_up(reader)
-        return reader
+        return True
 
     def leave(self, reader: Reader) -> None:
-        if reader not in self._readers:
-            return
-        self._readers.remove(reader)
-        ex = self._ex
-        if self._readers or self._is_over or ex is None:
+        if self._readers.get(reader.outer) is reader:
+            del self._readers[reader.outer]
             self._mind_window()
-        elif not (self.is_kept or self.is_background):
-            self._end()
-            ex.on_client_gone()
+            self._call_off_unread()
+            self._let_go_of_pieces()
 
     def catch_up(self, reader: Reader) -> None:
         """Give a reader what it has not had yet, as fast as its client takes it."""
-        outer = reader.outer
-        while not reader.is_paused and not outer.finished and reader.has_head:
-            at = reader.at - self._dropped
-            if at >= len(self._pieces):
-                if self._is_complete and reader in self._readers:
-                    self._readers.remove(reader)
-                    outer.on_response_end(self._trailers)
-                break
-            reader.at += 1
-            outer.on_response_data(self._pieces[at])
+        self._feed(reader)
         self._mind_window()
+
+    def _feed(self, reader: Reader) -> None:
+        outer = reader.outer
+        while not reader.is_paused and reader.has_head and self._readers.get(outer) is reader:
+            piece = self._pieces.get(reader.at)
+            if piece is None:
+                if self._is_complete:
+                    del self._readers[outer]
+                    outer.on_response_end(self._trailers)
+                    self._let_go_of_pieces()
+                return
+            reader.at += 1
+            outer.on_response_data(piece)
+
+    def _call_off_unread(self) -> None:
+        """Nobody reads it any more, and it is not for keeping."""
+        ex = self.exchange
+        if ex is None or self._readers or self._is_over or self._is_complete:
+            return
+        if self._may_keep and (self.is_kept or (self.is_background and self._head is None)):
+            return
+        self._end()
+        ex.on_client_gone()
 
     # -- the downstream rim --------------------------------------------------------------------
 
     def send_informational(self, head: ResponseHead) -> None:
-        for reader in tuple(self._readers):
-            if reader.is_first:
-                reader.outer.on_informational(head)
+        reader = self._readers.get(self._first) if self._first is not None else None
+        if reader is not None:
+            reader.outer.on_informational(head)
 
     def send_head(self, ex: Exchange, head: ResponseHead, body: bytes, end: bool) -> None:
-        inner = self._ex
-        if inner is None:
+        inner = self.exchange
+        if inner is None or ex is not inner or self._is_over:
             return
         wall = time.time()  # noqa: TID251 - HTTP dates
-        base, cache = self._base, self.cache
-        if base is not None and not inner.is_local and head.status == 304:
-            self._validated(base, head, wall)
-            return
-        if (
-            base is not None
-            and (inner.is_local or head.status >= 500)
-            and may_serve_on_error(base.stored, self.asked, wall, cache.rules)
-            and base.is_live
-        ):
-            self._serve(base, "stale_on_error", wall)
-            if not end:
-                inner.on_client_gone()
-            return
+        base = self._base
+        if base is not None:
+            if self._asks_conditionally and not inner.is_local and head.status == 304:
+                self._validated(base, head, inner, wall, end=end)
+                return
+            stands_in = self.cache.may_stand_in
+            if head.status in ERROR_STATUSES and stands_in(base, self.asked, wall):
+                self._serve(base, "stale_on_error", wall)
+                if not end:
+                    inner.on_client_gone()
+                return
         if inner.is_local and (inner.refusal is not None or inner.failure is not None):
             self._fail(inner)
             return
         self._judge(head, inner, wall)
+        if base is not None and not self.is_kept and not inner.is_local:
+            self._disown(base, head.status)
         self._head = head
-        if self.is_kept:
-            fitting = [r for r in self._readers if r.is_first or self._suits(r, wall)]
-            asking = [r for r in self._readers if r not in fitting]
-        else:
-            fitting = [r for r in self._readers if r.is_first]
-            asking = [r for r in self._readers if not r.is_first]
-        self._readers = fitting
+        others = self._dismiss_unfit(wall)
+        self._is_complete = end
         if body:
             self._take(body)
         if end:
             # A whole answer reaches its readers as one.
             self._finish_body(())
-        self._deliver_whole() if end else self._deliver_head()
-        for reader in asking:
-            reader.outer.go_alone()
+            self._deliver_whole(head)
+        else:
+            self._deliver_head(head)
+        for reader in others:
+            self._send_away(reader)
+        self._call_off_unread()
 
     def send_data(self, data: bytes) -> None:
-        if data:
-            self._take(data)
-            for reader in tuple(self._readers):
-                self.catch_up(reader)
-            self._drop_read()
+        if not data or self._is_over:
+            return
+        self._take(data)
+        for reader in tuple(self._readers.values()):
+            self._feed(reader)
+        self._mind_window()
 
     def send_end(self, trailers: Sequence[Header]) -> None:
+        if self._is_over:
+            return
         self._finish_body(trailers)
-        for reader in tuple(self._readers):
-            self.catch_up(reader)
+        for reader in tuple(self._readers.values()):
+            self._feed(reader)
 
     def abort(self, reason: str) -> None:
         """The service has gone in the middle of its answer: nothing is kept."""
         self.is_kept = False
-        readers, self._readers = self._readers, []
-        self._end()
-        error = self._ex.error if self._ex is not None else None
-        for reader in readers:
-            reader.outer.broken_off(error or reason, reason)
-
-    def pause(self) -> None:
-        """Of a request body, which a fill has not."""
-
-    def resume(self) -> None:
-        """Likewise."""
+        ex = self.exchange
+        self._break_off((ex.error if ex is not None else None) or reason, reason)
 
     def done(self, ex: Exchange) -> None:
         """Its exchange is over; readers may still be behind."""
-        if ex is not self._ex:
+        if ex is not self.exchange:
             return  # another has taken its place
         if not self._is_over and not self._is_complete:
-            readers, self._readers = self._readers, []
-            self._end()
-            for reader in readers:
-                reader.outer.broken_off(ex.error or "fill ended", "fill ended")
+            self._break_off(ex.error or "fill ended", "fill ended")
         self._end()
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- the head ------------------------------------------------------------------------------
 
     def _judge(self, head: ResponseHead, inner: FillExchange, wall: float) -> None:
+        """Whether it is one to keep."""
         cache = self.cache
         if inner.is_local:
             return
         if head.length > cache.rules.body_max:
-            cache.counts["too_long"] += 1
-            cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
+            self._is_too_long(inner)
             return
         verdict = judge_response(
             self.asked,
@@ -396,136 +294,148 @@ class Fill:
             fields=self.fields,
         )
         if isinstance(verdict, Stored):
-            if not cache.may_vary(verdict):
+            if cache.may_vary(verdict):
+                self._stored = verdict
+                self.is_kept = True
+                cache.caching.varies(self, tuple(name for name, _ in verdict.vary))
                 return
-            self._stored = verdict
-            self.is_kept = True
-            cache.caching.varies(self.key, tuple(name for name, _ in verdict.vary))
-        elif head.status < 500:
-            cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
+            self.why_not = "vary"
+        else:
+            self.why_not = verdict.reason
+            if head.status >= 500 or head.status in _OF_THIS_REQUEST:
+                return
+        cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
 
-    def _suits(self, reader: Reader, wall: float) -> bool:
-        """To be kept is not enough: what has to be validated each time is for the one who asked."""
+    def _is_too_long(self, inner: FillExchange) -> None:
+        cache = self.cache
+        self.why_not = "too_long"
+        cache.counts["too_long"] += 1
+        cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
+
+    def _disown(self, base: Kept, status: int) -> None:
+        """The service has given another answer, which is not kept: what is held is not its word
+        any more, and must not be served stale in place of it.
+        """
+        if status < 500 and status not in _PASSING:
+            self.cache.caching.store.drop(base)
+
+    def _dismiss_unfit(self, wall: float) -> list[Reader]:
+        """Take out those that the answer is not for."""
         stored = self._stored
-        return (
-            stored is not None
-            and selects(stored, reader.fields)
-            and may_share(stored, reader.asked, wall)
-        )
+        gone = [
+            reader
+            for reader in self._readers.values()
+            if not (reader.is_first or (stored is not None and reader.may_have(stored, wall)))
+        ]
+        for reader in gone:
+            del self._readers[reader.outer]
+        return gone
+
+    def _send_away(self, reader: Reader) -> None:
+        """It asks in another way: with those who ask for the same variant, or for itself."""
+        stored, outer = self._stored, reader.outer
+        outer.up = None
+        if stored is None:
+            outer.go_alone()
+        else:
+            outer.look_again(may_wait=not reader.is_of(stored))
 
     def _give_head(self, reader: Reader, head: ResponseHead) -> None:
         reader.has_head = True
-        reader.outer.on_fill_head(self, head, self._stored, b"", end=False)
+        if reader.asked.is_head:
+            del self._readers[reader.outer]
+        reader.outer.on_fill_head(self, head, self._stored, b"", end=reader.asked.is_head)
 
-    def _deliver_head(self) -> None:
-        head = self._head
-        if head is None:
-            return
-        for reader in tuple(self._readers):
-            self._give_head(reader, head)
-            self.catch_up(reader)
-        self._drop_read()
+    def _deliver_head(self, head: ResponseHead) -> None:
+        for reader in tuple(self._readers.values()):
+            if self._readers.get(reader.outer) is reader:
+                self._give_head(reader, head)
+                self._feed(reader)
+        self._mind_window()
 
-    def _deliver_whole(self) -> None:
-        head = self._head
-        if head is None:
-            return
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        readers, self._readers = self._readers, []
-        for reader in readers:
-            reader.outer.on_fill_head(self, head, self._stored, body, end=True)
+    def _deliver_whole(self, head: ResponseHead) -> None:
+        body = self._pieces.whole()
+        readers, self._readers = self._readers, {}
+        for outer, reader in readers.items():
+            said = b"" if reader.asked.is_head else body
+            outer.on_fill_head(self, head, self._stored, said, end=True)
+
+    # -- the body ------------------------------------------------------------------------------
 
     def _take(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._held += len(data)
-        if self.is_kept and self._held > self.cache.rules.body_max:
+        cache = self.cache
+        has_room = self._pieces.take(data)
+        if not self.is_kept:
+            return
+        if self._pieces.size > cache.rules.body_max:
             self.is_kept = False
-            self.cache.counts["too_long"] += 1
-            if self._ex is not None:
-                self.cache.caching.store.mark_pass(self.key, self._ex.started + self.cache.pass_s)
-            if not self._readers:
-                ex = self._ex
-                self._end()
-                if ex is not None:
-                    ex.on_client_gone()
+            if self.exchange is not None:
+                self._is_too_long(self.exchange)
+            if self._base is not None and self._head is not None:
+                self._disown(self._base, self._head.status)
+            self._call_off_unread()
+        elif not has_room:
+            self.is_kept = False
+            cache.counts["no_room"] += 1
+            self._call_off_unread()
+
+    def _let_go_of_pieces(self) -> None:
+        """All have read what they wanted, and no more comes."""
+        if self._is_over and not self._readers:
+            self._pieces.drop_before(None)
 
     def _finish_body(self, trailers: Sequence[Header]) -> None:
         self._is_complete = True
         self._trailers = trailers
         stored = self._stored
-        if not self.is_kept or not self._may_keep or stored is None:
-            self._leave_place()
-            return
-        body = b"".join(self._pieces)
-        if not any(reader.at for reader in self._readers):
-            self._pieces = [body]  # so that it stands in memory once
-        cache = self.cache
-        kept = cache.caching.store.put(
-            self.key,
-            self.url,
-            stored,
-            body,
-            (),
-            self.fields,
-            self.stamp,
-            keep_s=cache.rules.keep_s,
-        )
-        if kept is not None:
-            cache.counts["stored"] += 1
+        if self.is_kept and self._may_keep and stored is not None:
+            body = self._pieces.whole()
+            if not any(reader.at for reader in self._readers.values()):
+                self._pieces.become(body)
+            cache = self.cache
+            kept = cache.caching.store.put(
+                self.key,
+                self.url,
+                stored,
+                body,
+                (),
+                self.fields,
+                self.stamp,
+                keep_s=cache.rules.keep_s,
+            )
+            if kept is not None:
+                cache.counts["stored"] += 1
+                cache.caching.stored(self)
         self._leave_place()
-
-    def _drop_read(self) -> None:
-        """Of a stream that is not kept: let go of what everybody has been given."""
-        if self.is_kept or not self._pieces:
-            return
-        least = min((r.at for r in self._readers), default=self._dropped + len(self._pieces))
-        for piece in self._pieces[: least - self._dropped]:
-            self._held -= len(piece)
-        del self._pieces[: least - self._dropped]
-        self._dropped = least
 
     def _mind_window(self) -> None:
         """Slow the service down to a stream's slowest reader; not for what is kept."""
-        ex = self._ex
+        ex = self.exchange
         if ex is None or self.is_kept or self._is_complete:
             return
-        self._drop_read()
-        if self._held > _WINDOW and not self._is_slowed:
+        held = self._pieces
+        # Of a stream that is not kept, what everybody has been given is of no more use.
+        held.drop_before(min((reader.at for reader in self._readers.values()), default=None))
+        if held.size > _WINDOW and not self._is_slowed:
             self._is_slowed = True
             ex.on_unwritable()
-        elif self._held <= _WINDOW // 2 and self._is_slowed:
+        elif held.size <= _WINDOW // 2 and self._is_slowed:
             self._is_slowed = False
             ex.on_writable()
 
-    def _serve(self, kept: Kept, how: str, wall: float) -> None:
-        """Answer every reader from what is held."""
-        readers, self._readers = self._readers, []
-        self._is_complete = True
-        self._end()
-        for reader in readers:
-            outer = reader.outer
-            outer.up = None
-            if reader.is_first or (
-                selects(kept.stored, reader.fields)
-                and (
-                    may_serve_on_error(kept.stored, reader.asked, wall, self.cache.rules)
-                    if how == "stale_on_error"
-                    else may_share(kept.stored, reader.asked, wall)
-                )
-            ):
-                outer.note_fill(self)
-                outer.serve(kept, reader.asked, wall, how if reader.is_first else "collapsed")
-            else:
-                outer.go_alone()
+    # -- what is held ----------------------------------------------------------------------------
 
-    def _validated(self, base: Kept, head: ResponseHead, wall: float) -> None:
+    def _validated(
+        self, base: Kept, head: ResponseHead, inner: FillExchange, wall: float, *, end: bool
+    ) -> None:
         """RFC 9111 4.3.4: what is held is still good, with what is new in its head."""
-        if not applies_to(base.stored, head.headers):
+        if not applies_to(base.stored, head.headers) and self._make is not None:
             # It is about another response than ours: ask again, for all of it.
-            self._base = None
-            if self._make is not None:
-                self._ex = ex = self._make(self, None)
-                ex.begin()
+            self._asks_conditionally = False
+            self.exchange = ex = self._make(self, fill_headers(self.fields))
+            if not end:
+                inner.on_client_gone()
+            ex.begin()
             return
         cache = self.cache
         made = merged(
@@ -533,29 +443,57 @@ class Fill:
             head.headers,
             request_at=self.request_at,
             received_at=wall,
-            rules=cache.rules,
+            rules=cache.rules_at(inner.started),
             asked=self.asked,
             fields=self.fields,
         )
+        if not (self._may_keep and cache.may_vary(made)):
+            made.is_storable = False
         store = cache.caching.store
-        stamp = self.stamp if self._may_keep else None
-        kept = store.refresh(base, made, stamp, keep_s=cache.rules.keep_s)
+        kept = store.refresh(base, made, self.stamp, keep_s=cache.rules.keep_s)
         if not made.is_storable:
             store.drop(kept)
         self._serve(kept, "revalidated", wall)
+        if not end:
+            inner.on_client_gone()
 
-    def _fail(self, inner: FillExchange) -> None:
-        readers, self._readers = self._readers, []
+    def _serve(self, kept: Kept, how: str, wall: float) -> None:
+        """Answer every reader from what is held."""
+        readers, self._readers = self._readers, {}
         self._is_complete = True
         self._end()
-        for reader in readers:
-            reader.outer.up = None
-            reader.outer.note_fill(self)
-            reader.outer.fail_as(inner)
+        rules = self.cache.rules if how == "stale_on_error" else None
+        for outer, reader in readers.items():
+            outer.up = None
+            if reader.is_first or reader.may_have(kept.stored, wall, rules):
+                outer.note_fill(self)
+                outer.serve(kept, reader.asked, wall, how if reader.is_first else "collapsed")
+            else:
+                outer.look_again(may_wait=not reader.is_of(kept.stored))
+
+    # -- endings -------------------------------------------------------------------------------
+
+    def _fail(self, inner: FillExchange) -> None:
+        readers, self._readers = self._readers, {}
+        self._is_complete = True
+        self._end()
+        for outer in readers:
+            outer.up = None
+            outer.note_fill(self)
+            outer.fail_as(inner, is_first=self.is_first(outer))
+
+    def _break_off(self, error: str, reason: str) -> None:
+        readers, self._readers = self._readers, {}
+        self._end()
+        for outer in readers:
+            outer.broken_off(error, reason)
 
     def _end(self) -> None:
-        self._is_over = True
+        if not self._is_over:
+            self._is_over = True
+            self.cache.caching.ended(self)
         self._leave_place()
+        self._let_go_of_pieces()
 
     def _leave_place(self) -> None:
         if self.place is not None:

@@ -6,6 +6,7 @@ itself. Its time is that of the client it was begun for, but not that client's o
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from headgate.gateway.policed import PolicedExchange
@@ -22,6 +23,29 @@ if TYPE_CHECKING:
     from headgate.wire.message import Forward, Header, ResponseHead
 
 
+class NoClient:
+    """What an exchange sees of a connection, where the client of another request stands for it."""
+
+    certificate: bytes | None = None
+
+    __slots__ = ("client_ip", "forwarded_block", "is_tls", "peer_ip", "protocol", "tls_version")
+
+    def __init__(self, like: Cached) -> None:
+        down = like.down
+        self.client_ip = like.client_ip
+        self.peer_ip = down.peer_ip
+        self.is_tls = down.is_tls
+        self.tls_version = down.tls_version
+        self.protocol = down.protocol
+        self.forwarded_block = down.forwarded_block
+
+    def pause(self) -> None:
+        """Of a request body, which it has not."""
+
+    def resume(self) -> None:
+        """Likewise."""
+
+
 class FillPrepared(Prepared):
     """A head for fills: what it counts and logs, its readers count and log."""
 
@@ -36,6 +60,10 @@ def prepared_for_fills(prep: Prepared) -> FillPrepared:
     for name in Prepared.__slots__:
         setattr(made, name, getattr(prep, name))
     made.deadline_s = None  # its client's patience is its client's
+    if prep.head.method == "HEAD":
+        # Whoever reads the answer asks the head whether a body follows.
+        made.head = copy(prep.head)
+        made.head.method = "GET"
     return made
 
 

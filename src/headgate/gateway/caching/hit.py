@@ -2,9 +2,12 @@
 
 Theory of operation. When a head has been answered from memory on a route where nothing else has to
 be asked, the answer is remembered with the head (`Remembered.reply`) until the second is over, as
-`Age` tells seconds, or its freshness. As long as that response is live and no barrier has moved, the
-same head is answered by this exchange, which knows of no service. Once a second it takes the
+`Age` tells seconds, or its freshness. As long as that response is live and no barrier has moved,
+the same head is answered by this exchange, which knows of no service. Once a second it takes the
 whole way again, so that the store hears that the response is used.
+
+A route that asks anything of a request (who it is, where it comes from, how many there were) has
+steps, and is never answered this way (`RouteCache.is_quick`).
 """
 
 from __future__ import annotations
@@ -57,7 +60,12 @@ def hits_first(begin: Begin, barriers: Barriers) -> Begin:
         memo = prep.cached
         if memo is not None and now < memo.until:
             kept = memo.kept
-            if kept is not None and kept.is_live and kept.seen == barriers.version:
+            if (
+                kept is not None
+                and kept.is_live
+                and not kept.is_soft_struck
+                and kept.seen == barriers.version
+            ):
                 return Hit(down, site, prep, now)
         return begin(down, site, prep, now)
 

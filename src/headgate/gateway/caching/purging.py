@@ -1,8 +1,9 @@
 """What an operator asks to be forgotten, made into an `Invalidation`; and what one fits.
 
 URLs are compared as texts, so both sides write them the same way: the scheme and the host in lower
-case, without the default port, then the path and the query as they are. `url_of` is where the
-gateway makes them; `normal_url` brings what an operator writes to the same form.
+case, without the default port, then the path in its normal form (`wire.target`) and the query as it
+is. `key.url_of` is where the gateway makes them; `normal_url` brings what an operator writes to the
+same form. A pattern is taken as it is written but for its host: it has to fit the normal form.
 
     https://shop.example/a?b=1     that URL, every variant of it
     https://shop.example/a/*       everything below it
@@ -21,6 +22,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from headgate.cache.barriers import compiled
 from headgate.cache.invalidation import ITEMS_MAX, TEXT_MAX, Invalidation
 from headgate.errors import HeadgateError
+from headgate.wire.target import normalise_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,10 +48,12 @@ def path_of(url: str) -> str:
 
 
 def normal_url(said: str, name: str = "url") -> str:
-    """`https://Shop.Example:443/a` as `https://shop.example/a`; `/a` stays as it is."""
+    """`https://Shop.Example:443/%7Ea` as `https://shop.example/~a`; a path alone likewise."""
     said = quote(_text(name, said).partition("#")[0], safe=_ASCII)
+    # By hand: a "?" with nothing behind it is not the same as none.
+    before, mark, query = said.partition("?")
     if said.startswith("/") and not said.startswith("//"):
-        return said
+        return f"{_path(name, before)}{mark}{query}"
     parts = _split(name, said)
     host = parts.hostname or ""
     if ":" in host:
@@ -59,9 +63,17 @@ def normal_url(said: str, name: str = "url") -> str:
     except ValueError:
         raise BadPurge(f"{name}: the port of {said!r} is not a number up to 65535") from None
     authority = host if port is None or port == _PORTS[parts.scheme] else f"{host}:{port}"
-    # By hand: a "?" with nothing behind it is not the same as none.
-    _, mark, query = said.partition("?")
-    return f"{parts.scheme}://{authority}{parts.path or '/'}{mark}{query}"
+    return f"{parts.scheme}://{authority}{_path(name, parts.path or '/')}{mark}{query}"
+
+
+def _path(name: str, said: str) -> str:
+    path = normalise_path(said.encode("ascii"))
+    if path is None:
+        raise BadPurge(
+            f"{name}: no request has the path {said!r}; "
+            "an escape in it is cut short, or it leaves the root"
+        )
+    return path
 
 
 def _split(name: str, said: str) -> SplitResult:

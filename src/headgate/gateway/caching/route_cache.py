@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from headgate.cache.barriers import Standing
 from headgate.cache.http.answering import answer
+from headgate.cache.http.reuse import may_serve_on_error
 from headgate.cache.http.status_field import appended, member
 from headgate.gateway.edited import edited
 from headgate.wire.message import ResponseHead
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from headgate.cache.http.stored import Stored
     from headgate.gateway.caching.caching import Caching
     from headgate.gateway.caching.exchange import Cached
+    from headgate.gateway.caching.fill import Fill
     from headgate.gateway.caching.store import Kept
     from headgate.gateway.filters.headers import Edits
     from headgate.gateway.steps import Step
@@ -38,9 +41,11 @@ OUTCOMES: Final = (
     "alone",
     "stored",
     "too_long",
+    "no_room",
 )
-"""What is counted of a route. `alone`: waited for another's answer, and asked in the end; `stored`
-and `too_long` are about responses, the rest about requests."""
+"""What is counted of a route. `alone`: waited for another's answer, and asked in the end; `stored`,
+`too_long` and `no_room` (too much was on its way into the cache) are about responses, the rest
+about requests."""
 
 _PASS_S: Final = 10.0
 _VARIANTS: Final = 8
@@ -57,6 +62,14 @@ _SAID_BY_US: Final = frozenset(
 )
 """What the gateway tells the service of each client: it is not among the fields that a response can
 be chosen by, so one that varies by it is for nobody else."""
+
+_OF_THE_HOST: Final = frozenset({b"host", b"x-forwarded-host"})
+"""The same of where the key does not hold the host."""
+
+
+def _whole(seconds: float) -> float:
+    """A moment past the end is none: freshness counts in seconds."""
+    return float(int(seconds))
 
 
 class RouteCache:
@@ -110,6 +123,8 @@ class RouteCache:
         if rules.trouble_ttl_s and rules.ttl_s is None:
             self._troubled = replace(rules, ttl_s=rules.trouble_ttl_s)
         self._unkeyed = _SAID_BY_US | told
+        if not rules.key.host:
+            self._unkeyed |= _OF_THE_HOST
         hidden = frozenset(name.encode("ascii") for name in rules.tag_headers)
         self._hidden = frozenset() if rules.tags_shown else hidden
 
@@ -154,7 +169,7 @@ class RouteCache:
         fields = (*self._visible(headers), (b"age", b"%d" % age_s))
         if not self.rules.status_header:
             return fields
-        ttl_s = stored.fresh_s - age_s
+        ttl_s = _whole(stored.fresh_s - age_s)
         name = self.rules.name
         if how in ("hit", "stale"):
             said = member(name, hit=True, ttl_s=ttl_s)
@@ -186,9 +201,8 @@ class RouteCache:
         head: ResponseHead,
         stored: Stored | None,
         how: str,
+        fill: Fill,
         *,
-        was_held: bool,
-        is_kept: bool,
         is_first: bool,
     ) -> ResponseHead:
         """The head of an answer that a fill brings, for one of its readers."""
@@ -196,16 +210,17 @@ class RouteCache:
         if self.rules.status_header:
             said = member(
                 self.rules.name,
-                fwd="stale" if was_held else "uri-miss",
+                fwd="stale" if fill.was_held else "uri-miss",
                 fwd_status=head.status,
-                stored=is_kept,
+                stored=fill.is_kept,
                 collapsed=how == "collapsed",
-                ttl_s=stored.fresh_s - stored.initial_age_s if stored is not None else None,
+                ttl_s=_whole(stored.fresh_s - stored.initial_age_s) if stored else None,
+                detail=fill.why_not or None,
             )
         if is_first or stored is None:
             return self._told(head, said)
-        # What may not be kept is for the one who asked.
-        fields = self._visible(stored.headers)
+        # What may not be kept is for the one who asked. RFC 9111 4: the others are told its age.
+        fields = (*self._visible(stored.headers), (b"age", b"%d" % stored.initial_age_s))
         fields = appended(fields, said) if said else fields
         return ResponseHead(head.status, fields, reason=head.reason, length=head.length)
 
@@ -240,6 +255,15 @@ class RouteCache:
         return made
 
     # -- in trouble ----------------------------------------------------------------------------
+
+    def may_stand_in(self, kept: Kept, asked: Asked, wall: float) -> bool:
+        """Whether it may be served in place of an error."""
+        standing = self.caching.barriers.judge(kept.url, kept.stored.tags, kept.stamp)
+        return (
+            kept.is_live
+            and standing is not Standing.DEAD
+            and may_serve_on_error(kept.stored, asked, wall, self.rules)
+        )
 
     def fall_back_when_degraded(self, ex: Cached) -> bool:
         """Nothing is held that could be served: answer as the level in force says."""

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.cache.barriers import Barriers, Standing
 from headgate.cache.eviction import Shelf
+from headgate.cache.http.reuse import keep_until
 from headgate.gateway.caching.purging import Fitting
 from headgate.gateway.caching.store_index import Roll
 from headgate.gateway.caching.store_passes import Passes
 from headgate.gateway.caching.store_told import StoreSnapshot, told
-from headgate.gateway.caching.variants import Kept, Slot, can_vary, usable_until
+from headgate.gateway.caching.variants import Kept, Slot, can_vary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +127,7 @@ class ResponseStore:
         None: it was struck meanwhile, it does not fit, or no request could be told to get it.
         `keep_s`: how long after its freshness it is worth holding to be validated.
         """
-        until = usable_until(stored, keep_s)
+        until = keep_until(stored, keep_s)
         kept = Kept(key, url, stored, bytes(body), trailers, stamp=stamp, keep_until=until)
         if not self._keep(kept, fields):
             return None
@@ -163,7 +164,7 @@ class ResponseStore:
             kept.body,
             kept.trailers,
             stamp=kept.stamp if stamp is None else max(stamp, kept.stamp),
-            keep_until=usable_until(stored, keep_s),
+            keep_until=keep_until(stored, keep_s),
         )
         now.hits = kept.hits
         if not kept.is_live and self._has_another(kept):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headgate.cache.http.stored import Stored
     from headgate.wire.message import ResponseHead
 
-__all__ = ["GROUPS_MAX", "VARIANTS_MAX", "Kept", "Slot", "can_vary", "size_of", "usable_until"]
+__all__ = ["GROUPS_MAX", "VARIANTS_MAX", "Kept", "Slot", "can_vary", "size_of"]
 
 VARIANTS_MAX: Final = 50
 GROUPS_MAX: Final = 4
@@ -122,14 +122,6 @@ def can_vary(stored: Stored) -> bool:
     """Whether a later request can be told to fit: `Vary: *` never does."""
     vary = stored.vary
     return len(vary) <= NAMES_MAX and all(name != b"*" for name, _ in vary)
-
-
-def usable_until(stored: Stored, keep_s: float) -> float:
-    """When nobody can use it any more: neither fresh, nor stale, nor to be validated."""
-    has_validator = stored.etag is not None or stored.last_modified is not None
-    stale_s = max(stored.stale_while_revalidate_s, stored.stale_if_error_s)
-    after_s = max(stale_s, keep_s if has_validator or stored.may_be_stale else 0.0)
-    return stored.received_at - stored.initial_age_s + stored.fresh_s + after_s
 
 
 class Slot:

@@ -70,7 +70,7 @@ _OPTION_WORDS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 Kind = Literal["end-to-end", "framing", "twin"]
 
-_LINE_BYTES: Final = 512
+_LINE_BYTES: Final = 1024
 _known: Final[Kept[bytes, Header]] = Kept(4096, _LINE_BYTES)
 _known_frames: Final[Kept[bytes, Header]] = Kept(1024, _LINE_BYTES)
 _known_names: Final[Kept[bytes, tuple[bytes, Kind]]] = Kept(1024, _LINE_BYTES)
