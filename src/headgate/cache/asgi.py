@@ -45,6 +45,7 @@ App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[N
 
 _HEADER_MAX: Final = 8192
 """Bytes of tags in one response: a server or proxy takes no more in all of its head, often."""
+STALE: Final = "no-cache"
 _SEPARATORS: Final = {"surrogate-key": " "}
 
 
@@ -256,6 +257,8 @@ class _Exchange:
                 headers.append((b"vary", vary))
         if said.tags or said.is_over:
             has_control = self._tag(headers) or has_control
+        if said.is_stale:
+            has_control = _not_for_new(headers) or has_control
         if has_control:
             return
         asked = self._scope["headers"]
@@ -288,6 +291,19 @@ class _Exchange:
                 text = known.replace(b", ", separator.encode()) + separator.encode() + text
             headers.append((name, text))
         return False
+
+
+def _not_for_new(headers: Headers) -> bool:
+    """What was made of something stale is to be asked for anew each time: a cache in front would
+    keep the old value for its whole time, with the invalidation behind it. Whether it says so.
+    """
+    control = (field(headers, b"cache-control") or b"").lower()
+    if b"no-store" in control or b"private" in control:
+        return True
+    telling = (b"cache-control", b"expires", b"cdn-cache-control", b"surrogate-control")
+    headers[:] = [each for each in headers if each[0] not in telling]
+    headers.append((b"cache-control", STALE.encode()))
+    return True
 
 
 def _is_not_kept(headers: Headers) -> bool:

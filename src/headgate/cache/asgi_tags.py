@@ -11,7 +11,7 @@ import re
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["TAGS_MAX", "Said", "said_now", "tag_response", "vary_response"]
+__all__ = ["TAGS_MAX", "Said", "said_now", "tag_response", "used_stale", "vary_response"]
 
 TAGS_MAX: Final = 1000
 """Of one response. With more it is not kept by anybody, as a purge might miss it."""
@@ -24,7 +24,7 @@ _FIELD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 class Said:
     """Of one response, until its head is sent."""
 
-    __slots__ = ("is_over", "is_sent", "tags", "vary")
+    __slots__ = ("is_over", "is_sent", "is_stale", "tags", "vary")
 
     def __init__(self) -> None:
         self.tags: dict[str, None] = {}
@@ -32,9 +32,18 @@ class Said:
         self.is_over = False
         """It has more tags than it may."""
         self.is_sent = False
+        self.is_stale = False
+        """Something went into it that is being made anew: nobody may keep it for new."""
 
 
 said_now: ContextVar[Said | None] = ContextVar("headgate_response", default=None)
+
+
+def used_stale() -> None:
+    """A cache has served something stale; the response being made is no newer."""
+    said = said_now.get()
+    if said is not None:
+        said.is_stale = True
 
 
 def tag_response(*tags: str) -> bool:

@@ -16,6 +16,7 @@ import asyncio
 import copy
 from typing import Any, Final
 
+from headgate.cache.asgi_tags import used_stale
 from headgate.cache.barriers import Standing
 from headgate.cache.copying import taken_in
 from headgate.cache.errors import CacheClosed, LoadAbandoned, LoadTimedOut
@@ -74,6 +75,7 @@ class Core(Sharing):
 
     def _stale(self, ask: Ask, held: Held, why: str) -> Held:
         self.counts["stale"] += 1
+        used_stale()
         self.tell("stale", ask.key, ask.family, "memory", why=why)
         return held
 

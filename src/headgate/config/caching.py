@@ -312,11 +312,12 @@ class CacheSpec(Spec):
 
     stale_while_revalidate: Duration = _D.stale_while_revalidate_s
     """So long after its time a response is still served at once, while a new one is fetched behind
-    it. For responses that say nothing of it."""
+    it. For responses that say nothing of it and were fresh for some time, or say `public`."""
 
     stale_if_error: Duration = _D.stale_if_error_s
     """So long after its time a response is served when the service fails: cannot be reached, is
-    too slow, or answers 500, 502, 503 or 504. For responses that say nothing of it."""
+    too slow, or answers 500, 502, 503 or 504. For responses that say nothing of it and were fresh
+    for some time, or say `public`."""
 
     trouble_ttl: Duration = _D.trouble_ttl_s
     """In place of `ttl` while the level of `degrade` has `stale` among its measures: how long a

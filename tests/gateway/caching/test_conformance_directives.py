@@ -315,6 +315,8 @@ TARGETED = (
     stale("9213-2.1-negative-number", "CDN-Cache-Control: max-age=-1", FRESH),
     fresh("9213-2.1-parameters-have-no-say", "CDN-Cache-Control: max-age=60;a=b"),
     fresh("9213-2.1-last-of-two", "CDN-Cache-Control: max-age=0, max-age=60"),
+    fresh("9213-2.1-last-of-two-means-nothing",
+          "CDN-Cache-Control: max-age=60, no-store, no-store=()"),
     fresh("9213-2.1-false-is-not-there", "CDN-Cache-Control: max-age=60, no-store=?0"),
     fresh("9213-2.1-unknown-has-no-say", "CDN-Cache-Control: max-age=60, foo=1, bar"),
     fresh("9213-2.1-two-lines", "CDN-Cache-Control: public", "CDN-Cache-Control: max-age=60"),

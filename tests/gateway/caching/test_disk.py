@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,34 @@ def test_what_was_recorded_but_not_acted_on_is_acted_on_by_the_next(tmp_path: Pa
     assert two.act() == 0
     assert two.totals() == (0, 0)
     two.close()
+
+
+def test_what_is_forgotten_is_not_found_while_the_disk_is_busy(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as (store, _):
+            store.put(response("a"))
+            store.put(response("b"))
+            await written(store)
+            held = sqlite3.connect(file_of(tmp_path), isolation_level=None)
+            held.execute("BEGIN IMMEDIATE")
+            try:
+                begun = asyncio.ensure_future(store.find("a", ()))
+                await asyncio.sleep(0)
+                store.forget(("https://h/a",))
+                assert await begun is None
+                assert await store.find("a", ()) is None
+                assert await store.find("b", ()) is not None
+            finally:
+                held.execute("ROLLBACK")
+                held.close()
+            await written(store)
+            store.put(response("a", body=b"new"))
+            await written(store)
+            again = await store.find("a", ())
+            assert again is not None
+            assert again.body == b"new"
+
+    asyncio.run(main())
 
 
 def test_records_are_bounded_and_what_is_older_is_refused(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskStore"]
 
+_FORGOTTEN_MAX: Final = 10_000
 READS_MAX: Final = 256
 """Reads that wait; beyond it the next is a miss at once."""
 _READERS: Final = 2
@@ -83,6 +84,9 @@ class DiskStore:
         self._readers: list[threading.Thread] = []
         self._barriers: Barriers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._forgotten_before = 0
+        self._forgotten: dict[str, int] = {}
+        """By URL, in which call it was forgotten; the last ones."""
         self._hits = self._misses = self._dropped = self._late = 0
 
     async def start(self, barriers: Barriers) -> None:
@@ -125,6 +129,7 @@ class DiskStore:
             self._misses += 1
             return None
         loop = asyncio.get_running_loop()
+        since = self._writer.forgets_done
         found: Found = loop.create_future()
         self._waiting += 1
         self._reads.put(_Read(key, fields, found))
@@ -134,12 +139,18 @@ class DiskStore:
         finally:
             timer.cancel()
         if kept is not None:
-            kept = self._judged(kept)
+            kept = None if self._is_changed(kept.url, since) else self._judged(kept)
         if kept is None:
             self._misses += 1
         else:
             self._hits += 1
         return kept
+
+    def _is_changed(self, url: str, since: int) -> bool:
+        """Whether it was forgotten when that was not on the disk yet: what was read may be of before.
+        `since`: how far the disk was.
+        """
+        return self._forgotten.get(url, 0) > since or since < self._forgotten_before
 
     def _give_up(self, found: Found) -> None:
         if not found.done():
@@ -168,6 +179,11 @@ class DiskStore:
     def forget(self, urls: tuple[str, ...], *, is_news: bool = False) -> None:
         # Also as news: this worker may have one of them in its queue.
         self._writer.forget(urls)
+        for url in urls:
+            self._forgotten.pop(url, None)
+            self._forgotten[url] = self._writer.forgets
+        while len(self._forgotten) > _FORGOTTEN_MAX:
+            self._forgotten_before = self._forgotten.pop(next(iter(self._forgotten)))
 
     async def settle(self) -> bool:
         loop = asyncio.get_running_loop()

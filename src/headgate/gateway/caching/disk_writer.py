@@ -83,6 +83,8 @@ class DiskWriter:
         self._touched: set[int] = set()
         self._gone: set[int] = set()
         self._forgotten: set[str] = set()
+        self.forgets = self.forgets_done = 0
+        """How often it was told to forget, and how many of them are on the disk."""
         self._is_stopping = self._is_spoilt = False
         self._file: ResponseFile | None = None
         self._used: Path | None = None
@@ -145,6 +147,7 @@ class DiskWriter:
                 self._queue = deque(each for each in self._queue if each[0].url not in gone)
                 self._queued_bytes = sum(kept.size for kept, _ in self._queue)
             self._forgotten |= gone
+            self.forgets += 1
             if len(self._forgotten) > _TOUCHED_MAX:
                 # More than can be remembered: all that is there now goes.
                 self._forgotten = {"*"}
@@ -245,11 +248,12 @@ class DiskWriter:
 
     def _forget(self, file: ResponseFile) -> None:
         with self._turn:
-            urls = set(self._forgotten)
+            urls, so_far = set(self._forgotten), self.forgets
         if urls:
             file.forget(urls)
             with self._turn:
                 self._forgotten -= urls
+                self.forgets_done = so_far
 
     def _take(self) -> tuple[list[Kept], list[Kept], set[int]]:
         batch: list[Kept] = []
@@ -381,6 +385,7 @@ class DiskWriter:
             # What waits may be older than what was to be recorded, and that is not kept.
             self._pending.clear()
             self._forgotten.clear()
+            self.forgets_done = self.forgets
             self._drop_queue()
         self._tell(is_safe=True)
 
