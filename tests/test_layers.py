@@ -37,6 +37,7 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("config", "cache"),  # a policy's defaults stand once, with the policy
         ("config", "policy"),  # likewise
         ("config", "security"),  # likewise
+        ("policy", "wire"),  # dates of HTTP are read in one way
         ("security", "policy"),  # bans and lock-outs count by the same windows
         ("security", "wire"),  # keys are fetched, certificates made
         ("state", "policy"),  # a home of limits holds the limiters

@@ -30,7 +30,7 @@ from typing import Final
 
 from headgate.cache.barriers import compiled
 from headgate.cache.http.cache_control import members
-from headgate.cache.http.dates import parse_date
+from headgate.wire.http_dates import parse_date
 from headgate.cache.http.etags import lists
 
 __all__ = [

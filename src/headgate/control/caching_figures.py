@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["held", "hit_ratio", "routes", "stores"]
+__all__ = ["held", "hit_ratio", "routes", "stores", "worries"]
 
 _OF_ROUTE: Final = {
     "hits": ("hit",),
@@ -86,6 +86,15 @@ def stores(workers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 row["away"] += 1
             row["why"] = str(lower.get("why") or row["why"])
     return [found[key] for key in sorted(found, key=lambda key: (key[0] != "memory", key))]
+
+
+def worries(workers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What an operator should know of the layers below memory. Requests do not fail for it."""
+    return [
+        f"responses in {row['place']} cannot be used by {row['away']} of the workers: {row['why']}"
+        for row in stores(workers)
+        if row["away"]
+    ]
 
 
 def _row(found: dict[tuple[str, str], dict[str, Any]], kind: str, place: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
 from headgate.control.auditing import Auditing
 from headgate.control.ban_book import BanBook
+from headgate.control import caching_figures
 from headgate.control.caching import Caching
 from headgate.control.caching_edge import Edge
 from headgate.control.certificates import Certificates
@@ -184,7 +185,7 @@ class Control:
         self._follow_files()
         self._check_health()
         self.certificates.take(self.current.config)
-        self.caching.take(self.current.config.state)
+        self.caching.take(_told_at(self.current.config))
         work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
@@ -438,9 +439,17 @@ class Control:
             )
         reasons.extend(self.auditing.worries())
         reasons.extend(self.certificates.worries())
+        told = [link.snapshot or {} for link in self.hub.links.values()]
+        reasons.extend(caching_figures.worries(said.get("cache", {}) for said in told))
         if not ready:
             return "down", [*reasons, "no worker is ready"]
         return ("degraded" if reasons else "ok"), reasons
+
+
+def _told_at(config: Config) -> str:
+    """Where invalidations are told: the Redis that responses are in, or else that of `state`."""
+    named = config.cache_store.redis
+    return named if isinstance(named, str) else config.state
 
 
 def _worries(row: dict[str, Any]) -> Iterable[str]:

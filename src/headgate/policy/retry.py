@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 from headgate.errors import UpstreamFailure
 from headgate.policy.budget import BudgetRules
+from headgate.wire.http_dates import parse_date
 
 __all__ = ["IDEMPOTENT", "Jitter", "RetryRules", "parse_retry_after", "wait_before"]
 
@@ -32,22 +31,6 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE
 
 _DOUBLINGS: Final = 60  # beyond, any wait has met its limit and a float power would overflow
 _LONGEST_DELTA: Final = 10
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate(
-        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
-    )
-}
-# RFC 9110, 5.6.7: IMF-fixdate, and the two obsolete forms a recipient must read as well.
-_IMF: Final = re.compile(
-    r"[A-Za-z]{3}, (\d{2}) ([A-Za-z]{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT", re.ASCII
-)
-_RFC850: Final = re.compile(
-    r"[A-Za-z]{6,9}, (\d{2})-([A-Za-z]{3})-(\d{2}) (\d{2}):(\d{2}):(\d{2}) GMT", re.ASCII
-)
-_ASCTIME: Final = re.compile(
-    r"[A-Za-z]{3} ([A-Za-z]{3}) ([ \d]\d) (\d{2}):(\d{2}):(\d{2}) (\d{4})", re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,34 +156,8 @@ def parse_retry_after(value: bytes | str, wall: float) -> float | None:
 
     A date in the past is 0.0; None when it cannot be read, as if it was not sent.
     """
-    text = (value.decode("latin-1") if isinstance(value, bytes) else value).strip(" \t")
-    if text.isascii() and text.isdigit():
-        return float(text) if len(text) <= _LONGEST_DELTA else None
-    if found := _IMF.fullmatch(text):
-        day, month, year, *clock = found.groups()
-    elif found := _RFC850.fullmatch(text):
-        day, month, year, *clock = found.groups()
-        # RFC 9110: a two-digit year more than 50 years ahead is the last such year gone by.
-        now_year = datetime.fromtimestamp(wall, UTC).year
-        full = now_year - now_year % 100 + int(year)
-        year = str(full - 100 if full > now_year + 50 else full)
-    elif found := _ASCTIME.fullmatch(text):
-        month, day, hour, minute, second, year = found.groups()
-        clock = [hour, minute, second]
-    else:
-        return None
-    try:
-        hours, minutes, seconds = map(int, clock)
-        then = datetime(
-            int(year),
-            _MONTHS[month.lower()],
-            int(day),
-            hours,
-            minutes,
-            min(seconds, 59),
-            tzinfo=UTC,
-        )
-        left_s = then.timestamp() - wall
-    except (KeyError, ValueError, OverflowError):
-        return None
-    return max(0.0, left_s)
+    said = (value.encode("utf-8", "replace") if isinstance(value, str) else value).strip(b" \t")
+    if said.isdigit():
+        return float(said) if len(said) <= _LONGEST_DELTA else None
+    then = parse_date(said, wall)
+    return None if then is None else max(0.0, then - wall)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from headgate.cache.http.cache_control import Directives, delta_seconds, directives_of, targeted
-from headgate.cache.http.dates import parse_date
+from headgate.wire.http_dates import parse_date
 
 if TYPE_CHECKING:
     from headgate.cache.http.rules import CacheRules

@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from headgate.cache.http.cache_control import SECONDS_MAX
-from headgate.cache.http.dates import format_date
+from headgate.wire.http_dates import format_date
 from headgate.cache.http.freshness import (
     CACHEABLE_STATUSES,
     date_of,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from headgate.cache.http.dates import parse_date
+from headgate.wire.http_dates import parse_date
 from headgate.cache.http.etags import is_strong, weak_match
 from headgate.cache.http.judging import judge_facts
 from headgate.cache.http.tags import are_bounded, tags_in

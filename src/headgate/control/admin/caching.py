@@ -134,8 +134,12 @@ class CacheStore(Answer):
     """Responses that did not fit, or were struck while they came."""
     hits: int
     misses: int
+    writes: int
     queued: int
     dropped: int
+    """Responses that could not be written: it was away, the queue was full, or they were too large."""
+    spoilt: int
+    """Responses that were found garbled or cut short, and taken away."""
     failures: int
     away: int
     """Workers that cannot reach it."""

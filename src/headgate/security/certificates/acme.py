@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from headgate.errors import HeadgateError
+from headgate.policy.retry import parse_retry_after
 from headgate.security.certificates.jose import AccountKey, b64
 from headgate.security.certificates.rules import CHALLENGE_PREFIX, ChallengeKind
 
@@ -207,16 +207,8 @@ def _problem(
 
 def retry_after_s(value: str | None, wall: float) -> float | None:
     """Seconds to wait by a Retry-After (RFC 9110 10.2.3), bounded; None where it says nothing."""
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return min(float(text), _MAX_RETRY_AFTER_S)
-    try:
-        then = parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None
-    return min(max(then - wall, 0.0), _MAX_RETRY_AFTER_S)
+    said_s = None if value is None else parse_retry_after(value, wall)
+    return None if said_s is None else min(said_s, _MAX_RETRY_AFTER_S)
 
 
 def read_chain(body: bytes, key_pem: bytes, domain: str) -> bytes:

@@ -1,8 +1,8 @@
 """HTTP dates (RFC 9110 5.6.7): three forms are read, one is written.
 
-A cache matches letters in either case and takes no zone but GMT (RFC 9111 4.2). Anything else is no
-date, which for `Expires` means expired: a date that two readers would repair differently is not
-repaired here. The name of the weekday must be one, but need not fit the date.
+Letters match in either case and there is no zone but GMT, as RFC 9111 4.2 has it for caches.
+Anything else is no date, which for `Expires` means expired: a date that two readers would repair
+differently is not repaired here. The name of the weekday must be one, but need not fit the date.
 """
 
 from __future__ import annotations
