@@ -22,6 +22,7 @@ from headgate.config.routes import RouteSpec, targets
 from headgate.config.service_checks import no_effect
 from headgate.config.templates import names_in, template_params
 from headgate.config.walk import ANY
+from headgate.policy.hops import SAID_TO_SERVICES
 from headgate.units import MB, format_size
 
 __all__ = ["check_caching"]
@@ -57,10 +58,8 @@ _OF_THE_CACHE: Final = frozenset(
     }
 )
 _NEARLY_UNIQUE: Final = frozenset({"accept", "accept-encoding", "accept-language", "user-agent"})
-_TOLD_ANEW: Final = re.compile(
-    r"forwarded|x-forwarded-.+|x-real-ip|via|traceparent|tracestate|x-headgate-.+"
-)
-"""What the gateway itself tells services, in place of what clients say."""
+_KEPT_FOR_US: Final = ("x-forwarded-", "x-headgate-")
+"""Beginnings of names that the gateway says, or that count by themselves."""
 
 
 def check_caching(config: Config) -> Iterator[Problem]:
@@ -212,6 +211,11 @@ def _check_cookies(cache: CacheSpec, loc: Loc) -> Iterator[Problem]:
         )
 
 
+def _is_told_anew(name: str) -> bool:
+    """Whether the gateway itself tells services so, in place of what clients say."""
+    return name.startswith(_KEPT_FOR_US) or name.encode("utf-8") in SAID_TO_SERVICES
+
+
 def _check_key(key: CacheKeySpec, loc: Loc, config: Config) -> Iterator[Problem]:
     identity = config.auth.identity
     who = {_canonical(name) for name in identity.headers}
@@ -239,7 +243,7 @@ def _check_key(key: CacheKeySpec, loc: Loc, config: Config) -> Iterator[Problem]
                 "{value} is told to services by the gateway; what a client says there is dropped",
                 "say key.user or key.claims",
             )
-        elif name == request_id or _TOLD_ANEW.fullmatch(name):
+        elif name == request_id or _is_told_anew(name):
             yield Problem(
                 at,
                 "{value} is said by the gateway itself, in place of what a client says there",
