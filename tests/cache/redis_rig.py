@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -16,6 +15,7 @@ from headgate.cache.entry import Entry
 from headgate.cache.invalidation import Invalidation
 from headgate.cache.redis import RedisLayer, open_layer
 from headgate.cache.redis.node import Node
+from tests.listening import stop_listening
 from tests.state.redis_server import RedisServer, free_port
 
 PATIENCE_S = 20.0
@@ -114,12 +114,14 @@ class Proxy:
         server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self._ready.set()
         await self._over.wait()
-        server.close()
+        await stop_listening(server)
         self._cut()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        self._cut()  # what was opened meanwhile
+        await asyncio.sleep(0.01)  # what was closed is closed a turn of the loop later
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -186,13 +188,8 @@ def server_in(folder: Path, *options: str, port: int | None = None) -> Iterator[
 
 def cluster_port() -> int:
     """A node also listens 10,000 ports above."""
-    while (port := free_port()) >= 55_000:
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port - 20_000))
-            except OSError:
-                continue
-            return port - 20_000
+    while (port := free_port()) >= 22_000:
+        pass
     return port
 
 

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 import warnings
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_refused_value_of_many_leaves_all_as_it_was():
 def test_many_values_are_a_mapping():
     async def main():
         with pytest.raises(TypeError, match="mapping"):
-            await Cache().set_many([("a", 1)])
+            await Cache().set_many([("a", 1)])  # type: ignore[arg-type]  # what it is about
 
     run(main)
 
@@ -122,7 +123,8 @@ def test_a_loader_that_cancels_its_task_is_not_run_for_ever():
 
         async def load():
             calls.append(1)
-            asyncio.current_task().cancel()
+            if (task := asyncio.current_task()) is not None:
+                task.cancel()
             await asyncio.sleep(1)
 
         with pytest.raises(LoadAbandoned, match="cancelled 3 times"):
@@ -262,9 +264,10 @@ def test_odd_keys_tags_patterns_and_namespaces_mean_themselves():
             assert await cache.get(key) == 1
             await cache.invalidate(tags=[f"tag {key}"[:2048]])
             assert await cache.get(key) is None
-        for key in ("", "x" * 100_000, "\ud800", 5, None, b"k"):
+        wrong: tuple[Any, ...] = ("", "x" * 100_000, "\ud800", 5, None, b"k")
+        for each in wrong:
             with pytest.raises(KeyUnusable):
-                await cache.set(key, 1)
+                await cache.set(each, 1)
         await cache.set_many({"[a]1": 1, "a1": 1, "a?": 1})
         await cache.invalidate(patterns=["a?"])
         assert sorted(await cache.get_many(["[a]1", "a1", "a?"])) == ["[a]1", "a1"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.cache.barriers import Barriers, Standing, compiled
+from headgate.cache.barriers import Barriers, Standing, compiled, path_of
 from headgate.cache.invalidation import Invalidation
 
 names = st.sampled_from(["a", "b", "ab", "abc", "b*", ""])
@@ -166,3 +166,8 @@ def linear(glob: str, text: str) -> bool:
             return False
         at += len(part)
     return text.endswith(last)
+
+
+def test_a_path_is_what_stands_behind_the_host() -> None:
+    assert path_of("https://h:1/a?b=/c") == "/a?b=/c"
+    assert path_of("https://h") == "/"

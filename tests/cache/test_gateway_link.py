@@ -19,6 +19,7 @@ from headgate.cache.cache import Cache
 from headgate.cache.gateway_http import Gateway, GatewayAway
 from headgate.cache.gateway_link import NAMES_MAX, GatewayLink, _pieces
 from headgate.cache.invalidation import Invalidation
+from tests.listening import stop_listening
 
 pytestmark = pytest.mark.integration
 
@@ -44,11 +45,13 @@ class Peer:
         self.url = ""
         self.stamp = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head[:-4].split("\r\n")
@@ -93,11 +96,15 @@ class Peer:
     def polls(self) -> list[str]:
         return [path for method, path, _, _ in self.asked if method == "GET"]
 
-    async def end(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
+    async def end(self, server: asyncio.Server) -> None:
+        await stop_listening(server)
         while self._tasks:
+            for task in tuple(self._tasks):
+                task.cancel()
             await asyncio.sleep(0.001)
+        for writer in self._writers:  # what nobody has read is not waited for
+            writer.transport.abort()
+        await server.wait_closed()
 
 
 class Heard:
@@ -117,9 +124,7 @@ async def peer(port: int = 0) -> AsyncIterator[Peer]:
     try:
         yield made
     finally:
-        server.close()
-        await made.end()
-        await server.wait_closed()
+        await made.end(server)
 
 
 @asynccontextmanager
@@ -541,9 +546,7 @@ def test_a_socket_in_a_folder_is_asked_without_a_token(tmp_path: Path):
         assert asked[2]["host"] == "localhost"
         assert "authorization" not in asked[2]
         await link.close()
-        server.close()
-        await made.end()
-        await server.wait_closed()
+        await made.end(server)
 
     run(whole())
 

@@ -148,7 +148,6 @@ def test_what_is_over_goes_when_anything_is_asked_for() -> None:
         rounds += 1
     assert list(memory.scan()) == ["stays"]
     assert memory.snapshot().expirations == 100
-    assert memory.next_sweep_at == FOREVER
 
 
 def test_the_memory_of_what_is_over_is_free() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from tests.cache.redis_rig import (
     until,
     value_of,
 )
+from tests.listening import stop_listening
 from tests.state.redis_server import PATIENCE_S, RedisServer, free_port, program
 
 pytestmark = pytest.mark.integration
@@ -352,17 +354,23 @@ def test_scripts_that_redis_forgot_are_sent_again(redis_server: RedisServer):
 def test_a_peer_that_does_not_speak_redis_is_away():
     async def main() -> None:
         async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving.append(writer)
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3)
-            await reader.read()
-            writer.close()
+            with contextlib.suppress(OSError):
+                await reader.read()
 
+        serving: list[asyncio.StreamWriter] = []
         server = await asyncio.start_server(babble, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with server, opened(f"redis://127.0.0.1:{port}") as layer:
+        async with opened(f"redis://127.0.0.1:{port}") as layer:
             with pytest.raises(LayerAway):
                 await layer.get(["k"])
             await layer.put({"k": made(layer, 1)})
             assert layer.snapshot().queued == 1
+        await stop_listening(server)
+        for writer in serving:
+            writer.transport.abort()
+        await server.wait_closed()
 
     run(main)
 
@@ -473,7 +481,7 @@ def test_a_slot_that_moves_is_followed(tmp_path: Path):
     with cluster_in(tmp_path) as nodes:
 
         async def main() -> None:
-            async with opened(nodes[0]) as layer:
+            async with opened(nodes[0], deadline_s=5.0) as layer:  # not about time
                 await settled(layer)
                 # A key of ours begins its tag with `=`.
                 slot = int(nodes[0].say("CLUSTER", "KEYSLOT", "=moves")[1:])

@@ -28,7 +28,7 @@ DONE: dict[str, Any] = {
 }
 COUNTS: dict[str, Any] = {
     name: 0 for name in ("hits", "stale", "revalidated", "collapsed", "misses", "passed", "refused")
-} | {"stored": 0, "too_long": 0, "hit_ratio": None}
+} | {"stored": 0, "too_long": 0, "no_room": 0, "hit_ratio": None}
 STORE: dict[str, Any] = {
     "kind": "memory",
     "place": "",

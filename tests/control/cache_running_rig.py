@@ -8,13 +8,21 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.control.running import wait_until
+from tests.control import running
 from tests.control.serving import Serving
+
+PATIENT = "tests.control.cache_running_worker:PatientWorker"
+PATIENCE_S = 60.0
+"""Three processes start, on a machine that may have much else to do: only what hangs takes longer."""
+
+
+def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    return running.wait_until(what, patience_s)
 
 
 class Origin:
@@ -97,7 +105,6 @@ class Got:
     """0: the origin has not said this."""
     said: str
     """`Cache-Status`."""
-    took_s: float
     body: bytes
 
     @property
@@ -110,6 +117,7 @@ class Shop(Serving):
 
     def __init__(self, folder: Path, origin: Origin) -> None:
         super().__init__(folder)
+        self.worker_class = PATIENT
         self.origin = origin
         self.keeps: dict[str, Any] = {}
 
@@ -123,6 +131,36 @@ class Shop(Serving):
             "state_dir": str(self.state.path),
         }
         super().write(body, **{**made, **more})
+
+    def start(self, *rest: str, prefix: tuple[str, ...] = (), wait: bool = True) -> None:
+        super().start(*rest, prefix=prefix, wait=False)
+        if wait:
+            self.wait_for("ready: ")
+            self.wait_linked()
+
+    def wait_for(self, text: str, after: int = 0) -> str:
+        def found() -> str:
+            line = next((line for line in self.log[after:] if text in line), "")
+            assert line or self.process is None or self.process.poll() is None, self.said
+            return line
+
+        line: str = wait_until(found)
+        return line
+
+    def wait_end(self, timeout_s: float = PATIENCE_S) -> int:
+        return super().wait_end(timeout_s)
+
+    def wait_linked(self, count: int = 2) -> None:
+        """Until control hears of all workers."""
+        wait_until(lambda: len(self.worker_pids()) == count)
+        wait_until(lambda: len(self.policies()) == count)
+
+    def wait_gone(self, pid: int) -> None:
+        wait_until(lambda: all(row["pid"] != pid for row in self.workers()))
+
+    def wait_kinds(self, *kinds: str) -> None:
+        """Until there are these layers and no others."""
+        wait_until(lambda: set(self.stores()) == set(kinds))
 
     def stores(self) -> dict[str, dict[str, Any]]:
         return {row["kind"]: row for row in self.ask("/api/cache/stats")["stores"]}
@@ -161,21 +199,22 @@ def see(port: int, path: str, method: str = "GET", **headers: str) -> Got:
     named = {"connection": "close", **{k.replace("_", "-"): v for k, v in headers.items()}}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        began = time.monotonic()
         connection.request(method, path, headers=named)
         answer = connection.getresponse()
         body = answer.read()
-        took_s = time.monotonic() - began
     finally:
         connection.close()
     words = body.split(b" v", 1)
     version = int(words[1].split(b" ")[0]) if len(words) == 2 else 0
-    return Got(answer.status, version, answer.getheader("cache-status") or "", took_s, body)
+    return Got(answer.status, version, answer.getheader("cache-status") or "", body)
 
 
 @contextlib.contextmanager
-def shop(folder: Path, origin: Origin, **config: Any) -> Iterator[Shop]:
+def shop(
+    folder: Path, origin: Origin, worker_class: str = PATIENT, **config: Any
+) -> Iterator[Shop]:
     made = Shop(folder, origin)
+    made.worker_class = worker_class
     made.write(**config)
     try:
         made.start()
@@ -185,10 +224,15 @@ def shop(folder: Path, origin: Origin, **config: Any) -> Iterator[Shop]:
 
 
 class Asking:
-    """Requests without a pause on a few threads, for `paths` by turns; what came is kept."""
+    """Requests on a few threads, for `paths` by turns; what came is kept. They pause for a moment, as
+    what they wait for may need the processor.
+    """
 
-    def __init__(self, port: int, paths: list[str], threads: int = 3) -> None:
+    def __init__(
+        self, port: int, paths: list[str], threads: int = 3, *, pause_s: float = 0.003
+    ) -> None:
         self.port = port
+        self._pause_s = pause_s
         self.failures: list[str] = []
         self.answers: list[tuple[float, str, Got]] = []
         self._paths = paths
@@ -206,7 +250,7 @@ class Asking:
             thread.join()
 
     def _run(self, number: int) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(self._pause_s):
             number += 1
             path = self._paths[number % len(self._paths)]
             at = time.monotonic()

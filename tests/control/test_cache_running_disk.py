@@ -7,15 +7,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headgate.gateway.caching.disk_place import Place
-from tests.control.cache_running_rig import Asking, Origin, Shop, shop
-from tests.control.running import free_port, wait_until
+from tests.control.cache_running_rig import Asking, Origin, Shop, shop, wait_until
+from tests.control.running import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -40,15 +40,14 @@ def test_a_restart_keeps_what_is_on_the_disk_also_when_the_state_has_moved(
 ):
     with shop(tmp_path, origin, cache_store=DISK) as gateway:
         fill(gateway, MANY)
-        for where in (None, tmp_path / "elsewhere"):
-            gateway.signal(signal.SIGTERM)
-            assert gateway.wait_end() == 0
-            if where is not None:
-                gateway.state.path.rename(where)
-                gateway.state = type(gateway.state)(where)
-                gateway.write()
-            gateway.start()
-            assert all(gateway.see(path).is_hit for path in MANY)
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait_end() == 0
+        where = tmp_path / "elsewhere"
+        gateway.state.path.rename(where)
+        gateway.state = type(gateway.state)(where)
+        gateway.write()
+        gateway.start()
+        assert all(gateway.see(path).is_hit for path in MANY)
         assert origin.served == len(MANY)
         # What was purged stays so over a restart too.
         gateway.post("/api/cache/purge", prefix=f"http://127.0.0.1:{gateway.port}/page/1")
@@ -82,42 +81,46 @@ def test_workers_killed_while_they_write_leave_nothing_garbled(tmp_path: Path, o
         ) == 0  # fmt: skip
 
 
-def _tmpfs(where: Path) -> tuple[str, ...]:
-    """A command before ours, by which a file system of 8 MB is there; without the right to mount,
-    files end at 4 MB.
-    """
+def _mounted(where: Path) -> tuple[str, ...]:
+    """A command before ours, by which a file system of 8 MB is there."""
     spaces = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     mount = f"mount -t tmpfs -o size=8m,mode=700 none {where}"
-    tried = subprocess.run([*spaces, "sh", "-c", mount], capture_output=True, check=False)
-    then = 'exec "$@"'
-    if tried.returncode == 0:
-        return (*spaces, "sh", "-c", f"{mount} && {then}", "sh")
-    return ("sh", "-c", f"ulimit -f 8192; {then}", "sh")
+    if subprocess.run([*spaces, "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    return (*spaces, "sh", "-c", f'{mount} && exec "$@"', "sh")
 
 
-def test_on_a_full_disk_what_is_there_is_served_and_purges_hold(tmp_path: Path, origin: Origin):
-    paths = [f"/size/20000/{number}" for number in range(700)]
+def _short_files(_where: Path) -> tuple[str, ...]:
+    """A command before ours, by which files end at 4 MB: the system refuses as by a quota."""
+    return ("prlimit", f"--fsize={4 * 2**20}", "--")
+
+
+@pytest.mark.parametrize("room", [_mounted, _short_files], ids=["mounted", "short-files"])
+def test_on_a_full_disk_what_is_there_is_served_and_purges_hold(
+    tmp_path: Path, origin: Origin, room: Callable[[Path], tuple[str, ...]]
+):
+    paths = [f"/size/30000/{number}" for number in range(450)]
     gateway = Shop(tmp_path, origin)
     gateway.write(cache_store={**DISK, "memory": "1MB"})
     folder = gateway.state.path / "cache"
     folder.mkdir(mode=0o700, parents=True)
     gateway.state.path.chmod(0o700)
     try:
-        gateway.start(prefix=_tmpfs(folder))
+        gateway.start(prefix=room(folder))
         for _ in range(2):
             for path in paths:
                 got = gateway.see(path)
-                assert (got.status, len(got.body), got.version) == (200, 20_000, 1)
+                assert (got.status, len(got.body), got.version) == (200, 30_000, 1)
         wait_until(lambda: gateway.lower()["failures"] and not gateway.lower()["queued"])
         said = gateway.lower()
-        assert said["away"] == 0
-        assert said["hits"] > 50
+        assert said["away"] == 0, gateway.said
+        assert said["hits"] > 20
         # It is told once, not every second.
-        assert sum("is full" in line for line in gateway.log) <= 4
+        assert sum("make room" in line for line in gateway.log) <= 4
         origin.version = 2
         assert gateway.post("/api/cache/purge", everything="responses")["complete"]
         gateway.kill_worker(gateway.worker_pids()[0])
-        assert {gateway.see(path).version for path in paths[:150]} == {2}
+        assert {gateway.see(path).version for path in paths[:100]} == {2}
     finally:
         gateway.stop()
 
@@ -137,8 +140,7 @@ def test_reloads_change_memory_path_and_kind_while_requests_run(tmp_path: Path, 
         with Asking(gateway.port, [*MANY, *(f"/new/{n}" for n in range(200))]) as asking:
             for memory_mb, store in stores:
                 gateway.reload(cache_store=store)
-                kinds = {"memory", "disk"} if "disk" in store else {"memory"}
-                wait_until(lambda kinds=kinds: set(gateway.stores()) == kinds)
+                gateway.wait_kinds("memory", *({"disk"} & set(store)))
                 assert gateway.stores()["memory"]["bytes_max"] == 2 * memory_mb * 2**20
                 asking.wait_for_more(50)
                 # A counter never falls back.
@@ -161,7 +163,7 @@ def test_a_directory_that_comes_back_serves_nothing_that_was_purged_meanwhile(
     with shop(tmp_path, origin, cache_store=DISK) as gateway:
         fill(gateway, MANY)
         gateway.reload(cache_store={})
-        wait_until(lambda: set(gateway.stores()) == {"memory"})
+        gateway.wait_kinds("memory")
         assert Place(gateway.state.path / "cache").current() is None
         gateway.post("/api/cache/purge", everything="responses")
         origin.version = 2

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.control.cache_running_rig import Origin, Shop, see
-from tests.control.running import ROOT, wait_until
+from tests.control.cache_running_rig import Origin, Shop, see, wait_until
+from tests.control.running import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +28,7 @@ class Example(Shop):
         )
 
     def wait_linked(self, count: int = 2) -> None:
-        self.wait_workers(count)
+        wait_until(lambda: len(self.worker_pids()) == count)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.control.cache_running_rig import Asking, Origin, Shop, see, shop
-from tests.control.running import wait_until
+from headgate.control.launch import DEFAULT_WORKER
+from tests.control.cache_running_rig import Asking, Origin, Shop, see, shop, wait_until
 from tests.state.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
@@ -82,9 +82,10 @@ def test_a_redis_in_trouble_fails_no_request_and_is_used_again(
     tmp_path: Path, origin: Origin, redis_server: RedisServer, trouble: str
 ):
     store = {"redis": True, "memory": "1MB"}
-    with shop(tmp_path, origin, cache_store=store, state=redis_server.url) as gateway:
+    said = {"cache_store": store, "state": redis_server.url}
+    with shop(tmp_path, origin, DEFAULT_WORKER, **said) as gateway:
         gateway.wait_lower()
-        paths = [f"/size/5000/{number}" for number in range(600)]
+        paths = [f"/size/20000/{number}" for number in range(150)]
         with Asking(gateway.port, paths) as asking:
             asking.wait_for_more(len(paths))
             redis_server.kill() if trouble == "killed" else redis_server.freeze()
@@ -98,10 +99,9 @@ def test_a_redis_in_trouble_fails_no_request_and_is_used_again(
             wait_until(lambda: gateway.health()["status"] == "ok")
             hits = gateway.lower()["hits"]
             wait_until(lambda: gateway.lower()["hits"] > hits)
+        # A request that hangs is a failure too; see docs/cache-weather.md for how long they take.
         assert asking.failures == []
         assert {got.status for _, _, got in asking.answers} == {200}
-        # A bound that a hang would pass, and a busy machine does not; see docs/cache-weather.md.
-        assert max(got.took_s for _, _, got in asking.answers) < 5
 
 
 def test_a_purge_while_redis_is_away_holds_when_it_is_back(
@@ -134,8 +134,7 @@ def test_reloads_from_disk_to_redis_and_back_while_requests_run(
         with Asking(gateway.port, [f"/new/{number}" for number in range(200)]) as asking:
             for store in ({"redis": redis_server.url}, {"disk": True}, {"redis": redis_server.url}):
                 gateway.reload(cache_store=store)
-                (kind,) = store
-                wait_until(lambda kind=kind: gateway.lower().get("kind") == kind)
+                gateway.wait_kinds("memory", *store)
                 gateway.wait_lower(away=0)
                 asking.wait_for_more(50)
         assert asking.failures == []

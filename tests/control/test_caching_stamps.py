@@ -50,6 +50,25 @@ def test_stamps_grow_over_a_crash_and_a_clock_set_back(state: StateDir):
     assert again.next() == first + 1
 
 
+def test_a_stamp_for_workers_alone_is_nothing_that_a_service_has_missed(state: StateDir):
+    stamps = Stamps(state, Wall(1.0))
+    told = stamps.next()
+    assert stamps.next(is_told=False) == told + 1
+    again = Stamps(state, Wall(1.0))
+    assert (again.told, again.last) == (told, told + 1)
+    assert again.next() == again.told == told + 2
+
+
+@pytest.mark.parametrize("told", [None, -1, 10**15, "5", True, 5.0], ids=str)
+def test_what_services_were_told_is_the_last_stamp_if_it_cannot_be_read(
+    state: StateDir, told: object
+):
+    state.write_json(CLOCK_FILE, {"stamp": 77, "exact": True, "told": told})
+    assert Stamps(state, Wall(1.0)).told == 77
+    state.write_json(CLOCK_FILE, {"stamp": 77, "exact": False, "told": 5})
+    assert Stamps(state, Wall(1.0)).told == 77
+
+
 def test_a_stamp_heard_is_passed_on_or_raised_above_what_was_told(state: StateDir):
     stamps = Stamps(state, Wall(1.0))
     start = stamps.next()

@@ -46,8 +46,25 @@ def full_stats():
         rows["headgate_concurrency_rejected_total"].append((["service/users"], 1))
         rows["headgate_policy_events_total"].append((["api", "retries"], 7))
 
+    def caches(rows):
+        rows["headgate_cache_total"].append((["api", "hit"], 12))
+        rows["headgate_cache_bytes"].append(([], 4096))
+        rows["headgate_cache_bytes_max"].append(([], 268_435_456))
+        rows["headgate_cache_responses"].append(([], 2))
+        rows["headgate_cache_evictions_total"].append(([], 1))
+        rows["headgate_cache_fills"].append(([], 1))
+        rows["headgate_cache_lower_reads_total"].append((["disk", "hit"], 3))
+        rows["headgate_cache_lower_writes_total"].append((["disk", "written"], 4))
+        rows["headgate_cache_lower_drops_total"].append((["disk", "evicted"], 1))
+        rows["headgate_cache_lower_failures_total"].append((["disk"], 1))
+        rows["headgate_cache_lower_away"].append((["disk"], 0))
+        rows["headgate_cache_lower_queued"].append((["disk"], 0))
+        rows["headgate_cache_lower_bytes"].append((["disk"], 8192))
+        rows["headgate_cache_lower_bytes_max"].append((["disk"], 1_000_000))
+
     stats.add_source(control)
     stats.add_source(traffic)
+    stats.add_source(caches)
     watch = ProcessWatch("worker-0")
     stats.add_source(watch.rows_into)
     return stats

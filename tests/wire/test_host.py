@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.wire.host import Authority, parse_authority
+from headgate.wire.host import Authority, origin_of, origin_of_url, parse_authority
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,46 @@ def test_every_ipv6_address_is_a_host(address, port):
 @given(st.ip_addresses(v=4))
 def test_every_ipv4_address_is_a_host(address):
     assert parse_authority(str(address).encode()) == Authority(str(address), None, str(address))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "authority", "origin"),
+    [
+        ("http", "shop.example", "http://shop.example"),
+        ("http", "shop.example:80", "http://shop.example"),
+        ("http", "shop.example:443", "http://shop.example:443"),
+        ("https", "shop.example:443", "https://shop.example"),
+        ("https", "shop.example:8443", "https://shop.example:8443"),
+        ("https", "[::1]:443", "https://[::1]"),
+        ("http", "[2001:db8::80]", "http://[2001:db8::80]"),
+        ("http", "[2001:db8::80]:80", "http://[2001:db8::80]"),
+        ("http", "", "http://"),
+    ],
+)
+def test_an_origin_has_no_port_that_goes_without_saying(scheme, authority, origin):
+    assert origin_of(scheme, authority) == origin
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Shop.Example./a", "https://shop.example"),
+        ("HTTP://shop.example:080?a", "http://shop.example"),
+        ("https://shop.example:", "https://shop.example"),
+        ("https://shop.example:80/", "https://shop.example:80"),
+        ("https://[2001:DB8:0::1]:443/", "https://[2001:db8::1]"),
+        ("https://shop.example:0/", "https://shop.example:0"),
+        ("//shop.example/", None),
+        ("/a", None),
+        ("ftp://shop.example/", None),
+        ("https://", None),
+        ("https://me@shop.example/", None),
+        ("https://shop.example:99999/", None),
+        ("https://[::1/", None),
+        ("https://stra\xdfe.example/", None),
+        ("https://\ud800/", None),
+    ],
+    ids=range(15),
+)
+def test_the_origin_of_a_url_is_written_one_way(url, origin):
+    assert origin_of_url(url) == origin

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headgate.wire.http_dates import format_date, parse_date
 
-WALL = @@
+WALL = 1_795_000_000.0  # in November 2026
 THEN = 784_111_777.0
 
 

@@ -30,8 +30,8 @@ from typing import Final
 
 from headgate.cache.barriers import compiled
 from headgate.cache.http.cache_control import members
-from headgate.wire.http_dates import parse_date
 from headgate.cache.http.etags import lists
+from headgate.wire.http_dates import parse_date
 
 __all__ = [
     "CacheRule",

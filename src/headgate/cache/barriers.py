@@ -58,7 +58,7 @@ class _Kind:
                 if stamp < known.get(tag, 0):
                     return True
         if self.has_paths:
-            path = name[name.find("/", name.find("://") + 3) :]
+            path = path_of(name)
             if stamp < self.names.get(path, 0):
                 return True
         else:
@@ -141,6 +141,12 @@ class Barriers:
 def _put(barriers: dict[str, int], name: str, stamp: int) -> None:
     # Taken out first, so that the order of the dictionary is that of the stamps.
     barriers[name] = max(stamp, barriers.pop(name, 0))
+
+
+def path_of(url: str) -> str:
+    """What stands behind the host: `/path?query`."""
+    start = url.find("/", url.find("://") + 3)
+    return url[start:] if start >= 0 else "/"
 
 
 def compiled(glob: str) -> re.Pattern[str]:

@@ -115,7 +115,7 @@ def msgpack_codec(types: Iterable[type] = ()) -> Codec:
 
 def _big_int(value: Any) -> Any:
     """An integer of more than 64 bits; nothing else is left unknown by `Exact`."""
-    import msgpack  # type: ignore[import-untyped, unused-ignore]
+    import msgpack  # type: ignore[import-untyped, unused-ignore]  # likewise
 
     if type(value) is not int:
         raise Unencodable(f"a {type(value).__qualname__} cannot be kept exactly")

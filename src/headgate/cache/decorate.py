@@ -30,10 +30,9 @@ from headgate.cache.options import DEFAULTS, Options, Settings, options
 from headgate.cache.ports import LOOP, THREAD
 from headgate.cache.sync import drive, on_fork
 
-__all__ = ["DEFAULT", "Decorator", "Site", "cached", "default_cache", "site_of", "use_cache"]
+__all__ = ["DEFAULT", "Site", "cached", "default_cache", "site_of", "use_cache"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
 
 class Site:
@@ -234,7 +233,7 @@ def _decorated(function: F, site: Site) -> F:
     made = _async(site) if site.is_async else _plain(site)
     functools.update_wrapper(made, function)
     made.__cached__ = site
-    return made  # type: ignore[no-any-return]
+    return made  # type: ignore[no-any-return]  # it has the signature of `function`
 
 
 def _async(site: Site) -> Any:

@@ -35,15 +35,6 @@ class Sketch:
         self.mask = _CELLS_LEAST - 1
         self._aged_to = _CELLS_LEAST
 
-    def estimate(self, hashed: int) -> int:
-        return self.counts[hashed & self.mask]
-
-    def keep(self, hashed: int, uses: int) -> None:
-        """A key leaves with this count."""
-        at = hashed & self.mask
-        if uses > self.counts[at]:
-            self.counts[at] = min(uses, COUNT_MAX)
-
     def serve(self, keys: int) -> None:
         """Be large enough for this many keys."""
         wanted = min(_CELLS_MOST, keys * _CELLS_PER_KEY)

@@ -16,12 +16,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from headgate.errors import HeadgateError
+from headgate.wire.host import DEFAULT_PORTS
 
 __all__ = ["Answer", "Gateway", "GatewayAway"]
 
 HEAD_MAX: Final = 32 * 1024
 BODY_MAX: Final = 8 * 1024 * 1024
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class GatewayAway(HeadgateError):
@@ -66,7 +66,7 @@ class Gateway:
                 raise ValueError(f"{url!r} has no path; write unix:/path/to/control.sock")
             return cls(url, "localhost", 0, path, "", None, token)
         parts = urlsplit(url)
-        if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(
                 f"{parts.scheme}://{parts.hostname or ''} is no admin API; write http://host:9900, "
                 "https://host:9900 or unix:/path/to/control.sock"
@@ -75,7 +75,7 @@ class Gateway:
             raise ValueError("the URL of the admin API holds a password; give the token instead")
         if parts.scheme == "https" and tls is None:
             tls = ssl.create_default_context()
-        port = parts.port or _PORTS[parts.scheme]
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
         text = f"{parts.scheme}://{parts.netloc}{parts.path}"
         base = parts.path.rstrip("/")
         used = tls if parts.scheme == "https" else None

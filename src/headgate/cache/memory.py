@@ -4,7 +4,7 @@ Theory of operation. What stays is decided in `eviction_rooms`, what a value wei
 whether callers share it in `copying`. Here is time: an entry is not served past `usable_until`, to
 the moment; what is over frees its memory within a second or two of being over, as soon as anything
 is asked of the cache, some at a time and without looking at the rest (`expiry`). In a process that
-asks nothing, `sweep` does it; `next_sweep_at` says when that is worth a call.
+asks nothing it stays, within the bounds, until `sweep` is called.
 
 A size is the estimate, or what the caller says, and `ENTRY_BYTES` for what an entry costs besides.
 
@@ -270,11 +270,6 @@ class Memory:
         if self._to_tell:
             self._tell()
         return many
-
-    @property
-    def next_sweep_at(self) -> float:
-        """Wall clock at which something is over; `inf` if nothing ever is."""
-        return self._wheel.next_at
 
     def resize(self, items_max: int, bytes_max: int) -> None:
         """Other bounds from now on; what is too much goes at once."""

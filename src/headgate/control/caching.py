@@ -99,7 +99,7 @@ class Caching:
     ) -> None:
         self.edge = edge
         self._stamps = Stamps(state, wall)
-        self.news = News(self._stamps.last)
+        self.news = News(self._stamps.told)
         self.order = Order(self.news, self._tell_again, clock)
         self._position = Position(state)
         self._book = PurgeBook(recorder)
@@ -204,7 +204,7 @@ class Caching:
 
     def _tell_again(self, told: Invalidation) -> None:
         """To the workers alone: services have heard it."""
-        self.edge.hear(told.at(self._own_stamp()))
+        self.edge.hear(told.at(self._own_stamp(is_told=False)))
 
     # -- hearing -------------------------------------------------------------------------------
 
@@ -220,8 +220,8 @@ class Caching:
             self.news.add(told)
         self._position.moved()
 
-    def _own_stamp(self) -> int:
-        return self._stamps.next(is_ours=self._layer is None)
+    def _own_stamp(self, *, is_told: bool = True) -> int:
+        return self._stamps.next(is_ours=self._layer is None, is_told=is_told)
 
     def _gap(self) -> None:
         """News may have been missed: nothing that is held can be relied upon."""

@@ -28,7 +28,6 @@ from headgate.control.channel import Channel, ChannelClosed
 __all__ = ["Edge", "Linked", "Struck"]
 
 ANSWER_S: Final = 2.0
-INSPECT_S: Final = 2.0
 LINKED_S: Final = 1.0
 TURN_S: Final = 0.02
 CATCH_UP_S: Final = 0.1

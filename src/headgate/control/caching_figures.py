@@ -27,6 +27,7 @@ _OF_ROUTE: Final = {
     "refused": ("refused",),
     "stored": ("stored",),
     "too_long": ("too_long",),
+    "no_room": ("no_room",),
 }
 _ADDED: Final = (
     "puts",

@@ -11,6 +11,9 @@ ourselves then is one more than the last, and not our wall clock, which may be a
 stamps that are heard only a ceiling is written, about twice a second; so after a crash the clock
 may stand up to `AHEAD_US` further than it had come, and what was told last is not known.
 
+Where workers alone are told once more, under a stamp of its own, `told` stays where it was: else a
+service that has heard all would hear of a gap after a crash of control.
+
 A state directory that cannot be written costs the memory over restarts, and nothing else.
 """
 
@@ -47,15 +50,23 @@ class Stamps:
         self.is_exact = is_known and kept.get("exact") is True
         """Nothing was told since the last run that the clock does not know of."""
         self.last: int = stamp if isinstance(stamp, int) and is_known else 0
+        told = kept.get("told")
+        is_told = self.is_exact and type(told) is int and 0 <= told <= self.last
+        self.told: int = told if isinstance(told, int) and is_told else self.last
+        """The last that services were to hear of."""
         self._kept = self.last
         self._is_failing = False
 
     def _now(self) -> int:
         return min(int(self._wall() * 1e6), STAMP_MAX)
 
-    def next(self, *, is_ours: bool = True) -> int:
-        """A stamp above all others; `is_ours`: the clock is this machine's."""
+    def next(self, *, is_ours: bool = True, is_told: bool = True) -> int:
+        """A stamp above all others; `is_ours`: the clock is this machine's; `is_told`: services
+        hear of it, and not workers alone.
+        """
         self.last = max(self.last + 1, self._now() if is_ours else 0)
+        if is_told:
+            self.told = self.last
         self._keep(self.last, is_exact=True)
         return self.last
 
@@ -63,7 +74,7 @@ class Stamps:
         """The stamp under which this machine's workers are told what was decided elsewhere."""
         if stamp >= STAMP_MAX:
             return self.next(is_ours=False)
-        self.last = max(self.last + 1, stamp)
+        self.last = self.told = max(self.last + 1, stamp)
         if self.last > self._kept:
             self._keep(self.last + AHEAD_US, is_exact=False)
         return self.last
@@ -76,7 +87,9 @@ class Stamps:
         self._kept = stamp
         self.is_exact = is_exact
         try:
-            self._state.write_json(CLOCK_FILE, {"stamp": stamp, "exact": is_exact})
+            self._state.write_json(
+                CLOCK_FILE, {"stamp": stamp, "exact": is_exact, "told": self.told}
+            )
         except StateDirUnusable as error:
             if not self._is_failing:
                 log.warning("the clock of the caches is not kept over restarts: %s", error)

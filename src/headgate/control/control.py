@@ -26,9 +26,9 @@ from typing import Any, Literal
 
 from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
+from headgate.control import caching_figures
 from headgate.control.auditing import Auditing
 from headgate.control.ban_book import BanBook
-from headgate.control import caching_figures
 from headgate.control.caching import Caching
 from headgate.control.caching_edge import Edge
 from headgate.control.certificates import Certificates

@@ -25,11 +25,7 @@ from headgate.gateway.identity_headers import told_of
 from headgate.gateway.prepared import Prepared
 from headgate.plan.conditions import MatchInput
 from headgate.plan.match import Matched, Missed
-from headgate.policy.hops import (
-    ATTEMPT,
-    DEADLINE,
-    NO_RETRY,
-)
+from headgate.policy.hops import EXPLAIN, OWN_NAMES
 from headgate.security.certificates.rules import CHALLENGE_PREFIX
 from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
@@ -52,7 +48,6 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
-EXPLAIN: Final = b"x-headgate-explain"
 _HOSTS_KEPT: Final = 1024
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
@@ -128,9 +123,7 @@ class Site:
         self._pages = error_pages
         self._has_cors = any(route.has_cors for route in routes)
         # What never travels on as it came: the gateway says these itself.
-        own = frozenset({self.request_id_name, EXPLAIN, DEADLINE, ATTEMPT, NO_RETRY}) | told_of(
-            config
-        )
+        own = OWN_NAMES | {self.request_id_name} | told_of(config)
         token = config.explain_token
         self._explain_token = token.encode() if token else None
         self._dropped = own | forwarded.FORWARDING_NAMES

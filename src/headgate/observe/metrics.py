@@ -218,7 +218,7 @@ METRICS: Final[dict[str, Metric]] = {
             ("route", "outcome"),
             "What became of requests on routes with a cache: hit, stale, stale_on_error,"
             " revalidated, collapsed, miss, pass, refused, alone; and of responses: stored,"
-            " too_long.",
+            " too_long (for the rules), no_room (too much was on its way into the cache).",
         ),
         Metric("headgate_cache_bytes", "gauge", (), "Memory that kept responses take."),
         Metric("headgate_cache_bytes_max", "gauge", (), "Memory that they may take."),

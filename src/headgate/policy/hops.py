@@ -16,10 +16,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from headgate.wire.forwarded import FORWARDING_NAMES
+
 __all__ = [
     "ATTEMPT",
     "DEADLINE",
+    "EXPLAIN",
     "NO_RETRY",
+    "OWN_NAMES",
+    "SAID_TO_SERVICES",
+    "SCHEME_NAMES",
     "format_attempt",
     "format_deadline",
     "may_retry",
@@ -31,6 +37,20 @@ __all__ = [
 DEADLINE: Final = b"x-headgate-deadline"
 ATTEMPT: Final = b"x-headgate-attempt"
 NO_RETRY: Final = b"x-headgate-no-retry"
+EXPLAIN: Final = b"x-headgate-explain"
+"""Asks the gateway what becomes of a request, and answers that; it is for no service."""
+
+OWN_NAMES: Final = frozenset({DEADLINE, ATTEMPT, NO_RETRY, EXPLAIN})
+"""What never travels on as it came, whoever sends it."""
+
+SAID_TO_SERVICES: Final = (
+    OWN_NAMES | FORWARDING_NAMES | frozenset({b"via", b"traceparent", b"tracestate"})
+)
+"""Fields in which a service hears the gateway and not, or not only, the client. The names that a
+configuration chooses (of the request's id, of who asks) come to these."""
+
+SCHEME_NAMES: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-scheme", b"x-forwarded-ssl"})
+"""Of these, what says the scheme only."""
 
 _LONGEST_MS: Final = 10  # digits; 115 days
 _ATTEMPT: Final = re.compile(rb"([0-9]{1,3})/([0-9]{1,3})")

@@ -26,12 +26,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+"""Of the schemes there are."""
 
 MAX_HOST_BYTES: Final = 255
 """The longest DNS name in text form (RFC 1035 2.3.4), with its trailing dot."""
 
 _MAX_BYTES: Final = MAX_HOST_BYTES + len(":65535")
 _MAX_PORT: Final = 65535
+_PORT_OF: Final = {scheme: f":{port}" for scheme, port in DEFAULT_PORTS.items()}
 # Bounded, as the values are the clients' to choose: about 1 MB when it is full.
 _MEMO_ENTRIES: Final = 2048
 
@@ -70,6 +75,25 @@ def parse_authority(value: bytes, default_port: int | None = None) -> Authority 
     if len(value) > _MAX_BYTES:
         return None
     return _parse(value, default_port)
+
+
+def origin_of(scheme: str, authority: str) -> str:
+    """`scheme://host[:port]`, without the port that is the scheme's own: two URLs are of one origin
+    if these are equal. `authority` is a judged one.
+    """
+    return f"{scheme}://{authority.removesuffix(_PORT_OF.get(scheme, ' '))}"
+
+
+def origin_of_url(url: str) -> str | None:
+    """The same of a whole URL; None if no request can be made for it, or it names a user."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if parts.scheme not in DEFAULT_PORTS:
+        return None
+    authority = parse_authority(parts.netloc.encode("utf-8", "surrogatepass"))
+    return None if authority is None else origin_of(parts.scheme, authority.text)
 
 
 @lru_cache(maxsize=_MEMO_ENTRIES)

@@ -7,12 +7,12 @@ from typing import Any
 
 from headgate.cache.http.answering import Answer, answer
 from headgate.cache.http.asked import Asked, read_request
-from headgate.wire.http_dates import format_date
 from headgate.cache.http.judging import NotStored, judge_response
 from headgate.cache.http.reuse import Reuse, judge_reuse
 from headgate.cache.http.rules import CacheRules, KeyRules
 from headgate.cache.http.stored import Stored
 from headgate.cache.http.vary import selects
+from headgate.wire.http_dates import format_date
 from headgate.wire.message import Header
 
 __all__ = [

@@ -7,7 +7,8 @@ import pytest
 from headgate.cache.http.invalidating import invalidated_by
 from headgate.cache.http.status_field import appended, member
 from headgate.cache.http.tags import shown
-from tests.cache.http.rig import WALL, ask_rules, fields
+from tests.cache.http.rig import ask_rules, fields
+
 
 def voided(
     method: str = "POST",

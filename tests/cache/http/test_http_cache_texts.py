@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from headgate.cache.http.answering import answer
 from headgate.cache.http.asked import read_request
 from headgate.cache.http.cache_control import members, targeted
-from headgate.wire.http_dates import format_date, parse_date
 from headgate.cache.http.invalidating import invalidated_by
 from headgate.cache.http.judging import NotStored, judge_response
 from headgate.cache.http.ranges import PARTS_MAX, parse_range, slices_of

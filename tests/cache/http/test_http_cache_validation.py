@@ -10,7 +10,6 @@ from headgate.cache.http.stored import Stored
 from headgate.cache.http.validating import (
     applies_to,
     fill_headers,
-    freshened_by_head,
     merged,
     validators_for,
 )
@@ -244,35 +243,3 @@ def test_merging_changes_nothing_of_the_kept_one() -> None:
     before = (stored.headers, stored.received_at, stored.fresh_s)
     again(stored, "X-A: 2", "Cache-Control: no-store")
     assert (stored.headers, stored.received_at, stored.fresh_s) == before
-
-
-def head(stored: Stored, *lines: str, status: int = 200, length: int = 10) -> Stored | None:
-    return freshened_by_head(
-        stored, status, fields(*lines), length=length, body_length=10,
-        request_at=WALL + 100, received_at=WALL + 100, rules=RULES, asked=ask(method="HEAD"),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "lines, status, length, expected",
-    [
-        pytest.param([ETAG, MODIFIED], 200, 10, True, id="4.3.5-all-the-same"),
-        pytest.param([ETAG], 200, -1, True, id="4.3.5-no-length"),
-        pytest.param([ETAG], 200, 11, False, id="4.3.5-other-length"),
-        pytest.param(['ETag: "b"'], 200, 10, False, id="4.3.5-other-tag"),
-        pytest.param(['ETag: W/"a"'], 200, 10, False, id="4.3.5-weak-tag"),
-        pytest.param([], 200, 10, False, id="4.3.5-tag-gone"),
-        pytest.param([ETAG, "Last-Modified: @-900"], 200, 10, False, id="4.3.5-other-date"),
-        pytest.param([ETAG], 410, 10, False, id="4.3.5-other-status"),
-    ],
-)
-def test_head_freshens_or_spoils_a_kept_response(
-    lines: list[str], status: int, length: int, expected: bool
-) -> None:
-    found = head(
-        kept(FRESH, ETAG, MODIFIED, "X-A: 1"), *lines, "X-B: 2", status=status, length=length
-    )
-    assert (found is not None) is expected
-    if found is not None:
-        assert found.received_at == WALL + 100
-        assert {(b"x-a", b"1"), (b"x-b", b"2")} <= set(found.headers)

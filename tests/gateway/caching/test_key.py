@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headgate.cache.http.rules import KeyRules
 from headgate.gateway.caching import key as module
-from headgate.gateway.caching.key import compile_cache_key, origin_of, query_of_key
+from headgate.gateway.caching.key import compile_cache_key, query_of_key
 from headgate.security.identity import Identity
 from headgate.wire.message import RequestHead
 from tests.gateway.caching.key_rig import exchange, get, key_of, read, route, site, url
@@ -22,24 +22,6 @@ def test_a_key_can_be_read():
     where, _, rest = found.partition(" ")
     assert where == "http://shop.example/list?a=1&b=2"
     assert rest.endswith("9:/ -> shop4:shop")
-
-
-@pytest.mark.parametrize(
-    ("scheme", "authority", "origin"),
-    [
-        ("http", "shop.example", "http://shop.example"),
-        ("http", "shop.example:80", "http://shop.example"),
-        ("http", "shop.example:443", "http://shop.example:443"),
-        ("https", "shop.example:443", "https://shop.example"),
-        ("https", "shop.example:8443", "https://shop.example:8443"),
-        ("https", "[::1]:443", "https://[::1]"),
-        ("http", "[2001:db8::80]", "http://[2001:db8::80]"),
-        ("http", "[2001:db8::80]:80", "http://[2001:db8::80]"),
-        ("http", "", "http://"),
-    ],
-)
-def test_an_origin_has_no_port_that_goes_without_saying(scheme, authority, origin):
-    assert origin_of(scheme, authority) == origin
 
 
 @pytest.mark.parametrize(

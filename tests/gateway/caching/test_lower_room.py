@@ -27,9 +27,9 @@ pytestmark = pytest.mark.integration
 _TAKES = ResponseFile.put
 
 
-def _full() -> sqlite3.OperationalError:
+def _full(code: int = sqlite3.SQLITE_FULL) -> sqlite3.OperationalError:
     wrong = sqlite3.OperationalError("database or disk is full")
-    wrong.sqlite_errorcode = sqlite3.SQLITE_FULL
+    wrong.sqlite_errorcode = code
     return wrong
 
 
@@ -86,18 +86,21 @@ def test_on_a_full_disk_what_was_used_least_makes_room(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE], ids=["disk", "quota"]
+)
 def test_where_no_room_can_be_made_what_is_there_is_read_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     takes_none = True
 
     def put(self: ResponseFile, *args: Any) -> int:
         if takes_none:
-            raise _full()
+            raise _full(code)
         return _TAKES(self, *args)
 
     def give_room(self: ResponseFile) -> None:
-        raise _full()
+        raise _full(code)
 
     async def main() -> None:
         nonlocal takes_none
@@ -190,6 +193,52 @@ def test_a_file_that_is_full_takes_a_purge_by_making_room_or_goes(
         monkeypatch.undo()
         async with opened(tmp_path) as (store, _):
             assert await store.find("99", ()) is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("gives_room", [True, False], ids=["room", "none"])
+def test_a_purge_that_the_last_process_did_not_finish_holds_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gives_room: bool
+) -> None:
+    """It is recorded, and there is no room to strike what it names."""
+    acts, gives = ResponseFile.act, ResponseFile.give_room
+    has_room = False
+
+    def act(self: ResponseFile) -> int:
+        if not has_room:
+            raise _full()
+        return acts(self)
+
+    def give_room(self: ResponseFile) -> None:
+        nonlocal has_room
+        if not gives_room:
+            raise _full()
+        gives(self)
+        has_room = True
+
+    async def main() -> None:
+        nonlocal has_room
+        async with opened(tmp_path) as (store, _):
+            for n in range(100):
+                store.put(response(f"{n}", stamp=1))
+            await written(store)
+            path = file_of(tmp_path)
+        file = ResponseFile(path, MB)
+        file.record([Invalidation(everything="responses", stamp=5)])
+        file.close()
+        monkeypatch.setattr(ResponseFile, "act", act)
+        monkeypatch.setattr(ResponseFile, "give_room", give_room)
+        async with opened(tmp_path) as (store, _):
+            # Whether it is read already or not.
+            assert await store.find("99", ()) is None
+            has_room |= not gives_room
+            await until(lambda: not store.snapshot().is_away)
+            assert await store.find("99", ()) is None
+            assert (file_of(tmp_path) == path) is gives_room
+            store.put(response("new", stamp=6))
+            await written(store)
+            assert await store.find("new", ()) is not None
 
     asyncio.run(main())
 

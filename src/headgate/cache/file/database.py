@@ -35,9 +35,7 @@ __all__ = [
     "Unusable",
     "boot_id",
     "identity",
-    "is_corrupt",
     "open_database",
-    "reason_of",
     "set_aside",
 ]
 
@@ -210,29 +208,3 @@ def set_aside(path: str, known: tuple[int, int] | None, wall: float) -> str | No
             Path(path + beside).unlink(missing_ok=True)
         os.utime(place, (wall, wall))
     return place
-
-
-def is_corrupt(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) or 0
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
-        # A table of ours that is not there, or not as it was made.
-        code & 0xFF == sqlite3.SQLITE_ERROR and "no such" in str(error)
-    )
-
-
-def reason_of(error: BaseException) -> str:
-    """What an operator may do something about."""
-    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "it is locked by another process"
-    if code == sqlite3.SQLITE_FULL:
-        return "the disk is full"
-    if code == sqlite3.SQLITE_READONLY:
-        return "it cannot be written: read-only"
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return "it cannot be opened: does its directory exist, and may this process write there?"
-    if is_corrupt(error):
-        return "it is corrupt"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__

@@ -28,6 +28,7 @@ from headgate.cache.file.jobs import Job, News, fail
 from headgate.cache.file.owed import Owed
 from headgate.cache.file.uses import Uses
 from headgate.cache.invalidation import Invalidation
+from headgate.cache.sqlite_faults import is_busy, is_corrupt, reason_of
 from headgate.errors import HeadgateError
 
 __all__ = ["UNOPENED", "Store"]
@@ -138,17 +139,17 @@ class Store:
 
     def _failed(self, error: BaseException, seen: tuple[int, int] | None = None) -> None:
         """It cannot be used: closed, and opened again later; a corrupt one is moved away."""
-        why = database.reason_of(error)
+        why = reason_of(error)
         known = self._opened.identity if self._opened else seen
         self.close()
         now = self.monotonic()
         self._retry_at = now + self._pause_s
         self._pause_s = min(self._pause_s * 2, _PAUSE_MAX_S)
-        if database.is_corrupt(error) and known is not None:
+        if is_corrupt(error) and known is not None:
             try:
                 place = database.set_aside(self.path, known, self.wall())
             except (OSError, database.Unusable) as fault:
-                why = f"{why}, and cannot be set aside: {database.reason_of(fault)}"
+                why = f"{why}, and cannot be set aside: {reason_of(fault)}"
             else:
                 self._retry_at = now
                 self.set_aside += place is not None
@@ -162,7 +163,7 @@ class Store:
         now = self.monotonic()
         if not self.unwritable:
             self.since = now
-        self.unwritable = database.reason_of(error)
+        self.unwritable = reason_of(error)
         self._write_at = now + self._write_pause_s
         self._write_pause_s = min(self._write_pause_s * 2, _PAUSE_MAX_S)
         return self.unwritable
@@ -263,8 +264,8 @@ class Store:
             return self.away
         if isinstance(error, sqlite3.Error) and is_write and code in _ONLY_WRITES:
             return self._failed_to_write(error)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return database.reason_of(error)
+        if is_busy(error):
+            return reason_of(error)
         self._failed(error)
         return self.away
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from headgate.wire.http_dates import parse_date
 from headgate.cache.http.etags import lists, strong_match
 from headgate.cache.http.ranges import slices_of
+from headgate.wire.http_dates import parse_date
 from headgate.wire.message import find
 
 if TYPE_CHECKING:

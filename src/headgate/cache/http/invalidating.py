@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
+from headgate.wire.host import origin_of_url
 from headgate.wire.target import normalise_path
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ SAFE_METHODS: Final = frozenset(
 """Of the registry of methods."""
 
 _URL_MAX: Final = 8192
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 def invalidated_by(
@@ -41,7 +41,7 @@ def invalidated_by(
         return ()
     base = f"{scheme}://{authority}{target}"
     found = {base: None}
-    origin = _origin(base)
+    origin = origin_of_url(base)
     for name, value in response_headers:
         if name not in (b"location", b"content-location") or len(value) > _URL_MAX:
             continue
@@ -50,7 +50,7 @@ def invalidated_by(
             parts = urlsplit(url)
         except ValueError:
             continue
-        if origin is None or _origin(url) != origin:
+        if origin is None or origin_of_url(url) != origin:
             continue
         # As a request for it would have it, or nothing that is kept is found under it.
         path = normalise_path((parts.path or "/").encode("utf-8", "surrogatepass"))
@@ -59,14 +59,3 @@ def invalidated_by(
         query = f"?{parts.query}" if parts.query else ""
         found[f"{scheme}://{authority}{path}{query}"] = None
     return tuple(found)
-
-
-def _origin(url: str) -> tuple[str, str, int | None] | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.hostname:
-        return None
-    return parts.scheme, parts.hostname.rstrip("."), port or _PORTS.get(parts.scheme)

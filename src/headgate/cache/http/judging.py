@@ -32,7 +32,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from headgate.cache.http.cache_control import SECONDS_MAX
-from headgate.wire.http_dates import format_date
 from headgate.cache.http.freshness import (
     CACHEABLE_STATUSES,
     date_of,
@@ -48,6 +47,7 @@ from headgate.cache.http.freshness import (
 from headgate.cache.http.stored import Stored
 from headgate.cache.http.tags import shown, tag_headers, tags_of
 from headgate.cache.http.vary import NAMES_MAX, names_of, normal
+from headgate.wire.http_dates import format_date
 
 if TYPE_CHECKING:
     from headgate.cache.http.asked import Asked
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CACHEABLE_STATUSES",
+    "OF_THIS_REQUEST",
     "NotStored",
     "judge_facts",
     "judge_response",
@@ -70,7 +71,7 @@ _UNDERSTOOD: Final = CACHEABLE_STATUSES | frozenset(
 """Statuses of which it is known that they ask nothing of a cache beside the ordinary; for
 `must-understand`."""
 
-_OF_THIS_REQUEST: Final = frozenset({206, 304, 412, 416})
+OF_THIS_REQUEST: Final = frozenset({206, 304, 412, 416})
 """Answers to a range or a condition, which others did not send."""
 
 _UNKEPT: Final = frozenset(
@@ -194,7 +195,7 @@ def judge_facts(
     if rules.set_cookie == "strip":
         unkept |= {b"set-cookie"}
     forbidden = ""
-    if not 200 <= status < 600 or status in _OF_THIS_REQUEST:
+    if not 200 <= status < 600 or status in OF_THIS_REQUEST:
         forbidden = "status"
     elif asked.no_store:
         forbidden = "request_no_store"

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from headgate.wire.http_dates import parse_date
 from headgate.cache.http.etags import is_strong, weak_match
 from headgate.cache.http.judging import judge_facts
 from headgate.cache.http.tags import are_bounded, tags_in
+from headgate.wire.http_dates import parse_date
 from headgate.wire.message import find
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headgate.cache.http.stored import Stored
     from headgate.wire.message import Header
 
-__all__ = ["applies_to", "fill_headers", "freshened_by_head", "merged", "validators_for"]
+__all__ = ["applies_to", "fill_headers", "merged", "validators_for"]
 
 _CONDITIONS: Final = frozenset(
     {
@@ -120,37 +120,3 @@ def merged(
     if not are_bounded(tags):
         fresh.is_storable = False
     return fresh
-
-
-def freshened_by_head(
-    stored: Stored,
-    status: int,
-    headers: tuple[Header, ...],
-    *,
-    length: int,
-    body_length: int,
-    request_at: float,
-    received_at: float,
-    rules: CacheRules,
-    asked: Asked,
-) -> Stored | None:
-    """What the answer to a HEAD makes of a kept response to GET (4.3.5); None: it is another one by
-    now, and the kept one is to be taken for stale. `length` is the announced one, or negative.
-    """
-    if status != stored.status:
-        return None
-    if length >= 0 and length != body_length:
-        return None
-    etag, since = find(headers, b"etag"), find(headers, b"last-modified")
-    if etag != stored.etag:
-        return None
-    if since is not None and parse_date(since, received_at) != stored.last_modified:
-        return None
-    return merged(
-        stored,
-        headers,
-        request_at=request_at,
-        received_at=received_at,
-        rules=rules,
-        asked=asked,
-    )

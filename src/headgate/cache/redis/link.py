@@ -235,4 +235,4 @@ def _taken(connection: Any) -> Any:
 
 
 def _let_go(connection: Any) -> None:
-    connection._writer = connection._reader = None  # noqa: SLF001
+    connection._writer = connection._reader = None  # noqa: SLF001  as in `_taken`

@@ -29,7 +29,6 @@ __all__ = ["Router", "slot_of"]
 
 _SLOTS: Final = 16384
 _REFRESH_S: Final = 30.0
-_HOPS_MAX: Final = 4
 
 Ask = tuple[bytes, Command]
 """The name by which a node is chosen, and the words."""
@@ -249,8 +248,8 @@ class Router:
         self._refresh.set()
         call, _, command = entry
         kind, *rest = text.split()
-        hops = time.monotonic() - call.sent_at
-        if len(rest) < 2 or kind not in ("MOVED", "ASK") or hops > self._deadline_s:
+        spent_s = time.monotonic() - call.sent_at
+        if len(rest) < 2 or kind not in ("MOVED", "ASK") or spent_s > self._deadline_s:
             call.fail(LayerAway(f"{self.place.text}: {kind}"))
             return True
         host, _, port = rest[1].rpartition(":")

@@ -108,6 +108,8 @@ class CacheCounts(Answer):
     """Responses that were kept."""
     too_long: int
     """Responses that were longer than the rules allow."""
+    no_room: int
+    """Responses that were not kept as too much was on its way into the cache."""
     hit_ratio: float | None
     """Of hits, stale, collapsed, revalidated and misses, the part for which no service was asked;
     null if there were none.
@@ -137,7 +139,7 @@ class CacheStore(Answer):
     writes: int
     queued: int
     dropped: int
-    """Responses that could not be written: it was away, the queue was full, or they were too large."""
+    """Responses that could not be written: it was away, its queue full, or they were too large."""
     spoilt: int
     """Responses that were found garbled or cut short, and taken away."""
     failures: int

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from headgate.cache.barriers import Standing
+from headgate.cache.sqlite_faults import is_corrupt
 from headgate.gateway.caching.disk_file import ResponseFile, SpoiltRow
 from headgate.gateway.caching.disk_place import Place
 from headgate.gateway.caching.disk_writer import DiskWriter
@@ -43,10 +44,6 @@ _DEADLINE_S: Final = 0.25
 _OPEN_S: Final = 5.0
 _SETTLE_S: Final = 2.0
 _CLOSE_S: Final = 5.0
-
-_TRANSIENT: Final = frozenset(
-    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT}
-)
 
 V = TypeVar("V")
 
@@ -147,7 +144,7 @@ class DiskStore:
         return kept
 
     def _is_changed(self, url: str, since: int) -> bool:
-        """Whether it was forgotten when that was not on the disk yet: what was read may be of before.
+        """Whether it was forgotten when that was not on the disk yet: what was read may be older.
         `since`: how far the disk was.
         """
         return self._forgotten.get(url, 0) > since or since < self._forgotten_before
@@ -266,9 +263,8 @@ class DiskStore:
         return kept
 
     def _read_failed(self, wrong: Exception) -> None:
-        code = getattr(wrong, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF
         self._writer.failures += 1
-        if code not in _TRANSIENT:
+        if is_corrupt(wrong):
             self._writer.spoilt_file()
 
     def _done(self, read: tuple[Found, Kept | None]) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 from headgate.cache.barriers import Barriers, Standing
 from headgate.cache.http.vary import normal
 from headgate.cache.invalidation import Invalidation
+from headgate.cache.sqlite_faults import is_busy, is_full
 from headgate.gateway.caching.disk_schema import STATEMENTS
 from headgate.gateway.caching.packing import FORMAT, Spoilt, digest_of, pack, unpack
 from headgate.gateway.caching.purging import Fitting
@@ -216,7 +217,7 @@ class ResponseFile:
             # What is only in the log yet takes its place twice.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError as wrong:
-            if wrong.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}:
+            if not is_busy(wrong) and not is_full(wrong):
                 raise
         entries, _ = self.totals()
         left = max(entries // 10, _EVICTED_AT_ONCE)

@@ -6,11 +6,11 @@ disk, and are never dropped: too many become one over everything.
 
 Whatever fails, the thread goes on: a spoilt file is abandoned for a new one; a read-only or
 vanished disk makes the store be away, and is tried again with growing pauses. On a full disk what
-was used least makes room; where that cannot be written either, what is there is read on, and
-nothing more is written for a pause. An invalidation that
-cannot be written, also because another process was stopped while it wrote, takes the whole file
-with it, where that is still possible: a file that comes back must not answer as if it had not been
-heard.
+was used least makes room, and so beyond a quota, which SQLite reports as an error of writing; where
+that cannot be written either, what is there is read on, and nothing more is written for a pause. An
+invalidation that cannot be written, or not be acted on while the file is opened, takes the whole
+file with it, where that is still possible; also when another process was stopped while it wrote. A
+file that comes back must not answer as if it had not been heard.
 
 Reads are allowed (`path`) only once the file is open and everything recorded in it has been acted
 on.
@@ -26,6 +26,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from headgate.cache.invalidation import Invalidation
+from headgate.cache.sqlite_faults import is_busy, is_corrupt, is_full, reason_of
 from headgate.gateway.caching.disk_file import ResponseFile
 from headgate.gateway.caching.disk_place import Place, Unusable
 
@@ -52,12 +53,6 @@ _BUSY_PAUSE_S: Final = 0.2
 _BUSY_MAX_S: Final = 5.0
 """An invalidation does not wait longer for another process that was stopped while writing."""
 _SPOILT_AGAIN_S: Final = 5.0
-
-_SPOILT: Final = frozenset(
-    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR}
-)
-"""The third: tables are not there, or not ours. The last: among others, a file cut short."""
-_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 log: Final = logging.getLogger("headgate.cache")
 
@@ -92,6 +87,8 @@ class DiskWriter:
         self._spoilt_at = -_SPOILT_AGAIN_S
         self._busy_since: float | None = None
         self._pause_s = _PAUSE_S
+        self._has_acted = False
+        """On what was recorded in the file before it was opened."""
         self._full_until = 0.0
         self._full_s = _PAUSE_S
         self._owing_until = 0.0
@@ -119,10 +116,10 @@ class DiskWriter:
 
     def put(self, kept: Kept, *, is_removal: bool = False) -> None:
         with self._turn:
-            is_full = len(self._queue) >= QUEUED_MAX
+            has_no_room = len(self._queue) >= QUEUED_MAX
             is_large = self._queued_bytes + kept.size > QUEUED_BYTES_MAX
-            is_full |= time.monotonic() < self._full_until
-            if is_full or is_large or self.path is None or kept.size > self._bytes_max // 4:
+            has_no_room |= time.monotonic() < self._full_until
+            if has_no_room or is_large or self.path is None or kept.size > self._bytes_max // 4:
                 self.dropped += 1
                 return
             self._queue.append((kept, is_removal))
@@ -291,15 +288,19 @@ class DiskWriter:
         if self._file is None:
             self._place.prepare()
             self._used = used = self._place.claim()
-            self._file = file = ResponseFile(used, self._bytes_max)
+            self._file = ResponseFile(used, self._bytes_max)
+            self._has_acted = False
+        file = self._file
+        if not self._has_acted:
             self.struck += file.act()
             self._opened(file.last_stamp())
+            self._has_acted = True
             self._place.remove_strays(self._wall())
             if self.why and self.failures:
                 log.info("responses on the disk: %s is in use again", self._place.directory)
             self.why, self._pause_s = "", _PAUSE_S
         self.path = self._used
-        return self._file
+        return file
 
     def _keep_house(self, file: ResponseFile) -> None:
         now = time.monotonic()
@@ -320,10 +321,11 @@ class DiskWriter:
         file.evicted = 0
 
     def _failed(self, wrong: Exception) -> None:
-        code = getattr(wrong, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         is_file = isinstance(wrong, sqlite3.Error)
+        # Without a code it is what we have found ourselves.
+        is_spoilt = is_file and (is_corrupt(wrong) or not hasattr(wrong, "sqlite_errorcode"))
         self.failures += 1
-        if is_file and code in _BUSY:
+        if is_busy(wrong):
             # Another process is writing, or was stopped in the midst of it.
             now = time.monotonic()
             self._busy_since = self._busy_since or now
@@ -331,32 +333,32 @@ class DiskWriter:
                 self._retry_at = now + _BUSY_PAUSE_S
                 self._tell(is_safe=False)
                 return
-        if is_file and code == sqlite3.SQLITE_FULL and self._goes_on(wrong):
+        if is_full(wrong) and self._goes_on(wrong):
             return
-        used = self._used
+        used, is_owing = self._used, self._is_owing(wrong)
         self._let_go()
-        if is_file and code in _SPOILT and used is not None:
+        if is_spoilt and used is not None:
             self.spoilt += 1
             now = time.monotonic()
             is_again, self._spoilt_at = now - self._spoilt_at < _SPOILT_AGAIN_S, now
             log.warning("responses on the disk: %s is spoilt (%s): begun anew", used.name, wrong)
             self._abandon(used)
-            if not is_again and code != sqlite3.SQLITE_IOERR:
+            if not is_again:
                 return
-        if (self._pending or self._forgotten) and used is not None:
+        if is_owing and used is not None:
             self._abandon(used)
-        self._pause(f"{self._place.directory}: {wrong}" if is_file else str(wrong))
+        self._pause(f"{self._place.directory}: {reason_of(wrong)}" if is_file else str(wrong))
 
     def _goes_on(self, wrong: Exception) -> bool:
         """Whether the file can be used further although it, or the disk, is full."""
         file, now = self._file, time.monotonic()
         if file is None:
             return False
-        why = f"{self._place.directory}: {wrong}"
+        why = f"{self._place.directory}: {reason_of(wrong)}"
         if why != self.why:
             log.warning("responses on the disk: %s; those used least make room", why)
         self.why = why
-        is_owing = bool(self._pending or self._forgotten)
+        is_owing = self._is_owing(wrong)
         if not is_owing or now >= self._owing_until:
             try:
                 file.give_room()
@@ -374,6 +376,11 @@ class DiskWriter:
         with self._turn:
             self._drop_queue()
         return True
+
+    def _is_owing(self, wrong: Exception) -> bool:
+        """Whether something must be struck before the file may be read again."""
+        is_unread = self._file is not None and not self._has_acted and is_full(wrong)
+        return bool(self._pending or self._forgotten) or is_unread
 
     def _abandon(self, used: Path) -> None:
         try:

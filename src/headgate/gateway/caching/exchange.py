@@ -30,6 +30,7 @@ from headgate.cache.http.reuse import judge_reuse, may_serve_when_degraded
 from headgate.gateway.caching.fill import Fill
 from headgate.gateway.caching.fill_exchange import exchange_for, prepared_for_fills
 from headgate.gateway.caching.reader import can_share
+from headgate.gateway.caching.route_cache import not_modified
 from headgate.gateway.edited import EditedExchange
 from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.policed import PolicedExchange
@@ -141,7 +142,10 @@ class Cached(PolicedExchange):
         kept = cache.caching.store.find(key, fields)
         if kept is None:
             self._not_held(key, asked, forward, None)
-            return
+        else:
+            self._answer_from(kept, key, asked, forward)
+
+    def _answer_from(self, kept: Kept, key: str, asked: Asked, forward: Forward) -> None:
         wall = time.time()  # noqa: TID251 - HTTP dates
         reuse = judge_reuse(kept.stored, asked, wall, is_struck_stale=kept.is_soft_struck)
         kind = reuse.kind
@@ -175,8 +179,9 @@ class Cached(PolicedExchange):
     def _find_below(self, key: str, asked: Asked, forward: Forward) -> None:
         """Memory first; what is not there may be in the layer below, which takes a moment."""
         store = self.cache.caching.store
-        if store.find(key, forward.headers) is not None:
-            self._look_up(key, asked, forward)
+        kept = store.find(key, forward.headers)
+        if kept is not None:
+            self._answer_from(kept, key, asked, forward)
             return
         below = store.fetch(key, forward.headers, self.cache.url_of(self))
         after = self._wait(((), lambda _body: self._look_up(key, asked, forward)), b"")
@@ -186,13 +191,13 @@ class Cached(PolicedExchange):
         cache = self.cache
         caching = cache.caching
         fields = forward.headers
-        is_plain = not (asked.is_head or asked.is_conditional or asked.range is not None)
-        if kept is None and (not is_plain or caching.store.passes(key, self.started)):
+        is_of_all = not (asked.is_head or asked.range is not None)
+        if kept is None and (not is_of_all or caching.store.passes(key, self.started)):
             if asked.is_head:
                 self._pass("uri-miss", b"")
             else:
-                # Nobody may join: the answer could be for this one's conditions alone.
-                self._begin_fill(None, key, asked, forward, None)
+                # Nobody may join: the answer is for this one's range and conditions alone.
+                self._begin_fill(None, key, asked, forward, None, as_asked=True)
             return
         place = None
         if cache.rules.collapse and self._may_wait and (kept is None or can_share(kept.stored)):
@@ -207,10 +212,17 @@ class Cached(PolicedExchange):
         self._begin_fill(place, key, asked, forward, kept)
 
     def _begin_fill(
-        self, place: Place | None, key: str, asked: Asked, forward: Forward, kept: Kept | None
+        self,
+        place: Place | None,
+        key: str,
+        asked: Asked,
+        forward: Forward,
+        kept: Kept | None,
+        *,
+        as_asked: bool = False,
     ) -> None:
         fields = forward.headers
-        fill = Fill(self, key, self._as_get(asked), fields, kept, place)
+        fill = Fill(self, key, self._as_get(asked), fields, kept, place, as_asked=as_asked)
         if place is not None and not self.cache.caching.enter(place, fill):
             fill.place = None
         fill.join(self, asked, fields)
@@ -374,9 +386,18 @@ class Cached(PolicedExchange):
             self.error = self.error or inner.error
 
     def on_fill_head(
-        self, fill: Fill, head: ResponseHead, stored: Stored | None, body: bytes, *, end: bool
+        self,
+        fill: Fill,
+        head: ResponseHead,
+        stored: Stored | None,
+        body: bytes,
+        *,
+        end: bool,
+        left_out: frozenset[bytes] | None = None,
     ) -> None:
-        """The answer begins that a fill has brought."""
+        """The answer begins that a fill has brought. `left_out`: it is what the client has already,
+        who is told so, without these fields.
+        """
         self._stop_timer()
         if end:
             self.up = None
@@ -392,6 +413,8 @@ class Cached(PolicedExchange):
             self._let_go()
             return
         shown = cache.shown(head, stored, how, fill, is_first=is_first)
+        if left_out is not None:
+            shown = not_modified(shown, left_out)
         self._is_shown = True
         self._take_head(shown, body, end)
 

@@ -6,6 +6,9 @@ A fill has an exchange of its own (`FillExchange`), with policies and without a 
 the downstream rim for it. Clients hang on it as *readers*. To a client's exchange its reader is an
 upstream like any other, which can be paused, resumed and cancelled.
 
+It asks for the whole: a client's own condition is answered here, at the head. Only a request for a
+range, and one for what is known not to be kept, goes as it came, for its client alone (`as_asked`).
+
     begin -> head: judged -> kept: all readers that it fits get it, the body is held and at the end
                |                   put into the store; the others look again
                |          -> not for others: the first reader gets it as it streams, the rest ask
@@ -28,11 +31,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from headgate.cache.http.judging import judge_response
+from headgate.cache.http.judging import OF_THIS_REQUEST
 from headgate.cache.http.reuse import ERROR_STATUSES
 from headgate.cache.http.stored import Stored
-from headgate.cache.http.validating import applies_to, fill_headers, merged, validators_for
+from headgate.cache.http.validating import applies_to, fill_headers, validators_for
 from headgate.gateway.caching.fill_exchange import NoClient
+from headgate.gateway.caching.fill_heads import as_said, judged, refreshed
 from headgate.gateway.caching.pieces import Pieces
 from headgate.gateway.caching.reader import Reader
 from headgate.gateway.caching.spellings import name_of
@@ -54,10 +58,7 @@ if TYPE_CHECKING:
 _WINDOW: Final = 256 * 1024
 """Bytes between a stream's fastest and slowest reader before the service is told to wait."""
 
-_OF_THIS_REQUEST: Final = frozenset({206, 304, 412, 416})
-"""Answers to a condition or a range, which say nothing of what others will get."""
-
-_PASSING: Final = _OF_THIS_REQUEST | {408, 425, 429}
+_PASSING: Final = OF_THIS_REQUEST | {408, 425, 429}
 """These say nothing of what is held either."""
 
 
@@ -75,7 +76,7 @@ class Fill(NoClient):
     _is_over = False
     _is_slowed = False
     _make: Make | None = None
-    _may_keep = True
+    may_keep = True
     _stored: Stored | None = None
     _trailers: Sequence[Header] = ()
 
@@ -89,6 +90,7 @@ class Fill(NoClient):
         place: Place | None,
         *,
         is_background: bool = False,
+        as_asked: bool = False,
     ) -> None:
         """`asked`: of a GET, as a fill always is. `base`: what is held, and to be validated.
         `place`: where others find it; None for one that nobody may join.
@@ -109,6 +111,7 @@ class Fill(NoClient):
         self.request_at = time.time()  # noqa: TID251 - HTTP dates
         self.is_background = is_background
         """Begun for nobody: what is held has been served meanwhile."""
+        self._as_asked = as_asked
         self._base = base
         self._readers: dict[Cached, Reader] = {}
         self._pieces = Pieces(caching.hold)
@@ -131,7 +134,7 @@ class Fill(NoClient):
 
     def keep_nothing(self) -> None:
         """What it brings may be of before a change."""
-        self._may_keep = False
+        self.may_keep = False
         self._leave_place()
         self._call_off_unread()
 
@@ -143,6 +146,8 @@ class Fill(NoClient):
             validators = validators_for(base.stored, fields)
             self._asks_conditionally = validators is not None
             fields = validators or fill_headers(fields)
+        elif self.asked.is_conditional and not self._as_asked:
+            fields = fill_headers(fields)
         self.exchange = ex = make(self, fields)
         self.cache.caching.began(self)
         ex.begin()
@@ -194,10 +199,11 @@ class Fill(NoClient):
         ex = self.exchange
         if ex is None or self._readers or self._is_over or self._is_complete:
             return
-        if self._may_keep and (self.is_kept or (self.is_background and self._head is None)):
+        if self.may_keep and (self.is_kept or (self.is_background and self._head is None)):
             return
         self._end()
         ex.on_client_gone()
+        self._part()
 
     # -- the downstream rim --------------------------------------------------------------------
 
@@ -271,6 +277,7 @@ class Fill(NoClient):
         if not self._is_over and not self._is_complete:
             self._break_off(ex.error or "fill ended", "fill ended")
         self._end()
+        self._part()
 
     # -- the head ------------------------------------------------------------------------------
 
@@ -282,29 +289,15 @@ class Fill(NoClient):
         if head.length > cache.rules.body_max:
             self._is_too_long(inner)
             return
-        verdict = judge_response(
-            self.asked,
-            head.status,
-            head.reason,
-            head.headers,
-            request_at=self.request_at,
-            received_at=wall,
-            rules=cache.rules_at(inner.started),
-            params=inner.prep.params,
-            fields=self.fields,
-        )
+        verdict = judged(self, head, inner, wall)
         if isinstance(verdict, Stored):
-            if cache.may_vary(verdict):
-                self._stored = verdict
-                self.is_kept = True
-                cache.caching.varies(self, tuple(name for name, _ in verdict.vary))
-                return
-            self.why_not = "vary"
-        else:
-            self.why_not = verdict.reason
-            if head.status >= 500 or head.status in _OF_THIS_REQUEST:
-                return
-        cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
+            self._stored = verdict
+            self.is_kept = True
+            cache.caching.varies(self, tuple(name for name, _ in verdict.vary))
+            return
+        self.why_not = verdict.reason
+        if head.status < 500 and head.status not in OF_THIS_REQUEST:
+            cache.caching.store.mark_pass(self.key, inner.started + cache.pass_s)
 
     def _is_too_long(self, inner: FillExchange) -> None:
         cache = self.cache
@@ -342,9 +335,18 @@ class Fill(NoClient):
 
     def _give_head(self, reader: Reader, head: ResponseHead) -> None:
         reader.has_head = True
-        if reader.asked.is_head:
+        left_out = self._left_out(reader, head)
+        end = reader.asked.is_head or left_out is not None
+        if end:
             del self._readers[reader.outer]
-        reader.outer.on_fill_head(self, head, self._stored, b"", end=reader.asked.is_head)
+        reader.outer.on_fill_head(self, head, self._stored, b"", end=end, left_out=left_out)
+
+    def _left_out(self, reader: Reader, head: ResponseHead) -> frozenset[bytes] | None:
+        """Its client has what has come: see `Reader.left_out`."""
+        inner = self.exchange
+        if self._as_asked or not reader.asked.is_conditional or inner is None or inner.is_local:
+            return None
+        return reader.left_out(self._stored or as_said(self, head))
 
     def _deliver_head(self, head: ResponseHead) -> None:
         for reader in tuple(self._readers.values()):
@@ -357,8 +359,9 @@ class Fill(NoClient):
         body = self._pieces.whole()
         readers, self._readers = self._readers, {}
         for outer, reader in readers.items():
-            said = b"" if reader.asked.is_head else body
-            outer.on_fill_head(self, head, self._stored, said, end=True)
+            left_out = self._left_out(reader, head)
+            said = b"" if reader.asked.is_head or left_out is not None else body
+            outer.on_fill_head(self, head, self._stored, said, end=True, left_out=left_out)
 
     # -- the body ------------------------------------------------------------------------------
 
@@ -388,7 +391,7 @@ class Fill(NoClient):
         self._is_complete = True
         self._trailers = trailers
         stored = self._stored
-        if self.is_kept and self._may_keep and stored is not None:
+        if self.is_kept and self.may_keep and stored is not None:
             body = self._pieces.whole()
             if not any(reader.at for reader in self._readers.values()):
                 self._pieces.become(body)
@@ -437,23 +440,7 @@ class Fill(NoClient):
                 inner.on_client_gone()
             ex.begin()
             return
-        cache = self.cache
-        made = merged(
-            base.stored,
-            head.headers,
-            request_at=self.request_at,
-            received_at=wall,
-            rules=cache.rules_at(inner.started),
-            asked=self.asked,
-            fields=self.fields,
-        )
-        if not (self._may_keep and cache.may_vary(made)):
-            made.is_storable = False
-        store = cache.caching.store
-        kept = store.refresh(base, made, self.stamp, keep_s=cache.rules.keep_s)
-        if not made.is_storable:
-            store.drop(kept)
-        self._serve(kept, "revalidated", wall)
+        self._serve(refreshed(self, base, head, inner, wall), "revalidated", wall)
         if not end:
             inner.on_client_gone()
 
@@ -470,6 +457,7 @@ class Fill(NoClient):
                 outer.serve(kept, reader.asked, wall, how if reader.is_first else "collapsed")
             else:
                 outer.look_again(may_wait=not reader.is_of(kept.stored))
+        self._part()
 
     # -- endings -------------------------------------------------------------------------------
 
@@ -481,12 +469,14 @@ class Fill(NoClient):
             outer.up = None
             outer.note_fill(self)
             outer.fail_as(inner, is_first=self.is_first(outer))
+        self._part()
 
     def _break_off(self, error: str, reason: str) -> None:
         readers, self._readers = self._readers, {}
         self._end()
         for outer in readers:
             outer.broken_off(error, reason)
+        self._part()
 
     def _end(self) -> None:
         if not self._is_over:
@@ -494,6 +484,10 @@ class Fill(NoClient):
             self.cache.caching.ended(self)
         self._leave_place()
         self._let_go_of_pieces()
+
+    def _part(self) -> None:
+        """It has ended for all: what holds on to it is freed now, not when the collector comes."""
+        self.exchange = self._make = self._first = None
 
     def _leave_place(self) -> None:
         if self.place is not None:

@@ -60,6 +60,7 @@ def prepared_for_fills(prep: Prepared) -> FillPrepared:
     for name in Prepared.__slots__:
         setattr(made, name, getattr(prep, name))
     made.deadline_s = None  # its client's patience is its client's
+    made.cached = None  # which leads to this one: they would only be freed by the collector
     if prep.head.method == "HEAD":
         # Whoever reads the answer asks the head whether a body follows.
         made.head = copy(prep.head)

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.policy.limiter.keys import measured_key, short_key
 from headgate.wire import forwarded
+from headgate.wire.host import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -53,13 +54,12 @@ if TYPE_CHECKING:
     from headgate.security.identity import Identity
     from headgate.wire.message import Header, RequestHead
 
-__all__ = ["DECIDING", "KEY_MAX", "compile_cache_key", "origin_of", "query_of_key", "url_of"]
+__all__ = ["DECIDING", "KEY_MAX", "compile_cache_key", "query_of_key", "url_of"]
 
 KEY_MAX: Final = 512
 """Characters of what follows from the head; more is replaced by a digest."""
 
 _KEPT_METHODS: Final = frozenset({"GET", "HEAD"})
-_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _NONE: Final = ""
 """In the memo, for a head that has no key."""
 
@@ -169,13 +169,6 @@ def url_of(ex: PolicedExchange) -> str:
     head, query = ex.prep.head, ex.query
     where = f"{origin_of(ex.prep.scheme, head.authority)}{head.path}"
     return f"{where}?{query}" if _has_query(head, query) else where
-
-
-def origin_of(scheme: str, authority: str) -> str:
-    """`scheme://host[:port]`, without the port that is the scheme's own. `authority` is a judged
-    one (`wire.host`).
-    """
-    return f"{scheme}://{authority.removesuffix(_DEFAULT_PORTS.get(scheme, ' '))}"
 
 
 def _has_query(head: RequestHead, query: str) -> bool:

@@ -1,9 +1,9 @@
 """What an operator asks to be forgotten, made into an `Invalidation`; and what one fits.
 
-URLs are compared as texts, so both sides write them the same way: the scheme and the host in lower
-case, without the default port, then the path in its normal form (`wire.target`) and the query as it
-is. `key.url_of` is where the gateway makes them; `normal_url` brings what an operator writes to the
-same form. A pattern is taken as it is written but for its host: it has to fit the normal form.
+URLs are compared as texts, so both sides write them the same way: the origin as `wire.host` has it,
+then the path in its normal form (`wire.target`) and the query as it is. `key.url_of` is where the
+gateway makes them; `normal_url` brings what an operator writes to the same form. A pattern is taken
+as it is written but for its host: it has to fit the normal form.
 
     https://shop.example/a?b=1     that URL, every variant of it
     https://shop.example/a/*       everything below it
@@ -14,23 +14,20 @@ same form. A pattern is taken as it is written but for its host: it has to fit t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import SplitResult, quote, urlsplit
 
-from headgate.cache.barriers import compiled
+from headgate.cache.barriers import compiled, path_of
 from headgate.cache.invalidation import ITEMS_MAX, TEXT_MAX, Invalidation
 from headgate.errors import HeadgateError
+from headgate.wire.host import DEFAULT_PORTS, origin_of_url
 from headgate.wire.target import normalise_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BadPurge", "Fitting", "normal_url", "path_of", "purge_of", "read_purge"]
+__all__ = ["BadPurge", "Fitting", "normal_url", "purge_of"]
 
-_PORTS: Final = {"http": 80, "https": 443}
-_NAMES: Final = ("url", "prefix", "pattern", "tags", "everything", "soft")
 _STARS_MAX: Final = 10
 """Of one pattern: every response that is held may be compared with it."""
 _ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
@@ -41,12 +38,6 @@ class BadPurge(HeadgateError):
     """What was asked to be purged cannot be understood; the message says the way out."""
 
 
-def path_of(url: str) -> str:
-    """What stands behind the host: `/path?query`."""
-    start = url.find("/", url.find("://") + 3)
-    return url[start:] if start >= 0 else "/"
-
-
 def normal_url(said: str, name: str = "url") -> str:
     """`https://Shop.Example:443/%7Ea` as `https://shop.example/~a`; a path alone likewise."""
     said = quote(_text(name, said).partition("#")[0], safe=_ASCII)
@@ -55,15 +46,12 @@ def normal_url(said: str, name: str = "url") -> str:
     if said.startswith("/") and not said.startswith("//"):
         return f"{_path(name, before)}{mark}{query}"
     parts = _split(name, said)
-    host = parts.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    try:
-        port = parts.port
-    except ValueError:
-        raise BadPurge(f"{name}: the port of {said!r} is not a number up to 65535") from None
-    authority = host if port is None or port == _PORTS[parts.scheme] else f"{host}:{port}"
-    return f"{parts.scheme}://{authority}{_path(name, parts.path or '/')}{mark}{query}"
+    origin = origin_of_url(said)
+    if origin is None:
+        raise BadPurge(
+            f"{name}: no request has the host {parts.netloc!r}; other letters are written xn--"
+        )
+    return f"{origin}{_path(name, parts.path or '/')}{mark}{query}"
 
 
 def _path(name: str, said: str) -> str:
@@ -81,9 +69,13 @@ def _split(name: str, said: str) -> SplitResult:
         parts = urlsplit(said)
     except ValueError as wrong:
         raise BadPurge(f"{name}: {said!r} is not a URL: {wrong}") from None
+    try:
+        _ = parts.port
+    except ValueError:
+        raise BadPurge(f"{name}: the port of {said!r} is not a number up to 65535") from None
     if parts.username is not None or parts.password is not None:
         raise BadPurge(f"{name}: it holds a user name or a password; leave them out")
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise BadPurge(
             f"{name}: {said!r} is not complete; write https://host/path, or /path for any host"
         )
@@ -162,46 +154,6 @@ def purge_of(
     if asked.is_empty:
         raise BadPurge("nothing to purge: say url, prefix, pattern, tags, or everything")
     return asked
-
-
-def read_purge(said: object, by: str = "") -> Invalidation:
-    """The same from JSON: `{"url": "https://…", "tags": ["a"], "everything": true, "soft": true}`.
-
-    `url`, `prefix`, `pattern` and `tags` are a text or a list of texts.
-    """
-    if not isinstance(said, Mapping):
-        raise BadPurge('expected an object, such as {"tags": ["product:42"]}')
-    for name in said:
-        if name not in _NAMES:
-            near = get_close_matches(str(name), _NAMES, 1)
-            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(_NAMES)}"
-            raise BadPurge(f"{str(name)[:100]!r} is not known; {hint}")
-    soft = said.get("soft", False)
-    if type(soft) is not bool:
-        raise BadPurge("soft: expected true or false")
-    everything = said.get("everything", "")
-    if type(everything) is bool:
-        everything = "responses" if everything else ""
-    if everything not in ("", "objects", "responses", "all"):
-        raise BadPurge('everything: expected true, false, "objects", "responses" or "all"')
-    return purge_of(
-        url=_listed("url", said),
-        prefix=_listed("prefix", said),
-        pattern=_listed("pattern", said),
-        tags=_listed("tags", said),
-        everything=cast("Literal['', 'objects', 'responses', 'all']", everything),
-        soft=soft,
-        by=by,
-    )
-
-
-def _listed(name: str, said: Mapping[str, Any]) -> list[str]:
-    value = said.get(name, ())
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise BadPurge(f"{name}: expected a text or a list of texts")
-    return [_text(name, each) for each in value]
 
 
 class Fitting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headgate.cache.http.answering import answer, is_unchanged
 from headgate.cache.http.reuse import may_serve_on_error, may_share
 from headgate.cache.http.vary import selects
 
@@ -48,6 +49,16 @@ class Reader:
         if on_error is not None:
             return may_serve_on_error(stored, self.asked, wall, on_error)
         return may_share(stored, self.asked, wall)
+
+    def left_out(self, stored: Stored | None) -> frozenset[bytes] | None:
+        """The fields that a 304 goes without, where its client's own copy is what has come; None
+        where the client has to be given the whole.
+        """
+        asked = self.asked
+        if stored is None or stored.status != 200 or not is_unchanged(stored, asked):
+            return None
+        said = frozenset(name for name, _ in answer(stored, asked, 0).headers)
+        return frozenset(name for name, _ in stored.headers) - said
 
     def send_request(self, ex: object, forward: Forward, body: bytes, end: bool) -> None:
         """Nothing: the fill has its own."""

@@ -10,7 +10,8 @@ from headgate.cache.http.answering import answer
 from headgate.cache.http.reuse import may_serve_on_error
 from headgate.cache.http.status_field import appended, member
 from headgate.gateway.edited import edited
-from headgate.wire.message import ResponseHead
+from headgate.policy.hops import SAID_TO_SERVICES, SCHEME_NAMES
+from headgate.wire.message import UNKNOWN_LENGTH, ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,22 +50,18 @@ about requests."""
 
 _PASS_S: Final = 10.0
 _VARIANTS: Final = 8
-_SAID_BY_US: Final = frozenset(
-    {
-        b"forwarded",
-        b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-port",
-        b"x-real-ip",
-        b"traceparent",
-        b"tracestate",
-    }
-)
+_SAID_BY_US: Final = SAID_TO_SERVICES - SCHEME_NAMES - {b"x-forwarded-host"}
 """What the gateway tells the service of each client: it is not among the fields that a response can
-be chosen by, so one that varies by it is for nobody else."""
+be chosen by, so one that varies by it is for nobody else. Scheme and host are in the key."""
 
 _OF_THE_HOST: Final = frozenset({b"host", b"x-forwarded-host"})
 """The same of where the key does not hold the host."""
+
+
+def not_modified(head: ResponseHead, left_out: frozenset[bytes]) -> ResponseHead:
+    """In place of this head, for a client whose own copy is what it announces."""
+    fields = tuple(field for field in head.headers if field[0] not in left_out)
+    return ResponseHead(304, fields, reason=b"Not Modified")
 
 
 def _whole(seconds: float) -> float:
@@ -158,7 +155,9 @@ class RouteCache:
             return head, b"" if asked.is_head else kept.body
         made = answer(kept.stored, asked, len(kept.body))
         fields = self._with_age(made.headers, kept, wall, how)
-        head = ResponseHead(made.status, fields, reason=made.reason, length=made.length)
+        # RFC 9110 8.6: a 304 has no length, as it would be taken for that of the whole.
+        length = UNKNOWN_LENGTH if made.status == 304 else made.length
+        head = ResponseHead(made.status, fields, reason=made.reason, length=length)
         return head, made.content(kept.body)
 
     def _with_age(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from headgate.security.tokens.strict import Malformed, read_object
+from headgate.wire.host import DEFAULT_PORTS
 
 if TYPE_CHECKING:
     import httpx
@@ -29,7 +30,6 @@ MAX_REDIRECTS: Final = 3
 _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=\"?([0-9]{1,9})\"?(?:$|[,\s])", re.IGNORECASE)
 _NO_CACHE: Final = re.compile(r"(?:^|[,\s])no-(?:cache|store)(?:$|[=,\s])", re.IGNORECASE)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class FetchFailed(Exception):
@@ -71,7 +71,7 @@ def shown_url(url: str) -> str:
 
 def origin_of(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def trust(ca_file: str | None) -> ssl.SSLContext:
