@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from mypy import api
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -64,7 +65,6 @@ async def main() -> None:
 
 
 def test_types_come_through(repository: Path, tmp_path: Path):
-    api = pytest.importorskip("mypy.api")
     at = tmp_path / "checked.py"
     at.write_text(SOURCE)
     config = str(repository / "pyproject.toml")

@@ -24,7 +24,10 @@ def test_the_toolkit_pulls_in_neither_the_gateway_nor_pydantic():
     )
     loaded = set(json.loads(done.stdout))
     rooms = {name.split(".")[1] for name in loaded if name.startswith("headgate.")}
-    assert rooms <= {"resilience", "policy", "errors", "units"}
+    assert rooms <= {"resilience", "policy", "wire", "errors", "units"}
+    # Of the wire only rules: how dates and hosts are read, and what fields are called.
+    wire = {name for name in loaded if name.startswith("headgate.wire.")}
+    assert wire == {f"headgate.wire.{name}" for name in ("forwarded", "host", "http_dates")}
     assert not {name.split(".")[0] for name in loaded} & HEAVY
 
 

@@ -26,6 +26,7 @@ def exchange(user: str = "", address: str = "192.0.2.1") -> SimpleNamespace:
         client_ip=address,
         identity=identity,
         route=SimpleNamespace(name="orders"),
+        passport=None,
         prep=SimpleNamespace(memo={}, head=head, params={"id": user}),
     )
 

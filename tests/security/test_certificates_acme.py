@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headgate.security.certificates.acme import (
@@ -220,6 +220,7 @@ MEMBERS = [
 ]
 
 
+@example({"detail": "0", "subproblems": True})
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -196,7 +196,8 @@ def _problem(
     detail = _words(said.get("detail"))
     if not kind and not detail:
         return None
-    for each in said.get("subproblems") or ():
+    parts = said.get("subproblems")
+    for each in parts if isinstance(parts, list) else ():
         if isinstance(each, dict) and isinstance(each.get("detail"), str):
             detail = f"{detail}; {_words(each['detail'])}"[:_MAX_SAID]
     words = f"{detail or 'no reason is given'} ({kind or 'no type'})"
