@@ -85,7 +85,9 @@ def _mounted(where: Path) -> tuple[str, ...]:
     """A command before ours, by which a file system of 8 MB is there."""
     spaces = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     mount = f"mount -t tmpfs -o size=8m,mode=700 none {where}"
-    tried = subprocess.run([*spaces, "sh", "-c", mount], capture_output=True, check=False, text=True)
+    tried = subprocess.run(
+        [*spaces, "sh", "-c", mount], capture_output=True, check=False, text=True
+    )
     if tried.returncode:
         pytest.skip(f"needs a small disk of its own; run as root ({tried.stderr.strip()})")
     return (*spaces, "sh", "-c", f'{mount} && exec "$@"', "sh")
