@@ -23,6 +23,7 @@ import contextlib
 import logging
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final, Literal
@@ -47,7 +48,7 @@ _BLOCK_S: Final = 5.0
 log = logging.getLogger("headgate.cache")
 
 
-class Coherence:
+class Coherence(ABC):
     """The half of `RedisLayer` that hears."""
 
     def __init__(
@@ -237,8 +238,9 @@ class Coherence:
             except Exception:
                 log.exception("a listener to gaps failed")
 
+    @abstractmethod
     async def _tell_pending(self, node: Node, link: Link) -> None:
-        raise NotImplementedError
+        """Bring what waited while Redis was away, before anything is read again."""
 
     # ---- beats and pushed news
 

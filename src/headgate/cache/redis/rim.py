@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Sequence
 from math import inf
@@ -119,8 +120,9 @@ class Rim(Coherence):
         self._spawn(self._follow_news(), "cache redis news")
         await router.start(wait_s)
 
+    @abstractmethod
     async def _give_back_owed(self) -> None:
-        raise NotImplementedError
+        """Release, one after the other, leases whose holders could not."""
 
     async def close(self) -> None:
         router, self._router = self._router, None
