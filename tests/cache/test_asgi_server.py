@@ -111,6 +111,7 @@ def site(tmp_path: Path) -> Iterator[tuple[Site, httpx.Client]]:
     )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # so that who comes before the server has begun is not refused
         port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
