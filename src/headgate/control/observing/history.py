@@ -1,0 +1,266 @@
+"""The department of history: takes all figures every second, and answers questions about them.
+
+Theory of operation
+-------------------
+The loop only takes a copy of the merged figures and puts it into a bounded queue; a thread of the
+store's own flattens, packs and writes. A disk that is slow makes the queue full; then moments are
+left out and counted, and nothing else waits. What services show or send by themselves is held until
+the next moments, for as long as it is fresh, so a series of theirs has a sample in each.
+
+A store that cannot be made (no numpy, say) is a worry; control goes on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from headgate.config import Config
+from headgate.config.history import HistorySpec
+from headgate.control.observing.observing import Surroundings
+from headgate.control.observing.scraping import Scraper
+from headgate.errors import HeadgateError
+from headgate.observe import Merged, Rows
+from headgate.observe.history import Family, Keep, Marker, Markers
+
+if TYPE_CHECKING:
+    from headgate.observe.history.store import Store
+    from headgate.observe.query import Expr, Sample, Series
+
+__all__ = ["History", "HistoryOff"]
+
+_WAITING: Final = 30
+_CLOSE_S: Final = 10.0
+_FOREIGN_SERIES: Final = 20_000
+_SENT_HOLDS_S: Final = 300.0
+
+log = logging.getLogger("headgate.control")
+
+
+class HistoryOff(HeadgateError):
+    """There is no history to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    wall: float
+    mono: float
+    merged: Merged
+    foreign: Sequence[Family]
+
+
+class History:
+    """Kept in control."""
+
+    name = "history"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._folder = surroundings.state_dir / self.name
+        self._markers: Markers | None = None
+        self._early: list[Marker] = []
+        self._keep: Keep | None = None
+        self._store: Store | None = None
+        self._thread: threading.Thread | None = None
+        self._queue: queue.Queue[_Moment | None] = queue.Queue(_WAITING)
+        self._task: asyncio.Task[None] | None = None
+        self._is_begun = False
+        self._missed = 0
+        self._left_out = 0
+        self._failure = ""
+        self._foreign: dict[str, tuple[float, Sequence[Family], int]] = {}
+        self._scraper = Scraper(self.give)
+
+    # -- a department's life ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._turn(), name="history")
+
+    def take(self, config: Config) -> None:
+        spec = config.history
+        keep = spec.rules() if isinstance(spec, HistorySpec) else None
+        scrapes = spec.scrapes() if isinstance(spec, HistorySpec) else ()
+        self._scraper.take(config, scrapes)
+        if self._is_begun:
+            now = time.time()  # noqa: TID251  as samples are known
+            self.mark(now, "config", "a new configuration serves")
+        self._is_begun = True
+        if keep == self._keep:
+            return
+        self._stop_thread()
+        self._keep = keep
+        if keep is None:
+            return
+        from headgate.observe.history.store import Store
+
+        if self._markers is None:
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._markers = Markers(self._folder / "markers.jsonl")
+            for one in self._early:
+                self._markers.add(one.at, one.kind, one.text, one.attributes)
+            self._early.clear()
+        self._queue = queue.Queue(_WAITING)
+        self._store = Store(self._folder, keep)
+        self._thread = threading.Thread(
+            target=self._work, args=(self._store, self._queue), name="history", daemon=True
+        )
+        self._thread.start()
+
+    async def close(self) -> None:
+        await self._scraper.close()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await asyncio.to_thread(self._stop_thread)
+
+    def _stop_thread(self) -> None:
+        thread, self._thread, self._store = self._thread, None, None
+        if thread is None:
+            return
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=_CLOSE_S)
+        thread.join(_CLOSE_S)
+
+    def worries(self) -> Iterable[str]:
+        if self._failure:
+            yield f"history: {self._failure}"
+        store = self._store
+        if store is None:
+            return
+        if store.figures.trouble:
+            yield f"history: {store.figures.trouble}"
+        yield from (f"history: {said}" for said in store.spoilt()[:3])
+        if self._queue.full():
+            yield "history: the disk is too slow; moments are left out"
+
+    def rows_into(self, rows: Rows) -> None:
+        store = self._store
+        if store is None:
+            return
+        figures = store.figures
+        rows["headgate_history_series"].append(([], figures.series))
+        rows["headgate_history_samples_total"].append(([], figures.samples))
+        for what, count in (
+            ("series", figures.dropped_series),
+            ("moment", self._missed + figures.skipped_moments),
+            ("block", figures.lost_blocks),
+            ("foreign", self._left_out + self._scraper.left_out),
+        ):
+            rows["headgate_history_dropped_total"].append(([what], count))
+        rows["headgate_history_bytes"].append(([], figures.bytes_on_disk))
+        for tier, blocks in figures.blocks.items():
+            rows["headgate_history_blocks"].append(([tier], blocks))
+        rows["headgate_history_unwritten_blocks"].append(([], figures.unwritten_blocks))
+        rows["headgate_history_scrapes_total"].append((["ok"], self._scraper.succeeded))
+        rows["headgate_history_scrapes_total"].append((["failed"], self._scraper.failed))
+
+    # -- samples ---------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        due = time.monotonic()
+        while True:
+            keep = self._keep
+            every_s = keep.every_s if keep is not None else 1.0
+            due = max(due + every_s, time.monotonic() - every_s)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if self._store is not None:
+                self._sample()
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        self._foreign = {source: held for source, held in self._foreign.items() if held[0] > now}
+        foreign = [family for _, families, _ in self._foreign.values() for family in families]
+        wall = time.time()  # noqa: TID251  what samples are known by
+        try:
+            self._queue.put_nowait(_Moment(wall, now, self._surroundings.merged(), foreign))
+        except queue.Full:
+            self._missed += 1
+
+    def _work(self, store: Store, moments: queue.Queue[_Moment | None]) -> None:
+        from headgate.observe.history.families import families_of
+
+        while True:
+            moment = moments.get()
+            if moment is None:
+                break
+            try:
+                families = [*families_of(moment.merged), *moment.foreign]
+                store.append(moment.wall, moment.mono, families)
+                self._failure = ""
+            except Exception as error:
+                if not self._failure:
+                    log.exception("a moment of the history is lost")
+                self._failure = f"a moment is lost: {error}"
+                self._missed += 1
+        try:
+            store.close()
+        except Exception:
+            log.exception("the history did not end in order")
+
+    def give(self, source: str, families: Sequence[Family], *, holds_s: float = 0.0) -> int:
+        """Figures of others, in place of what the same source gave before. What would be too many
+        is left out; how many series is the answer.
+        """
+        now = time.monotonic()
+        others = sum(size for name, (_, _, size) in self._foreign.items() if name != source)
+        room = _FOREIGN_SERIES - others
+        kept: list[Family] = []
+        left_out = 0
+        for family in families:
+            samples: Mapping[tuple[str, ...], float] = family.samples
+            if len(samples) > room:
+                left_out += len(samples) - max(room, 0)
+                samples = dict(list(samples.items())[: max(room, 0)])
+            room -= len(samples)
+            if samples:
+                kept.append(replace(family, samples=samples))
+        self._left_out += left_out
+        size = sum(len(family.samples) for family in kept)
+        self._foreign[source] = (now + (holds_s or _SENT_HOLDS_S), kept, size)
+        return left_out
+
+    # -- questions -------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Raises HistoryOff."""
+        if self._store is None:
+            raise HistoryOff("there is no history; say `history: true` in the file")
+        return self._store
+
+    def ask(self, expr: Expr, at: float) -> list[Sample]:
+        """The answer at one moment; for a thread, it may take a while. Raises QueryFault."""
+        from headgate.observe.history.asking import ask
+
+        return ask(expr, self.store, at)
+
+    def ask_range(self, expr: Expr, start: float, end: float, step: float) -> list[Series]:
+        """Likewise over time."""
+        from headgate.observe.history.asking import ask_range
+
+        return ask_range(expr, self.store, start, end, step)
+
+    def mark(
+        self, at: float, kind: str, text: str, attributes: Mapping[str, Any] | None = None
+    ) -> Marker:
+        """Something has happened, to be shown beside the figures."""
+        if self._markers is not None:
+            return self._markers.add(at, kind, text, attributes or {})
+        made = Marker(at, kind, text, {n: str(v) for n, v in (attributes or {}).items()})
+        self._early = [*self._early[-99:], made]
+        return made
+
+    def markers(self, start: float, end: float, kind: str = "") -> list[Marker]:
+        if self._markers is None:
+            return []
+        return self._markers.between(start, end, kind)
