@@ -59,8 +59,10 @@ def record(request_head="default", **changes):
         "ERROR": "",
         "USER": "",
         "TLS_VERSION": "",
+        "OWN_ID": b"0123456789abcdef0123456789abcdef",
+        "IS_KEPT": None,
     } | changes  # fmt: skip
-    assert [getattr(log_fields, name) for name in values] == list(range(19))
+    assert [getattr(log_fields, name) for name in values] == list(range(21))
     return tuple(values.values())
 
 
@@ -85,7 +87,7 @@ def test_the_golden_json_line():
         '"host":"shop.example","path":"/api/users/42","query":"page=2","protocol":"HTTP/1.1",'
         '"status":200,"bytes_in":0,"bytes_out":512,"duration_ms":12.346,"upstream_ms":11.200,'
         '"connect_ms":null,"route":"users","service":"users","instance":"127.0.0.1:3001",'
-        '"retries":0,"request_id":"5f0c","trace_id":null,"user_agent":"curl/8.5.0",'
+        '"retries":0,"request_id":"5f0c","trace_id":null,"span_id":null,"sampled":null,"user_agent":"curl/8.5.0",'
         '"referer":null,"error":null,"user":null,"tls_version":null,"worker":3}\n'
     )
     assert list(json.loads(line)) == list(FIELDS)
@@ -624,7 +626,7 @@ from headgate.config.model import AccessLogSpec
 from headgate.gateway.access_log import AccessLog
 from headgate.observe import LogStats
 log = AccessLog(AccessLogSpec(fields=("status",)), LogStats())
-log.add((0.0, 0.0, 0.0, 0.0, 201, 0, 0, 0, None, (), "", "", "", "", b"", b"", "", "", ""))
+log.add((0.0, 0.0, 0.0, 0.0, 201, 0, 0, 0, None, (), "", "", "", "", b"", b"", "", "", "", b"", None))
 log.reopen()
 log.close(5)
 os.write(1, b"open\\n")

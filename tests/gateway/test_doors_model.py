@@ -65,6 +65,8 @@ class Parts:
 
 
 class Site:
+    tracing = None
+
     def error_page(self, ex: Any, status: int, reason: str) -> None: ...
 
 

@@ -85,16 +85,17 @@ def test_every_request_of_a_connection_has_its_own(start, instance):
 # -- trace
 
 
-def test_a_valid_trace_passes(ask):
-    seen, _ = ask(f"traceparent: {TRACE}", "tracestate: a=1")
+def test_a_valid_trace_passes_where_none_are_made(ask):
+    seen, _ = ask(f"traceparent: {TRACE}", "tracestate: a=1", tracing=False)
     assert seen.all("traceparent") == [TRACE]
     assert seen.get("tracestate") == "a=1"
 
 
-def test_a_trace_begins_where_there_is_none(ask):
-    seen, _ = ask()
+@pytest.mark.parametrize("more", [{}, {"tracing": False}], ids=["on", "off"])
+def test_a_trace_begins_where_there_is_none(ask, more):
+    seen, _ = ask(**more)
     assert len(seen.all("traceparent")) == 1
-    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", seen.get("traceparent") or "")
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", seen.get("traceparent") or "")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +110,9 @@ def test_a_trace_begins_where_there_is_none(ask):
         f"{TRACE}\r\ntraceparent: {TRACE}",
     ],
 )
-def test_an_invalid_trace_is_replaced_with_its_state(ask, bad):
-    seen, _ = ask(f"traceparent: {bad}", "tracestate: a=1")
+@pytest.mark.parametrize("more", [{}, {"tracing": False}], ids=["on", "off"])
+def test_an_invalid_trace_is_replaced_with_its_state(ask, bad, more):
+    seen, _ = ask(f"traceparent: {bad}", "tracestate: a=1", **more)
     assert len(seen.all("traceparent")) == 1
     assert seen.get("traceparent") not in bad
     assert "tracestate" not in seen

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from headgate.config.model import AccessLogSpec
@@ -58,11 +58,14 @@ class AccessLog:
         self._text_bytes = 0
         self._text_lines = 0
         self._format: Formatter | None = None
+        self._watching: Callable[[Sequence[Record]], None] | None = None
         self._path: str | None = None
         self._writer: LogWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.is_on = False
+        self.tap: Callable[[bytes, int], None] | None = None
+        """Told of every batch of finished lines, before the writer is; it must not wait."""
         self.configure(spec, scrub)
 
     def configure(self, spec: AccessLogSpec, scrub: Callable[[str], str] | None = None) -> None:
@@ -74,7 +77,7 @@ class AccessLog:
         if sink is not None:
             self._use(sink)
         self._format = line_format
-        self.is_on = is_on
+        self.is_on = is_on or self._watching is not None
 
     def add(self, record: Record) -> None:
         """Note a request that has ended. Callers ask `is_on` first and spare making the record."""
@@ -82,6 +85,13 @@ class AccessLog:
         pending.append(record)
         if len(pending) >= BATCH:
             self._format_pending()
+
+    def watch(self, watching: Callable[[Sequence[Record]], None] | None) -> None:
+        """Hand every batch of records over, also while no line is written; None ends that."""
+        if watching is not self._watching:
+            self._format_pending()
+        self._watching = watching
+        self.is_on = self._format is not None or watching is not None
 
     def expect(self, head: RequestHead) -> None:
         """Told when a head is met for the second time: what it comes to in a line may be kept."""
@@ -98,7 +108,10 @@ class AccessLog:
         if self._pending:
             self._format_pending()
         if self._text and self._writer is not None:
-            self._writer.put(b"".join(self._text), self._text_lines)
+            data = b"".join(self._text)
+            if self.tap is not None:
+                self.tap(data, self._text_lines)
+            self._writer.put(data, self._text_lines)
             self._text = []
             self._text_bytes = self._text_lines = 0
 
@@ -139,6 +152,8 @@ class AccessLog:
 
     def _format_pending(self) -> None:
         records, self._pending = self._pending, []
+        if self._watching is not None:
+            self._watching(records)
         if self._format is None:
             return  # switched off while these requests were under way
         text = self._format(records)

@@ -35,7 +35,7 @@ from headgate.policy.retry import parse_retry_after, wait_before
 from headgate.wire.message import ResponseHead, find
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from headgate.gateway.doors import Passport
     from headgate.gateway.exchange import Downstream, Upstream
@@ -146,11 +146,33 @@ class AttemptedExchange(Exchange):
         if waited_since:
             now = monotonic()
             self.connect_s = now - waited_since
+            self.note_wait(up, waited_since, now)
             self.waits_since = 0.0
             shedder = self.traffic.shedder
             if shedder is not None:
                 shedder.waited(now - waited_since, now)
         super().on_connected(up)
+
+    def _attempt_began(self) -> float:
+        return self._attempt_at
+
+    def note_attempt(
+        self, now: float, failure: UpstreamFailed | None, status: int = 0, *, unsent: bool = False
+    ) -> None:
+        Exchange.note_attempt(self, now, failure, status, unsent=unsent)
+        if self.taken_over:
+            self.taken_over = 0  # what follows has numbers of its own again
+
+    def side_block(self, number: int, make: Callable[[], bytes]) -> bytes:
+        """What `make` says to who is asked beside it, with a span of its own."""
+        if self.site.tracing is None:
+            return make()
+        before, self.taken_over = self.taken_over, number
+        self.traces_simply = False
+        try:
+            return make()
+        finally:
+            self.taken_over = before
 
     def _time_try(self, now: float) -> None:
         """End the attempt in time; the wheel that watches connections is too coarse for this."""
@@ -215,6 +237,8 @@ class AttemptedExchange(Exchange):
     def _reject(self, rejected: Rejected) -> None:
         """A breaker lets nothing through."""
         self._settle(None, monotonic())
+        self.line = None
+        self.note_attempt(self._attempt_at, None)
         self.traffic.stats.rejected_open += 1
         self.error = "breaker_open"
         if not self.fall_back("open"):
@@ -283,6 +307,7 @@ class AttemptedExchange(Exchange):
                     self.up = None
                 self._leave_member(now, failed=True)
                 self._exclude_member()
+                self.note_attempt(now, None, head.status)
                 if self._promote_hedge():
                     return
             self.answered_by = self.member or self._last_member
@@ -297,6 +322,7 @@ class AttemptedExchange(Exchange):
             ):
                 wait_s = self._wait_for_another(head, now)
                 if wait_s is not None:
+                    self.note_attempt(now, None, head.status)
                     if not end:
                         self._let_go()
                     self.up = None
@@ -307,6 +333,7 @@ class AttemptedExchange(Exchange):
             if fallback is not None and head.status in fallback.statuses:
                 if end:
                     self.up = None
+                self.note_attempt(now, None, head.status)
                 if self.fall_back("flag"):
                     return
         hidden = self.traffic.hidden
@@ -397,6 +424,7 @@ class AttemptedExchange(Exchange):
             self.line.stats.failures.add(failure.kind)
         if failure.kind == "timeout":
             self.site.stats.timeouts.add("upstream")
+        self.note_attempt(now, failure, unsent=unsent)
         service = self.service
         says_nothing = (
             failure.kind in _QUEUE_KINDS

@@ -26,10 +26,12 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from headgate.errors import UpstreamFailed
 from headgate.gateway import problem
+from headgate.gateway.tracing_ids import trace_of
+from headgate.gateway.tracing_marks import Marked
 from headgate.gateway.wheel import NEVER
 from headgate.wire.message import ResponseHead
 
@@ -106,6 +108,10 @@ class Asker(Protocol):
 class Upstream(Protocol):
     """One exchange on an upstream connection or stream."""
 
+    @property
+    def made(self) -> tuple[float, float, float] | None:
+        """When making its connection began, was connected, and ready."""
+
     def send_request(self, ex: Asker, forward: Forward, body: bytes, end: bool) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self, trailers: Sequence[Header]) -> None: ...
@@ -135,7 +141,7 @@ _take_id: Final = _ids.take
 _batch: Final = _ids.batch
 
 
-class Exchange:
+class Exchange(Marked):
     goes_at_once: ClassVar[bool] = True
     """Whether nothing can lie between `started` and the first `_dispatch`."""
     identity: Identity | None = None
@@ -158,6 +164,8 @@ class Exchange:
         "is_tunnel",
         "instance",
         "line",
+        "marks",
+        "own_id",
         "prep",
         "request_done",
         "request_id",
@@ -202,7 +210,8 @@ class Exchange:
         self.expires_at = NEVER
         self.response_headers: tuple[Header, ...] = ()
         self.attempts = 0
-        self.request_id = _batch.pop() if _batch else _take_id()
+        self.request_id = self.own_id = _batch.pop() if _batch else _take_id()
+        self.marks: list[tuple[Any, ...]] | None = None
         self.waiting_on: Line | None = None
         self.waits_since = 0.0
         self._pending: list[bytes] | None = None
@@ -287,7 +296,9 @@ class Exchange:
         """A connection that this exchange waited for is its own now."""
         self.waiting_on = None
         if self.waits_since:
-            self.connect_s = monotonic() - self.waits_since
+            now = monotonic()
+            self.connect_s = now - self.waits_since
+            self.note_wait(up, self.waits_since, now)
         body, end = b"", self._has_whole_request()
         if self._pending:
             body = b"".join(self._pending)
@@ -353,6 +364,7 @@ class Exchange:
             self.line.stats.failures.add(failure.kind)
         if failure.kind == "timeout":
             self.site.stats.timeouts.add("upstream")
+        self.note_attempt(monotonic(), failure, unsent=unsent)
         if self.response_started:
             self.error = failure.log_word
             self.down.abort(f"upstream {failure.kind} in the middle of a response")
@@ -402,6 +414,31 @@ class Exchange:
         else:
             forwarded, host = self.down.forwarded_block, prep.host_block
         request_id = self.request_id
+        tracing = site.tracing
+        if tracing is not None:
+            floor = tracing.quick_floor
+            if (
+                floor is not None
+                and prep.trace is None
+                and self.attempts == 1
+                and self.traces_simply
+            ):
+                own = self.own_id
+                return b"".join(
+                    (
+                        forwarded,
+                        host,
+                        site.request_id_prefix,
+                        request_id,
+                        b"\r\ntraceparent: 00-",
+                        own,
+                        b"-",
+                        own[16:],
+                        b"-03\r\n" if own[18:] >= floor else b"-02\r\n",
+                    )
+                )
+            lines = tracing.lines(self)
+            return b"".join((forwarded, host, site.request_id_prefix, request_id, b"\r\n", lines))
         if not prep.makes_trace:
             return b"".join((forwarded, host, site.request_id_prefix, request_id, b"\r\n"))
         # A trace that begins here has the request's id, where a trusted peer's id is not of
@@ -438,6 +475,8 @@ class Exchange:
             )
         else:
             block = b"%b%b\r\n" % (site.request_id_prefix, self.request_id)
+        if site.tells_trace and site.tracing is not None:
+            block += site.tracing.answer_lines(self)
         explanation = self.prep.explanation
         return block if explanation is None else block + self._explained(explanation)
 
@@ -448,6 +487,8 @@ class Exchange:
             told += b'; instance="%b"; attempts=%d' % (instance, self.attempts)
         if self.error is not None:
             told += b'; error="%b"' % self.error.encode("ascii", "replace")
+        if self.site.tracing is not None:
+            told += b'; trace="%b"' % trace_of(self)
         return b"x-headgate-explain: %b\r\n" % told
 
     def response_extras(self) -> list[Header]:

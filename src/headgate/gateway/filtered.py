@@ -147,7 +147,8 @@ class FilteredExchange(PolicedExchange):
         elif isinstance(got, Reply):
             self.answer(_local(got))
         else:
-            self.site.spawn(self._decide(got, self._wait(((), self._hooked), body)))
+            after = self._wait(((), self._hooked), body, "filter on_request")
+            self.site.spawn(self._decide(got, after))
 
     def _hooked(self, body: bytes) -> None:
         if self.request is not None:
@@ -387,6 +388,8 @@ class FilteredExchange(PolicedExchange):
             self._send_response(got, body, end)
         else:
             self._late = [(body, end)]
+            if self.site.tracing is not None:
+                self.waiting = ("filter on_response", monotonic())
             if self.up is not None:
                 self.up.pause()
             self.site.spawn(self._decide_response(got))
@@ -401,6 +404,10 @@ class FilteredExchange(PolicedExchange):
             raise
         if self.finished:
             return
+        waiting = self.waiting
+        if waiting is not None:
+            self.waiting = None
+            self.mark("step", *waiting, monotonic())
         if self.up is not None:
             # Whoever has more at hand may give it at once: it still comes behind what is held.
             self.up.resume()

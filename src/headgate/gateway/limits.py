@@ -86,6 +86,22 @@ class LimitState:
         if self.leased is not None and self.home is not None:
             self.leased.holders = max(self.home.holders, 1)
 
+    def forget(self, key: str) -> None:
+        """The key has used nothing: an operator says so. Where the limit is shared, its home has
+        been told already.
+        """
+        if self._own is not None:
+            self._own.clear(key)
+        elif self.leased is not None:
+            self.leased.forgive(key)
+
+    def top(self, now: float, most: int) -> list[tuple[str, float]]:
+        """The keys that have used most here; none where the limit is shared."""
+        return [(str(key), used) for key, used in self._own.top(now, most)] if self._own else []
+
+    def peek(self, key: str, now: float) -> Verdict | None:
+        return self._own.peek(key, now) if self._own is not None else None
+
     def keys(self) -> int:
         return len(self._own or self.leased or ())
 

@@ -32,6 +32,8 @@ Record = tuple[
     str,  # ERROR: one of few texts, empty when all went well
     str,  # USER: empty when nobody was asked
     str,  # TLS_VERSION: empty without TLS
+    bytes,  # OWN_ID: its first half is the id of the gateway's span
+    bool | None,  # IS_KEPT: whether the trace can be looked up; None where none are made
 ]
 (
     WALL,
@@ -53,7 +55,9 @@ Record = tuple[
     ERROR,
     USER,
     TLS_VERSION,
-) = range(19)
+    OWN_ID,
+    IS_KEPT,
+) = range(21)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ FIELDS: Final[dict[str, LogField]] = {
         LogField("retries", "Attempts after the first.", "0"),
         LogField("request_id", "", '"5f0c..."'),
         LogField("trace_id", "The trace id of `traceparent`.", '"4bf92f35..."'),
+        LogField("span_id", "The gateway's own span in that trace.", '"00f067aa0ba902b7"'),
+        LogField("sampled", "Whether the trace is kept, so that it can be looked up.", "true"),
         LogField("user_agent", "", '"curl/8.5.0"'),
         LogField("referer", "Its query is redacted too.", "null"),
         LogField("error", "Why the gateway answered in place of the service.", "null"),

@@ -45,6 +45,7 @@ _Column = int | _Early | tuple[bytes]
 
 _CACHE_MAX: Final = 1024
 _URL_HEADERS = frozenset({b"referer", b"location", b"content-location", b"refresh"})
+_SAMPLED: Final = {None: "null", False: "false", True: "true"}
 _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0", 2: "HTTP/2.0"}
 _HEADER_FIELD = re.compile(r"(request|response)\.header\.([!#$%&'*+\-.^_`|~0-9A-Za-z]+)").fullmatch
 
@@ -126,6 +127,8 @@ _LATE: Final = {
             "retries",
             "request_id",
             "trace_id",
+            "span_id",
+            "sampled",
             "error",
             "user",
             "tls_version",
@@ -263,6 +266,8 @@ class Formatter:
             error,
             user,
             tls_version,
+            own_id,
+            is_kept,
         ) in records:
             millisecond = int(wall * 1e3)
             duration = f"{duration_s * 1e3:.3f}"
@@ -291,6 +296,8 @@ class Formatter:
                 f"{retries}",
                 made,
                 trace,
+                f'"{own_id[:16].decode()}"' if is_kept is not None else "null",
+                _SAMPLED[is_kept],
                 texts[error],
                 texts[user],
                 texts[tls_version],

@@ -7,17 +7,26 @@ Topics of the shared board (`state.home`):
     breaker   one has opened here by its own judgement: open yours for as long
     outlier   an instance was put out here: put it out there
     health    control's checks: an instance is up or down; retained
-    order     an operator's word (`control.orders` has judged it); retained
+    order     an operator's word (`control.orders` has judged it); retained, but for what happens
+              once
+    moved     for control alone: a breaker's other moves, and instances that are let in again
 
 News may come before the plan that it is about, because what is retained is told when the link
 comes. What finds nothing to act upon is kept, the last of each subject, and looked at again with
 the next plan.
+
+An order has a revision (`at`) and may have an end (`until`, in wall time). One that has been taken
+is not taken again when it is merely repeated, as it is after a new start of control; it is taken
+again where a plan has brought back, or made anew, what it is about. At its end it is undone here,
+so that it ends in time while control is away as well.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from headgate.gateway.states import States
     from headgate.policy.breaker import Breaker, Transition
     from headgate.policy.degrade import Degrade
-    from headgate.policy.outlier import Ejected
+    from headgate.policy.outlier import Ejected, Restored
     from headgate.policy.split import Split
     from headgate.state.home import Board
 
@@ -39,6 +48,27 @@ _KEPT: Final = 10_000
 _IDENTIFYING: Final = ("what", "name", "service", "instance", "id")
 
 
+# What undoes an order that is over.
+_UNDOING: Final[dict[str, Message]] = {
+    "breaker": {"do": "automatic"},
+    "instance": {"out": False},
+    "eject": {"out": False},
+    "weight": {"weight": None},
+    "flag": {"share": None},
+    "level": {"level": None},
+}
+_ONCE: Final = frozenset({"limit"})
+
+
+@dataclass(slots=True)
+class _Taken:
+    message: Message
+    target: object
+    """What it was taken by; None while the plan has no such thing."""
+    ends: float
+    """By the monotonic clock."""
+
+
 class News:
     def __init__(self, states: States, board: Callable[[], Board | None]) -> None:
         self._states = states
@@ -46,6 +76,8 @@ class News:
         self._shifted: dict[str, tuple[tuple[int, list[Any]] | None, int]] = {}
         """How many steps of each split's order have been taken, and of which split."""
         self._early: dict[tuple[object, ...], tuple[Callable[[Message], bool], Message]] = {}
+        self._taken: dict[tuple[str, ...], _Taken] = {}
+        self._next_end = inf
 
     def listen(self, board: Board) -> None:
         """Take what others tell. Once for each board."""
@@ -56,6 +88,11 @@ class News:
 
     def tell_again(self) -> None:
         """A new plan: act on what came too early for the last one."""
+        for known in list(self._taken.values()):
+            try:
+                self._on_order(known.message)
+            except Exception:
+                log.exception("an order that makes no sense: %.300s", ascii(known.message))
         early, self._early = self._early, {}
         for subject, (act, message) in early.items():
             try:
@@ -83,8 +120,18 @@ class News:
 
     def breaker_changed(self, name: str, moved: Transition) -> None:
         board = self._board()
-        if board is not None and moved.after == "open" and moved.by in ("calls", "clock"):
+        if board is None or moved.by not in ("calls", "clock"):
+            return
+        if moved.after == "open":
             board.publish("breaker", {"name": name, "for_s": moved.for_s, "why": moved.why})
+        else:
+            what = {"breaker": name, "before": moved.before, "after": moved.after}
+            board.publish("moved", {**what, "why": moved.why})
+
+    def restored(self, service: str, news: Restored) -> None:
+        board = self._board()
+        if board is not None:
+            board.publish("moved", {"service": service, "instance": news.id, "why": news.why})
 
     def ejected(self, service: str, news: Ejected) -> None:
         board = self._board()
@@ -132,32 +179,106 @@ class News:
         service.say(service.down, url, why, monotonic())
         return True
 
+    def turn(self, now: float) -> None:
+        """A few times a second: undo what is over."""
+        if now < self._next_end:
+            return
+        over = [known for known in self._taken.values() if known.ends <= now]
+        self._next_end = min(
+            (known.ends for known in self._taken.values() if known.ends > now), default=inf
+        )
+        for known in over:
+            known.ends = inf
+            undone = {**known.message, **_UNDOING.get(str(known.message["what"]), {})}
+            known.message = {**undone, "until": None}
+            if known.target is not None:
+                self._act(known.target, known.message, None, now)
+
+    def taken(self) -> dict[str, float]:
+        """The revision of each order that holds here, by the order's id."""
+        return {
+            str(known.message["order"]): known.message["at"]
+            for known in self._taken.values()
+            if known.target is not None and "order" in known.message
+        }
+
     def _on_order(self, message: Message) -> bool:
         now = monotonic()
+        what = str(message.get("what"))
+        left_s = None
+        if message.get("until") is not None:
+            left_s = float(message["until"]) - time.time()  # noqa: TID251  told between machines
+            if left_s <= 0.0:
+                message = {**message, **_UNDOING.get(what, {}), "until": None}
+        target = self._target(what, message)
+        if "at" not in message or what in _ONCE:
+            if target is not None:
+                self._act(target, message, left_s, now)
+            return target is not None
+        subject = tuple(str(message.get(part)) for part in _IDENTIFYING)
+        known = self._taken.get(subject)
+        is_new = (
+            known is None
+            or known.message.get("at") != message["at"]
+            or (known.target is not target and target is not None)
+        )
+        if target is None or is_new:
+            ends = now + left_s if left_s is not None and left_s > 0.0 else inf
+            self._taken.pop(subject, None)
+            self._taken[subject] = _Taken(message, target, ends)
+            self._next_end = min(self._next_end, ends)
+            if len(self._taken) > _KEPT:
+                del self._taken[next(iter(self._taken))]
+        again = what in ("instance", "weight") or (what == "eject" and bool(message.get("out")))
+        if target is not None and (is_new or again):
+            # Of these a service forgets what its plan has no more; so they are said again.
+            self._act(target, self._taken[subject].message, left_s, now)
+        return True
+
+    def _target(self, what: str, message: Message) -> object:
+        """What an order is about, as this plan has it; itself where nobody knows such orders."""
+        states = self._states
+        match what:
+            case "breaker":
+                return self._breaker(message)
+            case "instance" | "weight" | "eject":
+                service = states.services.get(str(message.get("service")))
+                url = str(message.get("instance"))
+                return service if service is not None and service.has(url) else None
+            case "split":
+                return states.splits.get(str(message.get("id")))
+            case "level" | "flag":
+                return states.degrade
+            case "limit":
+                return states.limits.get(str(message.get("id")))
+            case _:
+                return message  # of a newer version, perhaps; there is no use in keeping it
+
+    def _act(self, target: Any, message: Message, left_s: float | None, now: float) -> None:
+        why = str(message.get("why", "by hand"))
+        url = str(message.get("instance"))
         match message.get("what"):
             case "breaker":
-                return self._order_breaker(message, now)
+                _order_breaker(target, message, now)
             case "instance":
-                service = self._states.services.get(str(message.get("service")))
-                url = str(message.get("instance"))
-                if service is None or not service.has(url):
-                    return False
-                service.drain(url, str(message["why"]) if message.get("out") else None, now)
-                return True
+                target.drain(url, why if message.get("out") else None, now)
+            case "weight":
+                weight = message.get("weight")
+                of_file = int(message.get("of_file") or 0)
+                target.weigh(url, None if weight is None else int(weight), of_file, now)
+            case "eject":
+                if message.get("out"):
+                    target.say(target.put_out, url, why, now)
+                elif message.get("readmit"):
+                    target.readmit(url, why, now)
+                else:
+                    target.say(target.put_out, url, None, now)
             case "split":
-                split = self._states.splits.get(str(message.get("id")))
-                if split is None:
-                    return False
-                self._order_split(split, message, now)
-                return True
+                self._order_split(target, message, now)
             case "level" | "flag":
-                degrade = self._states.degrade
-                if degrade is None:
-                    return False
-                _order_degrade(degrade, message, now)
-                return True
-            case _:
-                return True  # of a newer version, perhaps; there is no use in keeping it
+                _order_degrade(target, message, left_s, now)
+            case "limit":
+                target.forget(str(message["key"]))
 
     def _order_split(self, split: Split, message: Message, now: float) -> None:
         """Take the steps that are new; a worker that has just started takes all of them."""
@@ -168,26 +289,27 @@ class News:
         of, done = self._shifted.get(str(message["id"]), (None, 0))
         if of != (id(split), parts):
             done = 0
+        if len(steps) < done or (not steps and of is not None):
+            split.restore(now)  # taken back
+            done = 0
         for step in steps[done:]:
             over_s = _seconds(step["over_s"]) if step is steps[-1] else 0.0
             share = float(step["share"])
             split.shift(str(step["source"]), str(step["target"]), over_s, now, share)
         self._shifted[str(message["id"])] = ((id(split), parts), len(steps))
 
-    def _order_breaker(self, message: Message, now: float) -> bool:
-        breaker = self._breaker(message)
-        if breaker is None:
-            return False
-        order = {
-            "open": breaker.force_open,
-            "close": breaker.force_close,
-            "disable": breaker.disable,
-            "metrics_only": breaker.metrics_only,
-            "automatic": breaker.automatic,
-        }.get(str(message.get("do")))
-        if order is not None:
-            order(now, str(message.get("why", "by hand")))
-        return True
+
+def _order_breaker(breaker: Breaker, message: Message, now: float) -> None:
+    order = {
+        "open": breaker.force_open,
+        "close": breaker.force_close,
+        "reset": breaker.force_close,
+        "disable": breaker.disable,
+        "metrics_only": breaker.metrics_only,
+        "automatic": breaker.automatic,
+    }.get(str(message.get("do")))
+    if order is not None:
+        order(now, str(message.get("why", "by hand")))
 
 
 def _seconds(said: Any) -> float:
@@ -198,9 +320,9 @@ def _seconds(said: Any) -> float:
     return seconds
 
 
-def _order_degrade(degrade: Degrade, message: Message, now: float) -> None:
+def _order_degrade(degrade: Degrade, message: Message, left_s: float | None, now: float) -> None:
     why = str(message.get("why", "by hand"))
-    for_s = message.get("for_s")
+    for_s = left_s if left_s is not None else message.get("for_s")
     if for_s is not None:
         for_s = _seconds(for_s)
     if message["what"] == "flag":

@@ -23,7 +23,7 @@ from headgate.gateway import problem
 from headgate.gateway.exchange import PENDING_MAX
 from headgate.gateway.race import RacedExchange
 from headgate.gateway.side import forward_as
-from headgate.gateway.steps import STOP, Flow
+from headgate.gateway.steps import STOP, Flow, name_of
 from headgate.wire.message import ResponseHead
 
 if TYPE_CHECKING:
@@ -134,9 +134,11 @@ class PolicedExchange(RacedExchange):
         if got is None:
             self._admitted(body)
         elif at <= len(traffic.before):
-            self._halt(got, (traffic.before[at:], self._begin), body)
+            self._halt(got, (traffic.before[at:], self._begin), body, traffic.before[at - 1])
         else:
-            self._halt(got, (traffic.all_steps[at:], self._admitted), body)
+            self._halt(
+                got, (traffic.all_steps[at:], self._admitted), body, traffic.all_steps[at - 1]
+            )
 
     def _run(self, steps: tuple[Step, ...], body: bytes, then: Callable[[bytes], None]) -> None:
         for at, step in enumerate(steps, 1):
@@ -146,23 +148,27 @@ class PolicedExchange(RacedExchange):
                 self._policy_failed(error)
                 return
             if got is not None:
-                self._halt(got, (steps[at:], then), body)
+                self._halt(got, (steps[at:], then), body, step)
                 return
         then(body)
 
-    def _halt(self, got: Flow | Awaitable[Flow | None], after: _After, body: bytes) -> None:
+    def _halt(
+        self, got: Flow | Awaitable[Flow | None], after: _After, body: bytes, step: Step
+    ) -> None:
         """A step has answered, or has to wait."""
         if got is STOP:
             if body and self._after is not None:
                 self._hold(body)  # for the fallback's service
             return
-        after = self._wait(after, body)
+        after = self._wait(after, body, f"policy {name_of(step)}")
         if not isinstance(got, Flow):
             self.site.spawn(self._await_step(got, after))
 
-    def _wait(self, after: _After, body: bytes) -> _After:
+    def _wait(self, after: _After, body: bytes, waits_for: str = "policy") -> _After:
         """Hold the request until a decision is there, but not beyond the end of its time."""
         self._after = after
+        if self.site.tracing is not None:
+            self.waiting = (waits_for, monotonic())
         if body:
             self._hold(body)
         left_s = self._left_s()
@@ -221,6 +227,10 @@ class PolicedExchange(RacedExchange):
     def go_on(self) -> None:
         """What a step waited for is there."""
         after, self._after = self._after, None
+        waiting = self.waiting
+        if waiting is not None:
+            self.waiting = None
+            self.mark("step", *waiting, monotonic())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -320,6 +330,8 @@ class PolicedExchange(RacedExchange):
             # A filter that gathers may have changed the body without a word.
             self.forward = forward_as(forward, forward.headers, sent)
         self._rewind()
+        self.sent_before += self.attempts
+        self.traces_simply = False
         self.attempts = 0
         self.tried = ()
         self.key = 0

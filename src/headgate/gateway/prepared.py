@@ -11,6 +11,7 @@ from headgate.gateway.edited import EditedExchange
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.policed import PolicedExchange
+from headgate.gateway.tracing_ids import trace_of
 from headgate.policy.hops import (
     ATTEMPT,
     DEADLINE,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Site
+    from headgate.gateway.tracing_heads import HeadTrace
     from headgate.wire.message import Header
 
 _KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
@@ -67,6 +69,7 @@ class Prepared:
         "scheme",
         "service",
         "stats",
+        "trace",
         "trace_id",
         "trusted_forwarding",
         "variants",
@@ -100,6 +103,8 @@ class Prepared:
         self.explanation: bytes | None = None
         """What `x-headgate-explain` tells of the route, when the operator asked."""
         self.received_id: bytes | None = None
+        self.trace: HeadTrace | None = None
+        """What the head says of its trace, where traces are made here (`tracing`)."""
         self.trace_id: bytes | None = None
         self.trusted_forwarding = False
         self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
@@ -239,8 +244,20 @@ class Prepared:
         site.stats.in_flight -= 1
         if site.bans is not None and 400 <= ex.status < 500 and not _is_ours(ex.error):
             site.bans.saw(ex.client_ip, self._kind_of(ex.status), 1.0, now)
+        tracing = site.tracing
+        is_kept: bool | None = None
+        if tracing is not None:
+            trace = self.trace
+            is_kept = (
+                ex.status >= 500
+                or ex.error is not None
+                or duration_s >= tracing.slow_s
+                or (
+                    ex.own_id[18:] >= tracing.floor if trace is None else trace.sampled is not False
+                )
+            ) and tracing.ended(ex, now, duration_s)
         if site.log.is_on:
-            self._log(ex, site.log, duration_s)
+            self._log(ex, site.log, duration_s, is_kept)
 
     def _kind_of(self, status: int) -> str:
         """What a refusal says of the client, in the words of `bans`."""
@@ -248,13 +265,17 @@ class Prepared:
             return "malformed"
         return _KINDS.get(status, "status_4xx")
 
-    def _log(self, ex: Exchange, log: AccessLog, duration_s: float) -> None:
+    def _log(self, ex: Exchange, log: AccessLog, duration_s: float, is_kept: bool | None) -> None:
         route = self.route
         if self._logged < _AGAIN:
             self._logged += 1
             if self._logged == _AGAIN and self.head.method != "-":
                 log.expect(self.head)
-        made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
+        if is_kept is None:
+            made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
+            trace_id = self.trace_id or made
+        else:
+            trace_id = ex.own_id if self.trace is None else trace_of(ex)
         log.add(
             (
                 time.time() - duration_s,  # noqa: TID251 - the log tells wall time
@@ -272,10 +293,12 @@ class Prepared:
                 ex.service.name if ex.service is not None else "",
                 ex.instance or "",
                 ex.request_id,
-                self.trace_id or made,
+                trace_id,
                 ex.error or "",
                 identity.subject if (identity := ex.identity) is not None else "",
                 ex.down.tls_version,
+                ex.own_id,
+                is_kept,
             )
         )
 

@@ -51,21 +51,24 @@ def render(
     source: str | None = None,
     headers: tuple[Header, ...] = (),
 ) -> tuple[ResponseHead, bytes]:
+    tracing = ex.site.tracing
     page = ex.site.error_page(ex, status, detail)
     if page is not None:
         content_type, body = page
     else:
         content_type = b"application/problem+json"
-        body = json.dumps(
-            {
-                "type": "about:blank",
-                "title": title_of(status),
-                "status": status,
-                "detail": detail,
-                "source": source or ("client" if status < 500 else "gateway"),
-                "request_id": ex.request_id.decode("latin-1"),
-            }
-        ).encode()
+        said = {
+            "type": "about:blank",
+            "title": title_of(status),
+            "status": status,
+            "detail": detail,
+            "source": source or ("client" if status < 500 else "gateway"),
+            "request_id": ex.request_id.decode("latin-1"),
+        }
+        trace_id = tracing.told_to_client(ex, status) if tracing is not None else None
+        if trace_id is not None:
+            said["trace_id"] = trace_id
+        body = json.dumps(said).encode()
     return local(status, body, content_type, headers)
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class RacedExchange(AttemptedExchange):
     # No slots, as in what it derives from.
 
+    sides = 0
+    """Hedges that were begun."""
+
     def _plan_hedge(self, service: ServiceRuntime, now: float) -> None:
         delay = self.traffic.hedge_delays.get(service.name)
         if (
@@ -50,6 +53,7 @@ class RacedExchange(AttemptedExchange):
             return
         body = b"".join(self._replay or ())
         asked = [hedge.member for hedge in self._hedges if hedge.member is not None]
+        self.sides += 1
         hedge = Hedge.begin(self, service, (member, *asked), body, now)
         if hedge is None:
             if traffic.budget is not None:
@@ -85,6 +89,8 @@ class RacedExchange(AttemptedExchange):
         if not self._is_judged and service is not None:
             # It would have taken longer still; left out, the slow ones would be missing.
             service.state.took(now - self._attempt_at, now)
+        if not self._is_judged:
+            self.note_attempt(now, None)
         self._settle(None, now)
         self._let_go()
         self.down.resume()  # all of the request is here; the first may have asked to wait
@@ -96,6 +102,7 @@ class RacedExchange(AttemptedExchange):
         self.instance = hedge.instance
         self.member = hedge.member
         self._attempt_at = hedge.begun_at
+        self.taken_over = hedge.number
         self._is_judged = False
         self._breaker, self._permit = hedge.breaker, hedge.permit
         self._time_try(now)

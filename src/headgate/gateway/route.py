@@ -46,6 +46,7 @@ class RouteRuntime:
         "service",
         "service_name",
         "stats",
+        "template",
         "total_s",
         "traffic",
         "tunnel_s",
@@ -59,9 +60,12 @@ class RouteRuntime:
         stats: WorkerStats,
         traffic: RouteTraffic,
         cached: Callable[[Downstream, Site, Prepared, float], Exchange] | None = None,
+        template: str = "",
     ) -> None:
         self.plan = plan
         self.name = plan.name
+        self.template = template
+        """The path that it matches, as the file says it; for spans."""
         self.service = service
         self.service_name = service.name if service is not None else ""
         self.stats: RouteStats = stats.route(self.name, self.service_name)

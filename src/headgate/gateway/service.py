@@ -9,7 +9,9 @@ pools. A request that waits through a reload is given an instance of the group a
 
 Whether an instance may serve is asked of three sources, kept apart so that one may change its mind
 without the others: active health checks (`down`, from control), passive ejection (`ejected`, our
-own and peers'), and what an operator said (`drained`). The group sees their sum.
+own and peers'), and what an operator said (`drained`, or `put_out` as if it had been ejected). The
+group sees their sum. An operator's weight stands in place of the file's until it is taken back, or
+until the file itself says another one.
 
 `pick` answers with a member, with `Rejected` when breakers are open, or None when nothing can
 serve. A permit that was taken goes to the asker at once, so that there is nothing to give back
@@ -19,13 +21,14 @@ here.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from headgate.policy.answers import Rejected
 from headgate.policy.balancer import Group
 from headgate.policy.breaker import Breaker
 from headgate.policy.hedge import HedgeDelay, HedgeRules
-from headgate.policy.outlier import Ejected, Outlier
+from headgate.policy.outlier import Ejected, Outlier, Restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from headgate.gateway.attempts import AttemptedExchange
     from headgate.gateway.pool import Line
     from headgate.plan.plan import ServicePlan
-    from headgate.policy.balancer import Member
+    from headgate.policy.balancer import Member, MemberSpec
     from headgate.policy.breaker import Permit, Transition
 
 _OTHERS_TRIED: int = 16
@@ -57,6 +60,9 @@ class ServiceState:
     def __init__(self, plan: ServicePlan, now: float, rng: random.Random) -> None:
         self.name = plan.name
         self._rng = rng
+        self._plan = plan
+        self.weights: dict[str, tuple[int, int]] = {}
+        """Weights that an operator gave, with what the file said then."""
         self.group = Group(plan.balance_rules, plan.members, now, rng)
         self.breaker: Breaker | None = None
         self.breakers: dict[str, Breaker] = {}
@@ -70,18 +76,26 @@ class ServiceState:
         self.down: dict[str, str] = {}
         self.ejected: dict[str, str] = {}
         self.drained: dict[str, str] = {}
+        self.put_out: dict[str, str] = {}
+        """Ejected by an operator's word; `news` ends it."""
         self.unchecked: set[str] = set()
         """Instances that may not serve before their first check (`health: {start: down}`)."""
         self._checked: set[str] = set()
         self.on_breaker: Callable[[str, Transition], None] | None = None
         self.on_ejected: Callable[[str, Ejected], None] | None = None
+        self.on_restored: Callable[[str, Restored], None] | None = None
         self._take(plan, now)
 
     def take(self, plan: ServicePlan, now: float) -> None:
         """A reload: instances, breakers and ejections that stay keep what they know."""
         for gone in self.drained.keys() - {member.id for member in plan.members}:
             del self.drained[gone]
-        self.group.update(plan.balance_rules, plan.members, now)
+        of_file = {member.id: member.weight for member in plan.members}
+        self.weights = {
+            url: said for url, said in self.weights.items() if of_file.get(url) == said[1]
+        }
+        self._plan = plan
+        self._weigh(now)
         self._take(plan, now)
 
     def _take(self, plan: ServicePlan, now: float) -> None:
@@ -107,7 +121,7 @@ class ServiceState:
         if plan.health is None:
             self.down.clear()
         self._checked = known
-        for source in (self.down, self.ejected):
+        for source in (self.down, self.ejected, self.put_out):
             for gone in source.keys() - known:
                 del source[gone]
         for url in urls:
@@ -195,8 +209,39 @@ class ServiceState:
             self.drained[url] = why
         self.group.set_drained(url, url in self.drained or url in self.unchecked, now)
 
+    def weigh(self, url: str, weight: int | None, of_file: int, now: float) -> bool:
+        """An operator gives an instance another weight, where the file still says `of_file`; None
+        gives it back to the file. Says whether it holds.
+        """
+        said = next((member.weight for member in self._plan.members if member.id == url), None)
+        before = dict(self.weights)
+        if weight is None or said != of_file:
+            self.weights.pop(url, None)
+        else:
+            self.weights[url] = (weight, of_file)
+        if self.weights != before:
+            self._weigh(now)
+        return weight is not None and url in self.weights
+
+    def _weigh(self, now: float) -> None:
+        members: list[MemberSpec] = [
+            replace(member, weight=self.weights[member.id][0])
+            if member.id in self.weights
+            else member
+            for member in self._plan.members
+        ]
+        self.group.update(self._plan.balance_rules, members, now)
+
+    def readmit(self, url: str, why: str, now: float) -> None:
+        """An operator lets in again what was ejected, by hand or for its answers."""
+        self.put_out.pop(url, None)
+        restored = self.outlier.restore(url, why, now) if self.outlier is not None else None
+        if restored is not None:
+            self._hear(restored, now)
+        self.say(self.ejected, url, None, now)
+
     def _settle(self, url: str, now: float) -> None:
-        why = self.down.get(url) or self.ejected.get(url)
+        why = self.down.get(url) or self.put_out.get(url) or self.ejected.get(url)
         self.group.set_usable(url, why is None, why or "", now)
 
     def sweep(self, now: float) -> None:
@@ -212,6 +257,8 @@ class ServiceState:
                 self.on_ejected(self.name, news)
         else:
             self.say(self.ejected, getattr(news, "id", ""), None, now)
+            if isinstance(news, Restored) and self.on_restored is not None:
+                self.on_restored(self.name, news)
 
     def eject(self, url: str, for_s: float, why: str, now: float) -> None:
         """Another worker has put an instance out."""

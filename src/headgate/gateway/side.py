@@ -14,11 +14,13 @@ Both are sent with the whole request at hand, so that there is no body to follow
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from headgate.errors import UpstreamFailed
 from headgate.gateway.exchange import Exchange
+from headgate.gateway.tracing_ids import HEDGE, MIRROR, own_span, span_of, trace_of
 from headgate.policy.answers import Rejected
 from headgate.wire.message import Forward
 
@@ -207,7 +209,9 @@ class Side:
 
 
 class Hedge(Side):
-    __slots__ = ("_ex", "_has_won")
+    made: ClassVar[None] = None
+
+    __slots__ = ("_ex", "_has_won", "number")
 
     def __init__(
         self,
@@ -217,9 +221,12 @@ class Hedge(Side):
         body: bytes,
         now: float,
     ) -> None:
-        super().__init__(ex, service, forward, ex.request_block(), body, now)
+        number = HEDGE + ex.sides
+        super().__init__(ex, service, forward, ex.side_block(number, ex.request_block), body, now)
         self._ex = ex
         self._has_won = False
+        self.number = number
+        """Of its span: see `tracing_ids`."""
 
     @classmethod
     def begin(
@@ -242,6 +249,22 @@ class Hedge(Side):
             return False
         self._win()
         return True
+
+    def _end(self, failed: bool | None) -> None:
+        if not self._is_over and self.line is not None:
+            now = monotonic()
+            said = "failed" if failed else "cancelled"
+            self._ex.mark(
+                "attempt",
+                self.number,
+                self.begun_at,
+                now,
+                self.instance,
+                self.service.name,
+                said,
+                0,
+            )
+        super()._end(failed)
 
     def _win(self) -> None:
         self._has_won = True
@@ -312,7 +335,7 @@ class Hedge(Side):
 class Mirror(Side):
     """A copy of a request to another service."""
 
-    __slots__ = ("_ended", "_has_failed", "_left")
+    __slots__ = ("_ended", "_failure", "_has_failed", "_left", "_side", "_status", "_tracing")
 
     def __init__(
         self,
@@ -324,7 +347,16 @@ class Mirror(Side):
         ended: Callable[[bool], None],
     ) -> None:
         # Neither the client's patience nor its retries are the copy's.
-        super().__init__(ex, service, forward, Exchange.request_block(ex), body, now)
+        tracing = ex.site.tracing
+        block = ex.side_block(MIRROR, partial(Exchange.request_block, ex))
+        super().__init__(ex, service, forward, block, body, now)
+        self._tracing = tracing
+        self._side: tuple[str, str, str] | None = None
+        if tracing is not None and tracing.is_sampled(ex):
+            ids = (trace_of(ex), span_of(ex, MIRROR), own_span(ex))
+            self._side = (ids[0].decode(), ids[1].decode(), ids[2].decode())
+        self._status = 0
+        self._failure = ""
         total_s = ex.route.total_s if ex.route is not None else _MIRROR_S
         self.expires_at = now + min(total_s, _MIRROR_S)
         self._left = _MIRROR_BYTES
@@ -332,6 +364,7 @@ class Mirror(Side):
         self._ended = ended
 
     def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
+        self._status = head.status
         self._has_failed = head.status in self.service.failures
         self._end(self._has_failed)
         if end:
@@ -355,11 +388,23 @@ class Mirror(Side):
         self.waiting_on = None
         self._end(self._blames(failure))
         self._has_failed = True
+        self._failure = failure.kind
         self._over()
 
     def _over(self) -> None:
         ended, self._ended = self._ended, _nobody
         ended(self._has_failed)
+        side, self._side = self._side, None
+        if side is not None and self._tracing is not None and self.forward is not None:
+            self._tracing.side_ended(
+                side,
+                began=self.begun_at,
+                method=self.forward.method,
+                service=self.service.name,
+                instance=self.instance or "",
+                status=self._status,
+                failure=self._failure,
+            )
 
 
 def _nobody(failed: bool) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.identity_headers import told_of
 from headgate.gateway.prepared import Prepared
+from headgate.gateway.tracing_heads import BAGGAGE, kept_baggage
 from headgate.plan.conditions import MatchInput
 from headgate.plan.match import Matched, Missed
 from headgate.policy.hops import EXPLAIN, OWN_NAMES
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from headgate.gateway.access_log import AccessLog
     from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
+    from headgate.gateway.tracing import Tracing
     from headgate.observe import RouteStats, WorkerStats
     from headgate.plan.plan import Plan
     from headgate.security.bans import Bans
@@ -85,6 +87,7 @@ class Site:
         bans: Bans | None = None,
         owned: Mapping[str, tuple[int, ...]] = _NOTHING_OWNED,
         challenge: Callable[[str], bytes | None] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         config = plan.config
         limits = spec.limits or config.limits
@@ -113,7 +116,10 @@ class Site:
         self.has_http2 = "http2" in spec.protocols
         self.options = config.forwarded
         self.trusted = TrustedNetworks(config.trusted_proxies)
+        self.tracing = tracing
+        """None: traces are neither made nor kept, and a client's goes on as it came."""
         self.response_time = config.response_time
+        self.tells_trace = tracing is not None and bool(tracing.tells)
         self.request_id_name = config.request_id.header.lower().encode("ascii")
         self.request_id_prefix = self.request_id_name + b": "
         self.heads: HeadCache[Prepared] = HeadCache()
@@ -124,6 +130,8 @@ class Site:
         self._has_cors = any(route.has_cors for route in routes)
         # What never travels on as it came: the gateway says these itself.
         own = OWN_NAMES | {self.request_id_name} | told_of(config)
+        if tracing is not None:
+            own |= tracing.names
         token = config.explain_token
         self._explain_token = token.encode() if token else None
         self._dropped = own | forwarded.FORWARDING_NAMES
@@ -173,8 +181,7 @@ class Site:
             shown = self._challenge(head.path)
             if shown is not None:
                 prep.is_cacheable = False
-                prep.trace_id = _trace_id(head)
-                prep.makes_trace = prep.trace_id is None
+                self._read_trace(prep, head)
                 prep.answer_with((_challenge_head(shown), shown))
                 return prep
         found = self._found(head, client_ip, prep.scheme)
@@ -182,8 +189,7 @@ class Site:
         asked = find(head.headers, EXPLAIN) if self._explain_token is not None else None
         if asked is not None and hmac.compare_digest(asked, self._explain_token or b""):
             prep.explanation = self._explain(found)
-        prep.trace_id = _trace_id(head)
-        prep.makes_trace = prep.trace_id is None
+        self._read_trace(prep, head)
         if not isinstance(found, Matched):
             if head.path == "*":
                 # RFC 9110 9.3.7: about the server as a whole; with no route for it, that is us.
@@ -208,6 +214,13 @@ class Site:
         prep.params = found.params
         prep.lead_to(route)
         return prep
+
+    def _read_trace(self, prep: Prepared, head: RequestHead) -> None:
+        if self.tracing is not None:
+            prep.trace = self.tracing.of_head(head.headers, trusted=prep.trusted_forwarding)
+        else:
+            prep.trace_id = _trace_id(head)
+            prep.makes_trace = prep.trace_id is None
 
     def _ends_here(self, prep: Prepared, head: RequestHead) -> bool:
         """Whether a request that counts its hops may take no more: then we are who it is for."""
@@ -300,7 +313,10 @@ class Site:
         if plan.change_path is not None and path != "*":
             path = plan.change_path(path, prep.params)
         kept = self.kept(head.headers, trusted=prep.trusted_forwarding)
-        if prep.makes_trace:
+        if self.tracing is not None:
+            if head.get(BAGGAGE) is not None:
+                kept = list(kept_baggage(kept))
+        elif prep.makes_trace:
             kept = [field for field in kept if field[0] not in _TRACE_FIELDS]
         if head.method in COUNTED:
             kept = counted_down(kept)

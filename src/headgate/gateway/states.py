@@ -91,6 +91,7 @@ class States:
                 known = ServiceState(service, now, self.rng)
                 known.on_breaker = self.news.breaker_changed
                 known.on_ejected = self.news.ejected
+                known.on_restored = self.news.restored
             else:
                 known.take(service, now)
             services[name] = known
@@ -279,6 +280,7 @@ class States:
 
     def turn(self, now: float) -> None:
         """A few times a second."""
+        self.news.turn(now)
         if self._triggers:
             self._set_levels(now)
         for service in self.services.values():
@@ -309,14 +311,17 @@ class States:
                         for source in (
                             dict.fromkeys(service.unchecked, "not checked yet"),
                             service.ejected,
+                            service.put_out,
                             service.down,
                             service.drained,
                         )
                         for url, why in source.items()
                     },
+                    "weights": {url: said[0] for url, said in service.weights.items()},
                 }
                 for name, service in self.services.items()
             },
+            "orders": self.news.taken(),
             "budgets": {
                 name: asdict(budget.snapshot(now)) for name, budget in self.budgets.items()
             },
@@ -336,6 +341,17 @@ class States:
             "splits": {name: split.weights_at(now) for name, split in self.splits.items()},
             "degrade": asdict(self.degrade.answer(now)) if self.degrade is not None else None,
         }
+
+    def asked(self, asked: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """What control asks of one limit whose keys are counted here."""
+        limit = self.limits.get(str(asked["limit"]))
+        if limit is None:
+            return {}
+        key = asked.get("key")
+        if key is None:
+            return {"top": limit.top(now, int(asked["most"]))}
+        verdict = limit.peek(str(key), now)
+        return {} if verdict is None else {"key": asdict(verdict)}
 
     def rows_into(self, rows: Rows) -> None:
         now = monotonic()

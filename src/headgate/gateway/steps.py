@@ -38,6 +38,32 @@ if TYPE_CHECKING:
     from headgate.policy.split import Split
 
 
+_NAMES: Final = (
+    ("shed", "shed"),
+    ("check_level", "degrade"),
+    ("check_flag", "flag"),
+    ("choose", "split"),
+    ("inject", "fault"),
+    ("Gate.", "concurrency"),
+    ("Limiting.", "limit"),
+    ("Authentication.", "auth"),
+    ("allowing", "access"),
+    ("barring", "bans"),
+    ("by_address", "addresses"),
+    ("by_kind", "bots"),
+    ("hook", "filter"),
+)
+
+
+def name_of(step: Step) -> str:
+    """The policy that a step stands for, in a word of the file."""
+    qualified = getattr(step, "__qualname__", "")
+    for part, name in _NAMES:
+        if part in qualified:
+            return name
+    return "entrance"
+
+
 class Flow(Enum):
     STOP = "stop"
     WAIT = "wait"

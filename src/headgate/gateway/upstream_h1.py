@@ -70,6 +70,7 @@ class UpstreamH1(asyncio.Protocol):
         "deadline",
         "exchange",
         "is_closing",
+        "made",
         "pool",
         "transport",
         "wake",
@@ -86,6 +87,8 @@ class UpstreamH1(asyncio.Protocol):
         self._limits = limits
         self.exchange: Asker | None = None
         self.is_closing = False
+        self.made: tuple[float, float, float] | None = None
+        """When making the connection began, was connected, and ready."""
         self.deadline = NEVER
         self.wake = NEVER
         self._buffer = b""

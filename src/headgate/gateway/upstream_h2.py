@@ -114,6 +114,10 @@ class StreamUp(Stream):
 
     # -- from the exchange ---------------------------------------------------------------------
 
+    @property
+    def made(self) -> tuple[float, float, float] | None:
+        return self.conn.made
+
     def send_request(self, ex: Asker, forward: Forward, body: bytes, end: bool) -> None:
         conn = self.conn
         codec = conn.codec
@@ -365,6 +369,8 @@ class UpstreamH2(RimH2[StreamUp]):
     def __init__(self, pool: PoolH2, wheel: Wheel, limits: H2Limits = UPSTREAM_LIMITS) -> None:
         super().__init__(wheel)
         self.pool = pool
+        self.made: tuple[float, float, float] | None = None
+        """When making the connection began, was connected, and ready."""
         self._began = self.active_at = monotonic()
         self.codec = _ClientCodec(limits, self._began)
         self.codec.conn = self

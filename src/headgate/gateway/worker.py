@@ -20,7 +20,7 @@ import os
 import random
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from headgate.config import ConfigInvalid, from_document
 from headgate.gateway import limits
@@ -32,6 +32,8 @@ from headgate.gateway.credentials import credential_names
 from headgate.gateway.entrance import Entrance
 from headgate.gateway.identity_headers import told_of
 from headgate.gateway.listener import Listener
+from headgate.gateway.live import LiveRequests
+from headgate.gateway.log_text import Hidden
 from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.pool_h2 import PoolH2
@@ -40,6 +42,7 @@ from headgate.gateway.served_certificates import served_certificates
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import Site, read_error_pages
 from headgate.gateway.states import States, key_of_service
+from headgate.gateway.tracing import KeptTraces, Tracing
 from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.upstream_h2 import UpstreamH2
 from headgate.gateway.wheel import TICK_S, Wheel
@@ -63,7 +66,7 @@ from headgate.wire.tls import (
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
     from headgate.config import Config, ListenerSpec
     from headgate.gateway.pool import Line
@@ -86,6 +89,30 @@ _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
 
 
+_C = TypeVar("_C")
+
+
+def _timed(make: Callable[[], _C], moments: list[float]) -> Callable[[], _C]:
+    """Note when a connection stands, before TLS begins: then its protocol is made."""
+
+    def begin() -> _C:
+        moments.append(monotonic())
+        return make()
+
+    return begin
+
+
+def _made(moments: list[float], tls: Tls | None) -> tuple[float, float, float]:
+    ready = monotonic()
+    return moments[0], moments[-1] if tls is not None else ready, ready
+
+
+def _template(config: Config, index: int) -> str:
+    """What a route matches, for the spans of its requests."""
+    match = config.routes[index].match
+    return match.path or match.exact or ""
+
+
 class Worker:
     def __init__(self, index: int, report: Callable[[dict[str, Any]], None]) -> None:
         self._report = report
@@ -105,6 +132,7 @@ class Worker:
         self._redis: RedisShared | None = None
         self._redis_url = ""
         self._states = States(self._rng, self._limit_home, self._board)
+        self._live = LiveRequests(report, self._rng)
         self._entrance = Entrance(WorkerParts(self._spawn, self._board))
         self._entrance.on_banned = self._shut_soon
         self._is_shutting = False
@@ -119,6 +147,8 @@ class Worker:
         self._entrance.parts.subscribe(NEWS_TOPIC, self._caching.heard)
         self._entrance.parts.subscribe(CHANGED_TOPIC, self._caching.heard_changed)
         self._affinity_key = b""
+        self._traces = KeptTraces()
+        self._tracing: Tracing | None = None
         self._is_alone = True
         self._leasing = False
         self._lag_at = 0.0
@@ -156,6 +186,16 @@ class Worker:
             raise RuntimeError("the access log is made by _start")
         hidden = (*config.access_log.redact, *credential_names(compiled.methods.values()))
         redactor = Redactor(config.redaction.rules()) if config.redaction else None
+        tracing = None
+        if config.tracing:
+            told_of_requests = Hidden(hidden, redactor.text if redactor is not None else None)
+            tracing = Tracing(
+                config.tracing.rules(),
+                self._traces,
+                told_of_requests,
+                self._index,
+                config.tracing.tell_clients,
+            )
         log.configure(
             config.access_log.model_copy(update={"redact": hidden}),
             redactor.text if redactor is not None else None,
@@ -180,6 +220,8 @@ class Worker:
         ]
         traffics = self._states.take_routes(plan, services, now, entries)
         told = told_of(config) | {config.request_id.header.lower().encode("ascii")}
+        if tracing is not None:
+            told |= tracing.names
         self._caching.resize(plan.cache_store.memory_bytes if plan.cache_store is not None else 1)
         state_dir = Path(config.state_dir or ".headgate")
         await self._caching.take_lower(plan.cache_store, state_dir)
@@ -192,10 +234,14 @@ class Worker:
                 self._stats,
                 traffic,
                 self._caching.begins(route, parts.chain, traffic, self._states.degrade, told),
+                _template(config, route.index),
             )
             for route, parts, traffic in zip(plan.routes, compiled.routes, traffics, strict=True)
         )
         self._plan = plan
+        if tracing is not None:
+            tracing.watch(routes, self._tracing)
+        self._tracing = tracing
         self.generation = self._stats.generation = generation
         owned = self._entrance.owned()
         for spec in plan.listeners:
@@ -211,6 +257,7 @@ class Worker:
                 self._entrance.parts.bans,
                 owned,
                 challenge=self._challenges.answer,
+                tracing=tracing,
             )
             await self._take_listener(spec, site, sockets[spec.bind], stores.get(spec.bind))
         self._show_challenges(self._challenges)
@@ -240,6 +287,7 @@ class Worker:
         for listener in self._listeners.values():
             listener.close_all()
         self._tell_security(monotonic(), is_last=True)
+        self._tell_traces(monotonic(), is_last=True)
         lines = [*self._lines.values(), *self._retired]
         for line in lines:
             line.close()
@@ -261,13 +309,22 @@ class Worker:
             self._log.close(1.0)
 
     def snapshot(self) -> dict[str, Any]:
+        return self._with_states(self._stats.snapshot)
+
+    def snapshot_steps(self) -> Generator[None, None, dict[str, Any]]:
+        """The same in steps, between which requests are served."""
+        counted = yield from self._stats.steps()
+        yield
+        return self._with_states(lambda: counted)
+
+    def _with_states(self, counted: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         for line in self._lines.values():
             said = line.snapshot()
             line.stats.idle = said.idle
             line.stats.active = said.open - said.idle - said.connecting
             line.stats.queued = said.waiting
         return {
-            **self._stats.snapshot(),
+            **counted(),
             "pools": [
                 {
                     "instance": said.instance,
@@ -297,9 +354,18 @@ class Worker:
         found = await self._entrance.judge(asked["route"], shown, asked["params"], monotonic())
         return found.to_json() if found is not None else None
 
+    def traffic_asked(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What control wants to know of one limit here."""
+        return self._states.asked(asked, monotonic())
+
     def reopen_logs(self) -> None:
         if self._log is not None:
             self._log.reopen()
+
+    def tap_access(self, tap: Callable[[bytes, int], None] | None) -> None:
+        """Hand batches of lines of the access log over as well; None ends that."""
+        if self._log is not None:
+            self._log.tap = tap
 
     # -- building ------------------------------------------------------------------------------
 
@@ -310,8 +376,10 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._log = AccessLog(config.access_log, self._stats.log, worker=self._index)
         self._log.start(self._loop)
+        self._live.follow(self._log)
         self._watch.start(self._loop)
         self._stats.add_source(self._watch.rows_into)
+        self._stats.add_source(self._traces.rows_into)
         self._stats.add_source(self._states.rows_into)
         self._stats.add_source(self._entrance.rows_into)
         self._stats.add_source(self._caching.rows_into)
@@ -352,8 +420,10 @@ class Worker:
         now = monotonic()
         self._wheel.turn(now)
         self._states.turn(now)
+        self._live.turn(now)
         self._caching.turn()
         self._tell_security(now)
+        self._tell_traces(now)
         home = self._limit_home()
         if home is not None and not self._leasing:
             leased = [state for state in self._states.limits.values() if state.home is home]
@@ -369,6 +439,14 @@ class Worker:
         told = self._entrance.parts.told(now, is_last=is_last)
         if told is not None:
             self._report(told)
+
+    def _tell_traces(self, now: float, *, is_last: bool = False) -> None:
+        if self._tracing is not None:
+            self._tracing.turn(now)
+        told = self._traces.told(now, is_last=is_last)
+        while told is not None:
+            self._report(told)
+            told = self._traces.told(now, is_last=True) if is_last else None
 
     async def _lease(self, leased: list[limits.LimitState], home: LimitHome, now: float) -> None:
         try:
@@ -395,6 +473,7 @@ class Worker:
         """The hub of this machine; said once, before the first configuration."""
         self._hub = hub
         self._states.news.listen(hub)
+        self._live.listen(hub)
         self._entrance.parts.listen(hub)
 
     def _board(self) -> Board | None:
@@ -523,14 +602,16 @@ class Worker:
 
             async def connect_h2(pool: PoolH2) -> UpstreamH2:
                 tls = self._tls_of(service, instance)
+                moments = [monotonic()]
                 _transport, conn = await connect(
                     loop,
-                    lambda: UpstreamH2(pool, wheel),
+                    _timed(lambda: UpstreamH2(pool, wheel), moments),
                     endpoint,
                     tls,
                     pool.sizes.connect_timeout_s,
                     self._resolving(),
                 )
+                conn.made = _made(moments, tls)
                 return conn
 
             return PoolH2(
@@ -539,15 +620,17 @@ class Worker:
 
         async def connect_h1(pool: Pool) -> UpstreamH1:
             tls = self._tls_of(service, instance)
+            moments = [monotonic()]
             transport, conn = await connect(
                 loop,
-                lambda: UpstreamH1(pool, wheel, heads, _UPSTREAM_LIMITS),
+                _timed(lambda: UpstreamH1(pool, wheel, heads, _UPSTREAM_LIMITS), moments),
                 endpoint,
                 tls,
                 pool.sizes.connect_timeout_s,
                 self._resolving(),
             )
             transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
+            conn.made = _made(moments, tls)
             return conn
 
         return Pool(instance.url, authority, sizes, stats, connect_h1, self._spawn)

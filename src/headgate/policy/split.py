@@ -140,6 +140,13 @@ class Split:
         self._shift = None
         self._next_at = math.inf
 
+    def restore(self, now: float) -> None:
+        """Back to the shares of the rules, whatever was shifted; of the keys only those move that
+        have to.
+        """
+        self.stop(now)
+        self._lay(moved(self.layout, _shares(self._rules)))
+
     def weights_at(self, now: float) -> dict[str, float]:
         """The shares of all parts, which add up to 1."""
         shift = self._shift

@@ -14,11 +14,12 @@ that its own rules allow. A rule without keys that nobody asked for in `IDLE_S` 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
 from headgate.policy.limiter.lease import Ask, Back, Grant, Home, LeaseRules
-from headgate.policy.limiter.rules import Algorithm, LimitRules
+from headgate.policy.limiter.rules import Algorithm, LimitRules, Verdict
 
 __all__ = ["Ledger", "RuleSnapshot"]
 
@@ -135,6 +136,21 @@ class Ledger:
             elif now - entry.asked_at > IDLE_S:
                 del self._entries[rule]
         return gone
+
+    def peek(self, rule: str, key: str, now: float) -> Verdict | None:
+        """How a key stands; None where nobody has asked for the rule."""
+        entry = self._entries.get(rule)
+        return entry.home.peek(key, now) if entry is not None else None
+
+    def clear(self, rule: str, key: str) -> bool | None:
+        """Forget what a key has used. False: it cannot be; None: nobody has asked for the rule."""
+        entry = self._entries.get(rule)
+        return entry.home.clear(key) if entry is not None else None
+
+    def top(self, rule: str, now: float, most: int) -> list[tuple[Hashable, float]]:
+        """The keys of a rule that have used most."""
+        entry = self._entries.get(rule)
+        return entry.home.top(now, most) if entry is not None else []
 
     def snapshot(self) -> tuple[RuleSnapshot, ...]:
         return tuple(

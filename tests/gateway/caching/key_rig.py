@@ -52,6 +52,7 @@ def site(*trusted: str, x_forwarded: bool = True, forwarded: bool = False) -> An
         unrouted=None,
         head_limits=LIMITS,
         trusted=TrustedNetworks([ip_network(each) for each in trusted]),
+        tracing=None,
         options=SimpleNamespace(x_forwarded=x_forwarded, forwarded=forwarded, via=None),
     )
     made.kept = partial(Site.kept, made)

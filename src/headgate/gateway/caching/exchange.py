@@ -82,6 +82,8 @@ class Cached(PolicedExchange):
     _has_looked_again = False
     _may_wait = True
     """For what another has asked for."""
+    read_from: FillExchange | None = None
+    """The request that its answer came by."""
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -184,7 +186,9 @@ class Cached(PolicedExchange):
             self._answer_from(kept, key, asked, forward)
             return
         below = store.fetch(key, forward.headers, self.cache.url_of(self))
-        after = self._wait(((), lambda _body: self._look_up(key, asked, forward)), b"")
+        after = self._wait(
+            ((), lambda _body: self._look_up(key, asked, forward)), b"", "cache layer"
+        )
         self.site.spawn(self._await_step(below, after))
 
     def _miss(self, key: str, asked: Asked, forward: Forward, kept: Kept | None) -> None:
@@ -376,6 +380,7 @@ class Cached(PolicedExchange):
         inner = fill.exchange
         if inner is None:
             return
+        self.read_from = inner
         self.instance = inner.instance
         self.connect_s = inner.connect_s
         self.upstream_s = monotonic() - self.started
@@ -429,6 +434,7 @@ class Cached(PolicedExchange):
             return
         self.outcome = "miss" if is_first else "collapsed"
         self.cache.counts[self.outcome] += 1
+        self.read_from = inner
         if inner.failure is not None:
             self.fail(inner.failure)
         elif inner.refusal is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from headgate.gateway.policed import PolicedExchange
 from headgate.gateway.prepared import Prepared
 from headgate.gateway.side import forward_as
+from headgate.gateway.tracing_ids import own_span
 
 if TYPE_CHECKING:
     from headgate.errors import UpstreamFailed
@@ -52,7 +53,10 @@ class FillPrepared(Prepared):
     __slots__ = ()
 
     def count(self, ex: Exchange, now: float) -> None:
-        self._site.stats.in_flight -= 1
+        site = self._site
+        site.stats.in_flight -= 1
+        if site.tracing is not None:
+            site.tracing.fill_ended(ex, now)
 
 
 def prepared_for_fills(prep: Prepared) -> FillPrepared:
@@ -75,6 +79,7 @@ class FillExchange(PolicedExchange):
     failure: UpstreamFailed | None = None
     why = ""
     """In the words of `fallback`."""
+    traces_simply = False
 
     def begin(self) -> None:
         self.request_done = True
@@ -118,6 +123,8 @@ def exchange_for(
     ex.client_ip = like.client_ip
     ex.is_secure = like.is_secure
     ex.request_id = like.request_id
+    ex.root_id = like.own_id
+    ex.asked_for = own_span(like)
     ex.identity = like.identity
     ex.passport = like.passport
     ex.service = like.service

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from headgate.cache.http.answering import answer, is_unchanged
 from headgate.cache.http.reuse import may_serve_on_error, may_share
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 class Reader:
+    made: ClassVar[None] = None
+    """It has no connection of its own."""
+
     __slots__ = ("asked", "at", "fields", "fill", "has_head", "is_first", "is_paused", "outer")
 
     def __init__(

@@ -20,6 +20,8 @@ What an editor must not break: a state for which `_used` is 0 or less must decid
 from __future__ import annotations
 
 from collections.abc import Hashable
+from heapq import nlargest
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from headgate.policy.limiter.rules import LimiterSnapshot, LimitRules
@@ -65,6 +67,19 @@ class Keyed(Generic[S]):
 
     def clear(self, key: Hashable) -> None:
         self._shards[hash(key) & self._mask].pop(key, None)
+
+    def top(self, now: float, most: int, look: int = 100_000) -> list[tuple[Hashable, float]]:
+        """The keys that have used most, with how much. Looks at about `look` keys and no more."""
+        used = self._used
+        left = look
+        found: list[tuple[float, Hashable]] = []
+        for shard in self._shards:
+            if left <= 0:
+                break
+            looked = islice(shard.items(), left)
+            left -= len(shard)
+            found.extend((use, key) for key, state in looked if (use := used(state, now)) > 0)
+        return [(key, use) for use, key in nlargest(most, found, key=_by_use)]
 
     def sweep(self, now: float, most: int = 1000) -> int:
         shards = self._shards

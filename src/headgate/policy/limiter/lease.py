@@ -167,6 +167,18 @@ class Home:
         """Take back what was not spent; `at` is from the grant."""
         raise NotImplementedError
 
+    def peek(self, key: Hashable, now: float) -> Verdict:
+        """How the key stands; charges nothing."""
+        raise NotImplementedError
+
+    def clear(self, key: Hashable) -> bool:
+        """Forget what the key has used. False where that would be a lie: seats are taken."""
+        raise NotImplementedError
+
+    def top(self, now: float, most: int) -> list[tuple[Hashable, float]]:
+        """The keys that have used most, with how much."""
+        raise NotImplementedError
+
     def sweep(self, now: float, most: int = 1000) -> int:
         """Drop what is full or run out, looking at about `most` keys."""
         raise NotImplementedError
@@ -242,6 +254,9 @@ class Leased:
     def refund(self, key: Hashable, cost: int, now: float, at: float | None = None) -> None:
         """Undo a hit of `cost` made at `at`, or a moment ago. For concurrency: leave."""
         raise NotImplementedError
+
+    def forgive(self, key: Hashable) -> None:
+        """The home has forgotten what the key used: remember no refusal and no debt of it."""
 
     def wants(self, now: float, most: int = 1000) -> list[Ask]:
         """What to tell the home, or ask it for, before a hit has to wait."""

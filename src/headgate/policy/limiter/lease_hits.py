@@ -65,6 +65,16 @@ class HitsHome(Home):
     def give_back(self, key: Hashable, n: int, now: float, holder: str, at: float) -> None:
         self._limiter.refund(key, n, now, at)
 
+    def peek(self, key: Hashable, now: float) -> Verdict:
+        return self._limiter.peek(key, now)
+
+    def clear(self, key: Hashable) -> bool:
+        self._limiter.clear(key)
+        return True
+
+    def top(self, now: float, most: int) -> list[tuple[Hashable, float]]:
+        return self._limiter.top(now, most)
+
     def sweep(self, now: float, most: int = 1000) -> int:
         return self._limiter.sweep(now, most)
 
@@ -469,6 +479,15 @@ class LeasedHits(Leased):
                 purse.had += kept
         if cost > kept:
             self._backs.append(Back(key, cost - kept, made + self._offset_s))
+
+    def forgive(self, key: Hashable) -> None:
+        purse = self._purses.get(key)
+        if purse is not None:
+            purse.refused_until = -inf
+            purse.remaining = self._capacity
+        self._debts.pop(key, None)
+        self._alone.pop(key, None)
+        self._local.clear(key)
 
     def wants(self, now: float, most: int = 1000) -> list[Ask]:
         asks: list[Ask] = []

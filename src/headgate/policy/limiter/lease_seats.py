@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from heapq import nlargest
+from itertools import islice
 from math import inf
 from typing import Final
 
@@ -44,6 +46,8 @@ _SPARE_PART: Final = 4
 """What nobody waits for is at most this part of the seats that are free."""
 _RENEWALS: Final = 3
 """How often a worker says what it holds in each `seat_ttl_s`."""
+_LOOKED: Final = 100_000
+"""Keys that a question for the fullest looks at."""
 _COOL_S: Final = 0.05
 """How long a refusal is remembered: nobody can know when a seat comes free elsewhere."""
 
@@ -98,6 +102,22 @@ class SeatsHome(Home):
             return Grant(0, max(0, free), wait_s, retry_s, now)
         holders[holder] = (held + n, now + self._ttl_s)
         return Grant(n, free - n, wait_s, 0.0, now)
+
+    def peek(self, key: Hashable, now: float) -> Verdict:
+        rules = self._rules
+        free = max(0, rules.limit - self._lent(key, now))
+        wait_s = 0.0 if free else rules.period_s
+        return Verdict(free > 0, rules.limit, free, wait_s, wait_s)
+
+    def clear(self, key: Hashable) -> bool:
+        return key not in self._keys
+
+    def top(self, now: float, most: int) -> list[tuple[Hashable, float]]:
+        lent = ((key, float(self._lent(key, now))) for key in islice(self._keys, _LOOKED))
+        return nlargest(most, (row for row in lent if row[1] > 0), key=lambda row: row[1])
+
+    def _lent(self, key: Hashable, now: float) -> int:
+        return sum(n for n, until in self._keys.get(key, {}).values() if until > now)
 
     def give_back(self, key: Hashable, n: int, now: float, holder: str, at: float) -> None:
         holders = self._keys.get(key)

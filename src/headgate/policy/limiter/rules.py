@@ -142,6 +142,10 @@ class Limiter(Protocol):
         """Forget the key, so that it is full."""
         ...
 
+    def top(self, now: float, most: int, look: int = 100_000) -> list[tuple[Hashable, float]]:
+        """The keys that have used most, with how much; of about `look` keys."""
+        ...
+
     def sweep(self, now: float, most: int = 1000) -> int:
         """Look at `most` keys or fewer and drop those that are full; says how many were."""
         ...
