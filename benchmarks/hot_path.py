@@ -32,15 +32,18 @@ from headgate.gateway.downstream_h1 import DownstreamH1
 from headgate.gateway.entrance import Entrance
 from headgate.gateway.filters import Filter, Request
 from headgate.gateway.listener import Listener
+from headgate.gateway.log_text import Hidden
 from headgate.gateway.parts import WorkerParts
 from headgate.gateway.pool import Pool, PoolSizes
 from headgate.gateway.route import RouteRuntime
 from headgate.gateway.service import ServiceRuntime
 from headgate.gateway.site import Site
 from headgate.gateway.states import States
+from headgate.gateway.tracing import KeptTraces, Tracing
 from headgate.gateway.upstream_h1 import UpstreamH1
 from headgate.gateway.wheel import Wheel
 from headgate.observe import WorkerStats
+from headgate.observe.tracing.rules import TracingRules
 from headgate.plan.build import build
 from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
@@ -91,6 +94,7 @@ def make(
     traffic: bool = False,
     cache: bool = False,
     jwks_file: Path | None = None,
+    tracing: float | None = None,
 ) -> tuple[DownstreamH1, UpstreamH1, Sink, Sink]:
     document = {
         "listeners": [{"bind": "127.0.0.1:18080"}],
@@ -148,7 +152,12 @@ def make(
         for route, part, traffic in zip(plan.routes, parts, traffics, strict=True)
     )
     spawn = None
-    site = Site(plan, plan.listeners[0], routes, stats, access_log, {}, spawn, rng)  # type: ignore[arg-type]
+    traced = None
+    if tracing is not None:
+        traced = Tracing(TracingRules(sample=tracing), KeptTraces(), Hidden(()))
+    site = Site(  # type: ignore[arg-type]
+        plan, plan.listeners[0], routes, stats, access_log, {}, spawn, rng, tracing=traced
+    )
     listener = Listener("b", site, wheel, stats.listener("b"), stats, None, spawn)  # type: ignore[arg-type]
     down, up = DownstreamH1(listener), UpstreamH1(pool, wheel, HeadCache(), HeadLimits())
     client, instance = Sink(), Sink()
@@ -169,6 +178,7 @@ def run(
     plugin: bool = False,
     traffic: bool = False,
     cache: bool = False,
+    tracing: float | None = None,
     users: int = 1,
     credentials: Credentials | None = None,
 ) -> float:
@@ -179,7 +189,13 @@ def run(
     """
     jwks_file = credentials.jwks_file if credentials is not None else None
     down, up, client, instance = make(
-        log, policies=policies, plugin=plugin, traffic=traffic, cache=cache, jwks_file=jwks_file
+        log,
+        policies=policies,
+        plugin=plugin,
+        traffic=traffic,
+        cache=cache,
+        jwks_file=jwks_file,
+        tracing=tracing,
     )
     shown: list[bytes] = []
     if credentials is not None:
@@ -250,8 +266,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "answered from the cache": {"cache": True},
     "the same, header policy and JSON access log": {"cache": True, "policies": True, "log": "json"},
+    "bare, traces of 1 %": {"tracing": 0.01},
+    "JSON access log, traces of 1 %": {"log": "json", "tracing": 0.01},
+    "limit, breaker, retries, traces of 1 %": {"traffic": True, "tracing": 0.01},
+    "answered from the cache, traces of 1 %": {"cache": True, "tracing": 0.01},
     "every target different": {"unique": True, "same_client": True},
     "every head different": {"unique": True},
+    "every head different, traces of 1 %": {"unique": True, "tracing": 0.01},
     "every head different, JSON access log": {"unique": True, "log": "json"},
     "every head different, all of it": {"unique": True, "policies": True, "log": "json"},
     "every head different, from the cache": {"unique": True, "cache": True},

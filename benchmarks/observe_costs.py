@@ -64,7 +64,7 @@ def record(head: RequestHead = HEAD, wall: float = 1_760_000_000.125) -> Record:
     return (
         wall, 0.012345, 0.0112, -1.0, 200, 0, 512, 0, head, (), "192.0.2.7", "users", "users",
         "127.0.0.1:3001", b"5f0c1d2e3f405162738495a6b7c8d9e0", b"4bf92f3577b34da6a3ce929d0e0e4736",
-        "", "TLSv1.3",
+        "", "TLSv1.3", b"5f0c" * 8, False,
     )  # fmt: skip
 
 

@@ -35,9 +35,12 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("cli", "control"),  # a command starts the supervisor or asks the admin API
         ("cli", "load"),  # likewise the load engine
         ("config", "cache"),  # a policy's defaults stand once, with the policy
+        ("config", "observe"),  # likewise
         ("config", "policy"),  # likewise
         ("config", "security"),  # likewise
         ("policy", "wire"),  # dates of HTTP are read in one way
+        ("observe", "policy"),  # those who deliver wait and try again by the same rules
+        ("observe", "security"),  # what is logged is redacted by the rules of security
         ("security", "policy"),  # bans and lock-outs count by the same windows
         ("security", "wire"),  # keys are fetched, certificates made
         ("state", "policy"),  # a home of limits holds the limiters

@@ -45,6 +45,12 @@ WRK = Program(("wrk",), "wrk", "wrk", "wrk")
 H2LOAD = Program(("h2load",), "nghttp2-client", "nghttp2", "nghttp2")
 CURL = Program(("curl",), "curl", "curl", "curl")
 PROMTOOL = Program(("promtool",), "prometheus", "golang-github-prometheus", "prometheus")
+ALERTMANAGER = Program(
+    ("prometheus-alertmanager", "alertmanager"),
+    "prometheus-alertmanager",
+    "golang-github-prometheus-alertmanager",
+    "alertmanager",
+)
 REDIS = Program(("redis-server", "valkey-server"), "redis-server", "redis", "redis")
 CHROMIUM = Program(
     ("chromium", "chromium-browser", "google-chrome"), "chromium", "chromium", "chromium"
@@ -60,7 +66,20 @@ POSTGRES = Program(
 PEBBLE = Program(("pebble",), "pebble", "golang-github-letsencrypt-pebble", "letsencrypt-pebble")
 
 SETS: dict[str, tuple[Program, ...]] = {
-    "test": (NGINX, HAPROXY, CADDY, WRK, H2LOAD, CURL, PROMTOOL, CHROMIUM, REDIS, POSTGRES, PEBBLE),
+    "test": (
+        NGINX,
+        HAPROXY,
+        CADDY,
+        WRK,
+        H2LOAD,
+        CURL,
+        PROMTOOL,
+        ALERTMANAGER,
+        CHROMIUM,
+        REDIS,
+        POSTGRES,
+        PEBBLE,
+    ),
     "bench": (NGINX, HAPROXY, CADDY, VARNISH, WRK, H2LOAD, REDIS),
 }
 

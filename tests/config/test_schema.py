@@ -137,8 +137,8 @@ def test_the_reference_is_whole_and_the_same_every_time():
     assert text == page()
     for model in models_under(Config):
         assert f"(#{anchor_of(model)})" in text or model is Config
-        for name in model.model_fields:
-            assert f"`{name}`" in text
+        for name, field in model.model_fields.items():
+            assert f"`{field.alias or name}`" in text
     anchors = {line.split("(#")[1].split(")")[0] for line in text.split("[") if "(#" in line}
     headings = {
         "".join(c for c in line[3:].lower() if c.isalnum() or c in " -").replace(" ", "-")

@@ -7,8 +7,18 @@ import gc
 import shutil
 import subprocess
 
+import pytest
+
 import headgate
-from headgate.observe import METRICS, ProcessWatch, WorkerStats, merge, to_prometheus
+from headgate.observe import (
+    METRICS,
+    ProcessWatch,
+    WorkerStats,
+    merge,
+    to_accepted,
+    to_prometheus,
+    wants_openmetrics,
+)
 
 
 def full_stats():
@@ -32,6 +42,21 @@ def full_stats():
         rows["headgate_workers"].append(([], 2))
         rows["headgate_worker_restarts_total"].append((["0"], 1))
         rows["headgate_reloads_total"].append((["ok"], 1))
+        rows["headgate_admin_refused_total"].append((["token"], 1))
+        rows["headgate_admin_live_dropped_total"].append(([], 0))
+        rows["headgate_admin_live_views"].append(([], 1))
+        rows["headgate_config_versions_lost_total"].append(([], 0))
+        rows["headgate_system_cpu_usage_ratio"].append(([], 0.25))
+        rows["headgate_system_memory_total_bytes"].append(([], 8_000_000_000))
+        rows["headgate_system_memory_available_bytes"].append(([], 6_000_000_000))
+        rows["headgate_system_disk_total_bytes"].append((["/var/lib/headgate"], 100_000))
+        rows["headgate_system_disk_free_bytes"].append((["/var/lib/headgate"], 60_000))
+        rows["headgate_certificate_expiry_seconds"].append((["www.pem"], 86_400))
+        rows["headgate_alerts"].append((["cpu", "warning", "firing"], 1))
+        rows["headgate_alerts_evaluations_total"].append((["ok"], 5))
+        rows["headgate_alerts_notifications_total"].append((["ops/slack", "sent"], 1))
+        rows["headgate_alerts_queue"].append(([], 0))
+        rows["headgate_alerts_held_back_total"].append(([], 1))
 
     def traffic(rows):
         rows["headgate_breaker_state"].append((["users", "", "open"], 1))
@@ -40,6 +65,8 @@ def full_stats():
         rows["headgate_limit_decisions_total"].append((["global/ip", "refused"], 4))
         rows["headgate_limit_keys"].append((["global/ip"], 2))
         rows["headgate_guard_decisions_total"].append((["jwt", "verified"], 7))
+        rows["headgate_traces_kept_total"].append((["error"], 3))
+        rows["headgate_traces_dropped_total"].append((["gateway"], 1))
         rows["headgate_concurrency_limit"].append((["service/users"], 100))
         rows["headgate_concurrency_in_flight"].append((["service/users"], 5))
         rows["headgate_concurrency_waiting"].append((["service/users"], 0))
@@ -62,6 +89,26 @@ def full_stats():
         rows["headgate_cache_lower_bytes"].append((["disk"], 8192))
         rows["headgate_cache_lower_bytes_max"].append((["disk"], 1_000_000))
 
+    def logs(rows):
+        rows["headgate_logs_lines_total"].append((["worker-0", "stderr", "written"], 7))
+        rows["headgate_logs_queued_bytes"].append((["worker-0", "stderr"], 120))
+        rows["headgate_history_series"].append(([], 9))
+        rows["headgate_history_samples_total"].append(([], 900))
+        rows["headgate_history_dropped_total"].append((["moment"], 1))
+        rows["headgate_history_bytes"].append(([], 4096))
+        rows["headgate_history_blocks"].append((["1min"], 2))
+        rows["headgate_history_unwritten_blocks"].append(([], 0))
+        rows["headgate_history_scrapes_total"].append((["ok"], 3))
+        rows["headgate_logs_stored_total"].append((["worker", "heard"], 6))
+        rows["headgate_logs_store_total"].append((["written"], 6))
+        rows["headgate_logs_store_bytes"].append(([], 40960))
+        rows["headgate_logs_store_lines"].append(([], 6))
+        rows["headgate_traces_spans_total"].append((["stored"], 5))
+        rows["headgate_traces_exported_total"].append((["sent"], 5))
+        rows["headgate_traces_store_bytes"].append(([], 40960))
+        rows["headgate_traces_stored"].append(([], 2))
+
+    stats.add_source(logs)
     stats.add_source(control)
     stats.add_source(traffic)
     stats.add_source(caches)
@@ -103,6 +150,78 @@ def test_label_values_are_escaped():
 
 def test_nothing_is_an_empty_text():
     assert to_prometheus(merge([])) == ""
+
+
+def parsed(families):
+    return {
+        (
+            sample.name,
+            tuple(sorted((k, float(v) if k == "le" else v) for k, v in sample.labels.items())),
+        ): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_both_formats_say_the_same_to_the_parsers_of_prometheus_client():
+    parser = pytest.importorskip("prometheus_client.parser")
+    opened = pytest.importorskip("prometheus_client.openmetrics.parser")
+    merged = merge([full_stats().snapshot()])
+    text, kind = to_accepted(merged, "text/plain")
+    assert kind.startswith("text/plain; version=0.0.4")
+    open_text, open_kind = to_accepted(merged, "application/openmetrics-text; version=1.0.0")
+    assert open_kind == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert open_text.endswith("\n# EOF\n")
+    plain = parsed(parser.text_string_to_metric_families(text))
+    assert plain == parsed(opened.text_string_to_metric_families(open_text))
+    assert len(plain) > 100
+
+
+def test_nothing_is_an_end_in_openmetrics():
+    assert to_accepted(merge([]), "application/openmetrics-text")[0] == "# EOF\n"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_open"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/html,*/*;q=0.8", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", True),
+        ("application/openmetrics-text;version=2.0.0", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=0.5,text/plain;version=0.0.4;q=0.9", False),
+        ("application/openmetrics-text;q=0.5,text/plain;version=0.0.4;q=0.5", True),
+        ("application/openmetrics-text;q=x", False),
+        ("application/openmetrics-text;q=nan", False),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "application/openmetrics-text;version=0.0.1;q=0.5,"
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,"
+            "*/*;q=0.2",
+            True,
+        ),
+        (",;,;q=,=" * 2000, False),
+    ],
+    ids=[
+        "none",
+        "any",
+        "html",
+        "open",
+        "versioned",
+        "too-new",
+        "refused",
+        "less",
+        "as-much",
+        "odd",
+        "nan",
+        "prometheus",
+        "noise",
+    ],
+)
+def test_the_format_is_what_the_scraper_prefers(accept, is_open):
+    assert wants_openmetrics(accept) is is_open
 
 
 def test_promtool_accepts_every_family():

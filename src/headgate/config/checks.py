@@ -19,9 +19,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from headgate.config.admin import problems as admin_problems
+from headgate.config.alerting import check_alerts
 from headgate.config.cache_checks import check_caching
 from headgate.config.faults import Loc, did_you_mean
 from headgate.config.listeners import ListenerSpec, parse_bind
+from headgate.config.history import problems as history_problems
+from headgate.config.logs import problems as log_problems
 from headgate.config.model import Config
 from headgate.config.problems import Problem
 from headgate.config.routes import (
@@ -57,8 +61,21 @@ def check(config: Config, *, also_known: Iterable[str] = ()) -> list[Problem]:
         *check_security(config),
         *check_caching(config),
         *_check_use(config),
+        *_check_logging(config),
+        *_check_history(config),
+        *check_alerts(config),
         *_check_rest(config),
     ]
+
+
+def _check_history(config: Config) -> Iterator[Problem]:
+    for path, what, hint, is_warning in history_problems(config.history, config.services):
+        yield Problem(("history", *path), what, hint, warning=is_warning)
+
+
+def _check_logging(config: Config) -> Iterator[Problem]:
+    for path, what, hint, is_warning in log_problems(config.logging):
+        yield Problem(("logging", *path), what, hint, warning=is_warning)
 
 
 # -- listeners ----------------------------------------------------------------------------
@@ -136,7 +153,9 @@ def _check_admin(config: Config) -> Iterator[Problem]:
                 "{value} is taken by a listener",
                 see=("listeners", index, "bind"),
             )
-    if bind.path is None and not bind.host.startswith(_LOOPBACK):
+    for path, what, hint, is_warning in admin_problems(admin):
+        yield Problem(("admin", *path), what, hint, warning=is_warning)
+    if bind.path is None and not bind.host.startswith(_LOOPBACK) and admin.tls is None:
         yield Problem(
             ("admin", "bind"),
             "{value} can be reached from other machines, without TLS",

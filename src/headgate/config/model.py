@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from headgate.config.acme import AcmeSpec
+from headgate.config.admin import AdminSpec
+from headgate.config.alerting import Alerts, AlertsSpec
 from headgate.config.auditing import Audit, AuditSpec
 from headgate.config.authenticating import AuthSpec
 from headgate.config.cache_store import CacheStoreSpec
@@ -47,6 +49,8 @@ from headgate.config.listeners import (
     ListenerTlsSpec,
     parse_bind,
 )
+from headgate.config.history import History, HistorySpec
+from headgate.config.logs import LoggingSpec
 from headgate.config.policies import (
     CompressLevels,
     CompressSpec,
@@ -77,6 +81,7 @@ from headgate.config.services import (
     UpstreamTlsSpec,
     parse_url,
 )
+from headgate.config.tracing import Tracing, TracingSpec
 from headgate.config.vaulting import SecretsSpec, VaultSpec
 from headgate.units import UnitError, parse_duration
 
@@ -116,41 +121,6 @@ __all__ = [
     "parse_bind",
     "parse_url",
 ]
-
-
-def _admin_bind(value: object) -> str:
-    if value is False or value == "off":
-        return "off"
-    text = text_of(value).strip()
-    try:
-        parse_bind(text)
-    except ValueError as error:
-        raise refuse(str(error)) from None
-    return text
-
-
-class AdminSpec(Spec):
-    """The admin listener: metrics, health, statistics and commands such as reload."""
-
-    bind: Annotated[
-        str,
-        PlainValidator(_admin_bind),
-        Words("address or `off`"),
-        WithJsonSchema(
-            {
-                "type": "string",
-                "pattern": r"^(off|unix:/.+|.+:[0-9]{1,5})$",
-                "examples": ["127.0.0.1:9900", "unix:/run/headgate/admin.sock", "off"],
-            }
-        ),
-    ] = "127.0.0.1:9900"
-    """`host:port`, `unix:/path` or `off`. On loopback by default, because whoever reaches it with
-    the token commands the gateway."""
-
-    token: Text | None = None
-    """Asked for as `Authorization: Bearer ...`. By default one is made at the first start and
-    kept in `admin-token` in the state directory, readable by its owner only. Write it as
-    `${env:NAME}` or `${file:PATH}` and not as it is."""
 
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
@@ -234,6 +204,8 @@ LOG_FIELDS: Final = (
     "retries",
     "request_id",
     "trace_id",
+    "span_id",
+    "sampled",
     "user_agent",
     "referer",
     "error",
@@ -492,6 +464,9 @@ class Config(PolicyFields, ServicePolicyFields):
     audit: Audit = AuditSpec()
     """The book of who changed what."""
 
+    alerts: Alerts = AlertsSpec()
+    """What somebody is told of. `alerts: false` judges no rules."""
+
     redaction: Redaction = RedactionSpec()
     """What is taken out of logs."""
 
@@ -507,6 +482,9 @@ class Config(PolicyFields, ServicePolicyFields):
 
     cache_store: CacheStoreSpec = CacheStoreSpec()
     """Where the responses are that `cache` keeps."""
+
+    tracing: Tracing = TracingSpec()
+    """What becomes of single requests, here and in the services behind."""
 
     state_dir: (
         Annotated[
@@ -546,6 +524,12 @@ class Config(PolicyFields, ServicePolicyFields):
 
     access_log: AccessLogSpec = AccessLogSpec()
     """One line a request."""
+
+    logging: LoggingSpec = LoggingSpec()
+    """What the processes say of themselves, and where it goes."""
+
+    history: History = HistorySpec()
+    """What is kept of all figures, for charts, alerts and questions. `false`: nothing."""
 
     dns: DnsSpec = DnsSpec()
     """How names of instances are looked up."""

@@ -119,7 +119,8 @@ def _places() -> dict[type[BaseModel], list[str]]:
             if path not in places:
                 places.append(path)
             for name, field in annotation.model_fields.items():
-                visit(field.annotation, f"{path}.{name}" if path else name, (*above, annotation))
+                key = field.alias or name
+                visit(field.annotation, f"{path}.{key}" if path else key, (*above, annotation))
         elif origin is tuple:
             visit(get_args(annotation)[0], f"{path}[]", above)
         elif origin is dict:
@@ -163,7 +164,7 @@ def _own_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
     }
     for name, field in model.model_fields.items():
         if name not in inherited:
-            yield name, field
+            yield field.alias or name, field
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -211,6 +212,8 @@ def _words(annotation: Any, metadata: tuple[Any, ...]) -> str:
             for member in get_args(annotation)
             if member is not type(None) and get_origin(member) is not Literal
         ]
+        # Nothing but words: a choice of them, or none.
+        members = members or [each for each in get_args(annotation) if each is not type(None)]
         return _words(members[0], metadata)
     long = _long_words(annotation, origin, short)
     return f"{long}, {short}" if short.startswith("or ") else long

@@ -142,7 +142,7 @@ def _unknown(loc: Loc, root: type[BaseModel]) -> Problem:
     model = model_at(root, parent)
     if model is None:
         return problem("")
-    fields = list(model.model_fields)
+    fields = [field.alias or name for name, field in model.model_fields.items()]
     elsewhere = _ELSEWHERE.get(key)
     if elsewhere in fields:
         return problem(f'here it is called "{elsewhere}"', (*parent, elsewhere))

@@ -103,8 +103,9 @@ def _describe(definition: dict[str, Any], model: type[BaseModel]) -> None:
     """Write defaults with their units, and let the text flow."""
     if "description" in definition:
         definition["description"] = _flow(definition["description"])
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
     for name, prop in definition.get("properties", {}).items():
-        field = model.model_fields[name]
+        field = fields[name]
         prop.pop("default", None)
         default = default_text(field)
         if default not in (None, [], {}, ""):

@@ -16,6 +16,7 @@ from headgate.config import (
     guarding,
     injection,
     redacting,
+    tracing,
     validating,
     vaulting,
 )
@@ -68,6 +69,7 @@ def check_security(config: Config) -> Iterator[Problem]:
         ("vault", vaulting),
         ("secrets", vaulting),
         ("audit", auditing),
+        ("tracing", tracing),
         ("redaction", redacting),
     ):
         said = getattr(config, name)

@@ -38,7 +38,7 @@ from headgate.security.audit.tally import Tally, brief
 from headgate.security.ban_list import BY_HAND
 from headgate.security.redact import Redactor
 
-__all__ = ["Auditing", "boot_id"]
+__all__ = ["Auditing", "boot_id", "shown_changes"]
 
 BATCH_S: Final = 0.05
 TURN_S: Final = 1.0
@@ -262,7 +262,7 @@ class Auditing:
             ]
             self.record("config.reloaded", reason, outcome="refused", detail=detail)
             return
-        rows, count = _shown_changes(before, after, hidden)
+        rows, count = shown_changes(before, after, hidden)
         detail["changes"] = rows
         detail["changed"] = count
         self.record("config.reloaded", reason, target=f"generation {generation}", detail=detail)
@@ -381,7 +381,7 @@ class Auditing:
         }
 
 
-def _shown_changes(
+def shown_changes(
     before: Mapping[str, Any], after: Mapping[str, Any], hidden: Sequence[tuple[str, str]]
 ) -> tuple[list[dict[str, Any]], int]:
     """The changes as they may be shown. A changed secret is a change whose values are not told."""

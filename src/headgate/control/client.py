@@ -19,7 +19,8 @@ import json
 import os
 import socket
 import ssl
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from headgate.control.listening import short_path
 from headgate.control.state_dir import StateDir
 from headgate.errors import HeadgateError
 
-__all__ = ["AdminClient", "Answer", "NothingRuns", "Refused", "Silent"]
+__all__ = ["AdminClient", "Answer", "NothingRuns", "Refused", "Silent", "Told"]
 
 
 class NothingRuns(HeadgateError):
@@ -55,6 +56,17 @@ class Refused(HeadgateError):
 class Answer:
     status: int
     content: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event of a live view."""
+
+    event: str
+    data: Any
+    id: str = ""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -87,14 +99,26 @@ class AdminClient:
     def running_pid(self) -> int | None:
         return self.state.running_pid() if self.state else None
 
-    def ask(self, method: str, path: str, body: Any = None, *, timeout_s: float = 10.0) -> Answer:
-        """Send one request; Refused for a problem, NothingRuns or Silent without an answer."""
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        timeout_s: float = 10.0,
+        fields: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request; Refused for a problem, NothingRuns or Silent without an answer.
+
+        Bytes are sent as they are, as YAML, anything else as JSON. `fields` are more of the head.
+        """
         connection = self._connection(timeout_s)
-        headers = {"accept": "application/json"}
-        if self._token:
-            headers["authorization"] = f"Bearer {self._token}"
-        payload = None
-        if body is not None:
+        headers = {**self._headers("application/json"), **(fields or {})}
+        payload: str | bytes | None = None
+        if isinstance(body, bytes):
+            payload = body
+            headers["content-type"] = "application/yaml"
+        elif body is not None:
             payload = json.dumps(body)
             headers["content-type"] = "application/json"
         try:
@@ -110,7 +134,45 @@ class AdminClient:
             connection.close()
         if got.status >= 400 and path != "/api/health":
             raise Refused(got.status, content if isinstance(content, dict) else {})
-        return Answer(got.status, content)
+        return Answer(
+            got.status, content, {name.lower(): value for name, value in got.getheaders()}
+        )
+
+    def listed(self, path: str, *, timeout_s: float = 10.0) -> list[Any]:
+        """A whole list, page by page."""
+        found: list[Any] = []
+        following: str | None = path
+        while following:
+            answer = self.ask("GET", following, timeout_s=timeout_s)
+            found += answer.content
+            following = _next(answer.headers.get("link", ""))
+        return found
+
+    def stream(self, path: str, *, last_id: str = "", timeout_s: float = 60.0) -> Iterator[Told]:
+        """The events of a live view, until the view ends. A gateway that says nothing at all for
+        `timeout_s`, not even that it is alive, has gone: Silent.
+        """
+        connection = self._connection(timeout_s)
+        headers = self._headers("text/event-stream")
+        if last_id:
+            headers["last-event-id"] = last_id
+        try:
+            connection.request("GET", path, headers=headers)
+            got = connection.getresponse()
+            if got.status >= 400:
+                problem = json.loads(got.read() or b"{}")
+                raise Refused(got.status, problem if isinstance(problem, dict) else {})
+            yield from _events(got)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._no_answer(error) from error
+        finally:
+            connection.close()
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"accept": accept}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
+        return headers
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._url is None:
@@ -141,6 +203,38 @@ class AdminClient:
             f"process {pid} runs here, but its control process does not answer "
             f"({_reason(error)}); it may be starting: try again in a moment"
         )
+
+
+def _next(link: str) -> str | None:
+    """The next page, of a `Link` header."""
+    url, _, rest = link.partition(">")
+    return url.removeprefix("<") if 'rel="next"' in rest else None
+
+
+def _events(got: http.client.HTTPResponse) -> Iterator[Told]:
+    event, id_, data = "message", "", list[str]()
+    while raw := got.readline():
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line:
+            if data:
+                text = "\n".join(data)
+                content: Any = text
+                with contextlib.suppress(ValueError):
+                    content = json.loads(text)
+                yield Told(event, content, id_)
+            event, data = "message", []
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match name:
+            case "event":
+                event = value
+            case "data":
+                data.append(value)
+            case "id":
+                id_ = value
+            case _:
+                pass  # a comment, or what a newer gateway says
 
 
 def _reason(error: Exception) -> str:

@@ -27,18 +27,27 @@ from typing import Any, Literal
 from headgate import __version__
 from headgate.config import Config, Loaded, from_document, load
 from headgate.control import caching_figures
+from headgate.control.admin.access import Access
 from headgate.control.auditing import Auditing
 from headgate.control.ban_book import BanBook
 from headgate.control.caching import Caching
 from headgate.control.caching_edge import Edge
 from headgate.control.certificates import Certificates
 from headgate.control.channel import Channel, ChannelClosed, Message
+from headgate.control.config_history import ConfigHistory
 from headgate.control.fleet import Fleet
 from headgate.control.health import HealthProber, targets_of
 from headgate.control.hub import Hub
 from headgate.control.launch import Outline
 from headgate.control.observing import Observing, Surroundings
+from headgate.control.observing.alerts import Alerts
+from headgate.control.observing.live_views import LiveViews
+from headgate.control.observing.history import History
+from headgate.control.observing.logs import Logs
+from headgate.control.observing.machine import Machine
+from headgate.control.observing.traces import Traces
 from headgate.control.orders import Orders
+from headgate.control.process_logs import LEVELS_TOPIC
 from headgate.control.reload import Reloader, ReloadResult
 from headgate.control.revoked import Revoked
 from headgate.control.shared import Shared
@@ -128,6 +137,8 @@ class Control:
             loaded_at=start.started,
         )
         self.token = ""
+        self.access = Access(self.state.path, lambda: self.token)
+        self.versions = ConfigHistory(self.state.path, Path(start.config_file))
         self.admin_address: str | None = None
         self.reloader = Reloader(self._reload)
         self.shared = Shared()
@@ -156,7 +167,32 @@ class Control:
             health=self.health,
             record=self.auditing.record,
         )
-        self.observing = Observing(())
+        self.live = LiveViews(
+            refresh=self.hub.refresh,
+            merged=self.hub.merged,
+            health=self.health,
+            workers=lambda: self.workers,
+            last_reload=lambda: self.reloader.last,
+            publish=self.shared.publish,
+        )
+        self.hub.hear("requests", self.live.requests_heard)
+        self.shared.subscribe("breaker", self.live.breaker_heard)
+        self.shared.subscribe("outlier", self.live.outlier_heard)
+        self.shared.subscribe("moved", self.live.moved_heard)
+        self.fleet.subscribe(BANS, self.live.ban_heard)
+        self.logs = Logs(self.surroundings, self.shared.publish)
+        self.hub.hear("logs", self.logs.heard)
+        self.shared.subscribe(LEVELS_TOPIC, self.logs.levels_heard)
+        self.traces = Traces(self.surroundings)
+        self.hub.hear("spans", self.traces.heard)
+        self.history = History(self.surroundings)
+        self.machine = Machine(self.state.path, self.certificates.snapshot)
+        self.alerts = Alerts(
+            self.surroundings, self.history.ask, self.history.mark, self.history.ask_range
+        )
+        self.observing = Observing(
+            (self.machine, self.history, self.alerts, self.logs, self.traces, self.live)
+        )
         self._stats = WorkerStats("control", uuid.uuid4().hex)
         self._process = ProcessWatch("control")
         self._stats.add_source(self._process.rows_into)
@@ -185,11 +221,20 @@ class Control:
         )
         self.observing.start()
         self._take_up()
+        self.versions.begin(
+            self.start.started,
+            self.current.generation,
+            self.current.document,
+            self.current.outline.hidden,
+        )
         self.certificates.start()
 
     def _take_up(self) -> None:
         """Act on what `current` says about control itself."""
-        self.token = self.current.config.admin.token or self._own_token()
+        admin = self.current.config.admin
+        self.token = admin.token or self._own_token()
+        self.access.take(admin, folder_of(Path(self.start.config_file)))
+        self.versions.take(admin.config_history)
         redactor = self._redactor()
         redact_logs(redactor)
         self.auditing.take(self.current.config.audit, redactor)
@@ -197,6 +242,7 @@ class Control:
         self._check_health()
         self.certificates.take(self.current.config)
         self.caching.take(_told_at(self.current.config))
+        self.orders.settle()
         self.observing.take(self.current.config)
         work = asyncio.get_running_loop().create_task(self.fleet.take(self.current.config.state))
         self._tasks.add(work)
@@ -215,10 +261,11 @@ class Control:
 
     def _tell_health(self, topic: str, message: dict[str, Any]) -> None:
         self.shared.publish(topic, message, retain=message["key"])
+        self.live.health_heard(message)
         if message.get("gone"):
             self.shared.forget(topic, message["key"])
 
-    def _tell_order(self, order: dict[str, Any], subject: str) -> None:
+    def _tell_order(self, order: dict[str, Any], subject: str | None) -> None:
         self.fleet.publish("order", order, retain=subject)
 
     def _own_token(self) -> str:
@@ -245,6 +292,7 @@ class Control:
 
     async def end(self) -> None:
         self.bans.stop()
+        self.access.close()
         await self.observing.close()
         await self.caching.close()
         for work in tuple(self._tasks):
@@ -280,6 +328,8 @@ class Control:
         rows["headgate_workers"].append(([], sum(row["state"] == "ready" for row in seated)))
         for row in seated:
             rows["headgate_worker_restarts_total"].append(([str(row["index"])], row["crashes"]))
+        self.access.rows_into(rows)
+        rows["headgate_config_versions_lost_total"].append(([], self.versions.lost))
         for result, count in self.hub.reloads.items():
             rows["headgate_reloads_total"].append(([result], count))
 
@@ -292,6 +342,7 @@ class Control:
         began = time.monotonic()
         wall = time.time()  # noqa: TID251  for the operator: when it was
         served = self.current
+        found = await asyncio.to_thread(self.versions.look)
         warnings: list[dict[str, Any]] = []
         try:
             loaded, plan = await asyncio.to_thread(self._read)
@@ -323,6 +374,11 @@ class Control:
             hidden=(*served.outline.hidden, *self.current.outline.hidden),
             faults=faults,
         )
+        version = await asyncio.to_thread(
+            self.versions.keep, found, result, self.current.document, self.current.outline.hidden
+        )
+        if version is not None:
+            self.history.mark(wall, "config", version.said, {"version": version.number})
         self.hub.reloads["ok" if result.ok else "refused"] += 1
         if result.ok:
             log.info(
@@ -342,6 +398,7 @@ class Control:
         path = Path(self.start.config_file)
         loaded = load(path)
         plan, warnings = trial(loaded, path)
+        self.access.try_tls(loaded.config.admin, folder_of(path))
         for found in warnings:
             log.warning("%s", found)
         # Of the run, not of the file: --state-dir outlives reloads, and so does the lock.
@@ -451,6 +508,8 @@ class Control:
                 f"{first}"
             )
         reasons.extend(self.auditing.worries())
+        reasons.extend(self.access.worries())
+        reasons.extend(self.versions.worries())
         reasons.extend(self.certificates.worries())
         reasons.extend(self.observing.worries())
         told = [link.snapshot or {} for link in self.hub.links.values()]

@@ -12,11 +12,13 @@ import signal
 import socket
 import sys
 
+from headgate.control import process_logs
 from headgate.control.admin.app import make_app
 from headgate.control.admin.server import AdminServer
 from headgate.control.channel import Channel, Message
 from headgate.control.children import die_with_parent, name_process
 from headgate.control.control import Control, Start
+from headgate.observe import logs
 
 __all__ = ["ControlProcess", "main"]
 
@@ -32,6 +34,8 @@ class ControlProcess:
         self._channel = Channel(channel, self._heard, _end_at_once)
         self._control: Control | None = None
         self._servers: dict[str, AdminServer] = {}
+        self._unserved: dict[str, socket.socket] = {}
+        self._local = ""
         self._done = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -45,6 +49,7 @@ class ControlProcess:
         await self._done
         if self._control is not None:
             self._control.caching.hush()
+            self._control.access.streams.close()
         for server in self._servers.values():
             server.stop()
         deadline = loop.time() + STOP_S
@@ -97,8 +102,10 @@ class ControlProcess:
                 control.is_draining = True
             case "stop":
                 self._stop()
+            case "logs":
+                control.logs.told_by_supervisor(message.fields["event"])
             case "reopen_logs":
-                pass  # we write to standard error, which nobody rotates
+                logs.reopen()
             case _:
                 log.warning("the supervisor said %r, which means nothing", message.kind)
 
@@ -110,6 +117,7 @@ class ControlProcess:
             # To the supervisor a crash, to be tried again ever more seldom: there is no use in a
             # control process that has not begun.
             log.exception("control cannot start")
+            logs.flush()
             os._exit(70)
         self._spawn(self._control.hub.poll(), "poll")
 
@@ -117,20 +125,46 @@ class ControlProcess:
         """Serve on the sockets that we were given, and only there."""
         binds: list[str] = message.fields["binds"]
         local: str = message.fields["local"]
+        self._local = local
+        control.access.on_change = lambda: self._spawn(self._renew(control), "admin servers")
         for bind, fd in zip(binds, message.fds, strict=True):
-            if bind in self._servers:
+            if bind in self._servers or bind in self._unserved:
                 os.close(fd)
                 continue
-            server = AdminServer(make_app(control, is_local=bind == local, bind=bind))
-            await server.start(socket.socket(fileno=fd))
-            self._servers[bind] = server
+            await self._serve_one(control, bind, socket.socket(fileno=fd), is_local=bind == local)
         for bind in self._servers.keys() - set(binds):
             self._servers.pop(bind).stop()
+        for bind in self._unserved.keys() - set(binds):
+            self._unserved.pop(bind).close()
         public = [bind for bind in binds if bind != local]
         addresses: dict[str, str] = message.fields["addresses"]
         control.admin_address = addresses.get(public[0]) if public else None
         control.write_instance()
         self._channel.send("ready")
+
+    async def _serve_one(
+        self, control: Control, bind: str, sock: socket.socket, *, is_local: bool
+    ) -> None:
+        tls = None if is_local else control.access.tls
+        if tls is None and control.access.wants_tls and not is_local:
+            # Its certificate cannot be had; health says so, and plain text would betray tokens.
+            self._unserved[bind] = sock
+            return
+        server = AdminServer(make_app(control, is_local=is_local, bind=bind), tls)
+        await server.start(sock)
+        self._servers[bind] = server
+
+    async def _renew(self, control: Control) -> None:
+        """After a reload: servers that have to begin or end to speak TLS."""
+        for bind, server in tuple(self._servers.items()):
+            if bind == self._local or server.tls is control.access.tls:
+                continue
+            sock = server.hand_over()
+            if sock is not None:
+                del self._servers[bind]
+                await self._serve_one(control, bind, sock, is_local=False)
+        for bind in tuple(self._unserved):
+            await self._serve_one(control, bind, self._unserved.pop(bind), is_local=False)
 
 
 def _end_at_once() -> None:
@@ -150,11 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.set_inheritable(options.channel, False)
     name_process("headgate-ctl")
     faulthandler.enable()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    process_logs.begin("control")
     gc.freeze()
     return asyncio.run(_run(socket.socket(fileno=options.channel)))
 

@@ -14,8 +14,9 @@ the next.
 
 What workers share with each other (limits, news) goes over the same links; `Shared` has it.
 
-Asking costs the worker: a snapshot of ten thousand routes takes tens of milliseconds of its
-loop. So `POLL_SHARE` bounds the share of time that polls by our own accord may take.
+Asking costs the worker: a snapshot of a thousand busy routes takes some fifty milliseconds of its
+processor (`observe/sliced.py` has the slices). So `POLL_SHARE` bounds the share of time that polls
+by our own accord may take; the history has then the same figures for some seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ __all__ = ["Hub", "Sample", "WorkerLink"]
 ANSWER_S = 0.5
 JUDGING_S = 12.0
 """An issuer's keys may have to be fetched for it."""
-POLL_S = 2.0
+POLL_S = 1.0
 POLL_SHARE = 0.01
 RATE_WINDOW_S = 30.0
 EVENTS_KEPT = 200

@@ -24,13 +24,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from headgate.control.channel import Channel, Message
 from headgate.policy.limiter.lease import Ask, Back
-from headgate.policy.limiter.rules import LimitRules
+from headgate.policy.limiter.rules import LimitRules, Verdict
 from headgate.state.asking import wall_version
 from headgate.state.home import Listener
 from headgate.state.home import Message as Said
@@ -239,6 +239,17 @@ class Shared:
         return self._news.subscribe(topic, listener)
 
     # ---- for those who ask
+
+    def limit_key(self, rule: str, key: str) -> Verdict | None:
+        """How a key of a limit stands; None where no worker has asked for that limit yet."""
+        return self._ledger.peek(rule, key, self._clock())
+
+    def clear_limit_key(self, rule: str, key: str) -> bool | None:
+        """Forget what a key has used; False where its seats are taken, None as above."""
+        return self._ledger.clear(rule, key)
+
+    def top_limit_keys(self, rule: str, most: int) -> list[tuple[Hashable, float]]:
+        return self._ledger.top(rule, self._clock(), most)
 
     def snapshot(self) -> dict[str, Any]:
         return {

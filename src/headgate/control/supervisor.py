@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -42,6 +43,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from headgate.control import process_logs
 from headgate.control.channel import Message
 from headgate.control.children import Child, Children, ending, name_process
 from headgate.control.control_seat import ControlSeat
@@ -53,6 +55,8 @@ from headgate.control.state_dir import StateDir
 from headgate.control.succession import SIGNALS, TRIAL_PASSED, become, why_new_code_fails
 from headgate.control.watchdog import Watchdog
 from headgate.errors import AlreadyRunning, HeadgateError
+from headgate.observe import logs
+from headgate.observe.logs import StoreRules
 
 __all__ = ["Supervisor", "main"]
 
@@ -86,6 +90,7 @@ class Supervisor:
             on_seated=self._link,
         )
         self._watchdog = Watchdog(self._crew)
+        self._feed = process_logs.Feed(lambda event: self._control.send("logs", event=event))
         self._control = ControlSeat(
             self._children, self._state, terms=self._control_terms, workers=self._crew.processes
         )
@@ -111,12 +116,21 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children.reap()  # who ended while SIGCHLD had no handler
         self._control.start()
+        self._feed.take(StoreRules())
+        self._turn_feed()
         self._crew.fill()
         self._spawn_task(self._watchdog.run(), "watchdog")
         status = await self._done
         for task in self._tasks:
             task.cancel()
         return status
+
+    def _turn_feed(self) -> None:
+        """Once a second: our own lines to control, for the searchable store."""
+        child = self._control.child
+        if child is not None and child.state == "ready":
+            self._feed.turn()
+        asyncio.get_running_loop().call_later(1.0, self._turn_feed)
 
     def _start(self) -> None:
         self._state.prepare()
@@ -260,6 +274,7 @@ class Supervisor:
         self._spawn_task(self._upgrade(None, None), "upgrade")
 
     def _reopen_logs(self) -> None:
+        logs.reopen()
         for child in self._children:
             child.channel.send("reopen_logs")
 
@@ -444,6 +459,7 @@ class Supervisor:
                 log.warning("worker %d does not read its channel", child.index)
         log.info("upgrade: the supervisor restarts itself")
         state_fd = self._handover().to_memfd()
+        logs.flush()
         error = become(state_fd, self._kept_descriptors())
         log.error("the supervisor goes on with the old code: %s", error)
         os.close(state_fd)
@@ -496,11 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", type=int, required=True)
     parser.add_argument("--trial", action="store_true")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    process_logs.begin("supervisor")
     try:
         launch = Launch.from_memfd(options.state)
         if options.trial:
@@ -512,6 +524,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(TRIAL_PASSED)  # noqa: T201
             return 0
         os.close(options.state)
+        document = json.loads(launch.document)
+        if document.get("logging"):  # what reads it takes memory that most supervisors can spare
+            process_logs.take(process_logs.spec_of(document))
         raise_descriptor_limit()
         name_process("headgate")
         return asyncio.run(_run(launch))

@@ -41,14 +41,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from headgate.control import process_logs
 from headgate.control.channel import Channel, Message
 from headgate.control.children import die_with_parent, name_process
 from headgate.control.launch import DEFAULT_WORKER
 from headgate.errors import ConfigInvalid, HeadgateError
+from headgate.observe import logs
+from headgate.observe.sliced import json_steps
 from headgate.state.hub import HubShared
 
 __all__ = ["GatewayWorker", "Sharing", "load_worker", "main"]
@@ -61,6 +64,10 @@ FULL_SCAN_EVERY_S = 30.0
 EVENTS_KEPT = 1000
 PURGES_KEPT = 1000
 EX_CONFIG = 78
+FEED_EVERY_S = 1.0
+SLICE_S = 0.0005
+T = TypeVar("T")
+FEED_BACKLOG = 100  # frames
 
 log = logging.getLogger("headgate.worker")
 
@@ -119,6 +126,9 @@ class WorkerProcess:
         self._serves = False
         self._early: list[dict[str, Any]] = []  # purges from before it served
         self._unsent: list[dict[str, Any]] = []  # events, while control is away
+        self._feed = process_logs.Feed(self._report)
+        self._feeds = False
+        self._shared.subscribe(process_logs.LEVELS_TOPIC, process_logs.hear_levels)
         self._scanned_at = 0.0
 
     def _orders_put(self, message: Message) -> None:
@@ -127,6 +137,7 @@ class WorkerProcess:
         elif message.kind == "link":
             self._on_link(message)
         elif message.kind == "reopen_logs":
+            logs.reopen()
             if self._worker is not None:
                 self._worker.reopen_logs()
         else:
@@ -195,9 +206,60 @@ class WorkerProcess:
         for name in held.keys() - named:
             held.pop(name).close()
         self._sockets = held
+        self._take_logging(document)
         self._channel.answer(order, "applied", generation=generation, sockets=list(held))
         self._settle_memory()
         return True
+
+    def _take_logging(self, document: dict[str, Any]) -> None:
+        try:
+            self._log_by(document)
+        except Exception:
+            log.exception("the logging of this worker stays as it was")
+
+    def _log_by(self, document: dict[str, Any]) -> None:
+        spec = process_logs.spec_of(document)
+        process_logs.take(spec)
+        self._feed.take(spec.store_rules())
+        tap = getattr(self._worker, "tap_access", None)
+        if tap is not None:
+            tap(self._feed.access if spec.store_rules().access != "off" else None)
+        if not self._feeds:
+            self._feeds = True
+            self._turn_feed()
+
+    def _turn_feed(self) -> None:
+        # While control is away or does not read, lines wait in the feed, up to its bound.
+        link = self._link
+        if link is not None and not link.is_closed and link.backlog < FEED_BACKLOG:
+            self._feed.turn()
+        asyncio.get_running_loop().call_later(FEED_EVERY_S, self._turn_feed)
+
+    async def _answer_snapshot(
+        self, worker: GatewayWorker, link: Channel, question: Message
+    ) -> None:
+        """In slices, so that nobody's request waits for what is only counted."""
+        steps = getattr(worker, "snapshot_steps", None)
+        try:
+            if steps is None:
+                payload = self._snapshot(worker)
+            else:
+                said = await _in_slices(steps())
+                payload = await _in_slices(json_steps(self._with_sinks(said)))
+        except Exception as error:  # noqa: BLE001  a question must not end the worker
+            log.warning("a snapshot could not be made: %r", error)
+            return
+        link.answer(question, "snapshot", payload)
+
+    def _snapshot(self, worker: GatewayWorker) -> bytes:
+        return json.dumps(self._with_sinks(worker.snapshot())).encode()
+
+    def _with_sinks(self, said: dict[str, Any]) -> dict[str, Any]:
+        rows = said.get("rows")
+        if isinstance(rows, dict):
+            for name, labels, value in process_logs.sink_rows(str(said.get("process", ""))):
+                rows.setdefault(name, []).append([labels, value])
+        return said
 
     def _settle_memory(self) -> None:
         """What lives now will live long: keep the collector from looking at it again."""
@@ -219,7 +281,8 @@ class WorkerProcess:
                 await worker.drain(deadline_s)
         if self._link is not None:
             # Control folds these into the totals of workers that have gone.
-            self._link.send("last_words", json.dumps(worker.snapshot()).encode())
+            self._feed.turn()
+            self._link.send("last_words", self._snapshot(worker))
             self._link.flush(0.2)
 
     # ------------------------------------------------------------------------------- control
@@ -241,17 +304,32 @@ class WorkerProcess:
 
     def _on_question(self, link: Channel, question: Message) -> None:
         if question.kind == "snapshot" and self._worker is not None:
-            link.answer(question, "snapshot", json.dumps(self._worker.snapshot()).encode())
+            work = asyncio.get_running_loop().create_task(
+                self._answer_snapshot(self._worker, link, question), name="snapshot"
+            )
+            self._judging.add(work)
+            work.add_done_callback(self._judging.discard)
         elif question.kind == "judge":
             work = asyncio.get_running_loop().create_task(_judge(self._worker, link, question))
             self._judging.add(work)
             work.add_done_callback(self._judging.discard)
+        elif question.kind == "traffic":
+            link.answer(question, "told", json.dumps(self._ask_traffic(question)).encode())
         elif question.kind == "cache":
             work = asyncio.get_running_loop().create_task(self._ask_cache(link, question))
             self._judging.add(work)
             work.add_done_callback(self._judging.discard)
         elif link is self._link:
             self._shared.heard(question.kind, question.fields)
+
+    def _ask_traffic(self, question: Message) -> dict[str, Any]:
+        asked: Callable[[Any], dict[str, Any]] | None
+        asked = getattr(self._worker, "traffic_asked", None)
+        try:
+            return asked(json.loads(question.payload)) if asked is not None else {}
+        except Exception as error:  # noqa: BLE001  a question must not end the worker
+            log.warning("the worker could not be asked: %r", error)
+            return {}
 
     async def _ask_cache(self, link: Channel, question: Message) -> None:
         """Act on a purge, or say what is held. Before it serves a worker holds nothing, but it may
@@ -297,6 +375,20 @@ class WorkerProcess:
             self._link.send("event", event=event)
         elif len(self._unsent) < EVENTS_KEPT:
             self._unsent.append(event)
+
+
+async def _in_slices(steps: Generator[None, None, T]) -> T:
+    """Drive a generator, giving way to the loop after every `SLICE_S`."""
+    until = time.monotonic() + SLICE_S
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        if time.monotonic() >= until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + SLICE_S
 
 
 async def _judge(worker: object, link: Channel, question: Message) -> None:
@@ -351,11 +443,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.set_inheritable(options.channel, False)
     name_process("headgate-w")
     faulthandler.enable()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
-    )
+    process_logs.begin("worker")
     if options.folder is not None and str(options.folder) not in sys.path:
         sys.path.append(str(options.folder))
     import uvloop  # here, so that the trial of an upgrade and the tests can import this module

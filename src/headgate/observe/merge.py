@@ -22,6 +22,8 @@ from headgate.observe.metrics import METRICS, OTHER, Metric
 from headgate.observe.shard import DEFAULT_MAX_SETS
 
 Labels = tuple[str, ...]
+Exemplar = tuple[str, float, float]
+"""A trace id, the value that was counted, and the wall time."""
 
 # The pairs of method and code belong to a route that is itself bounded.
 _WIDER = {"headgate_http_requests_total": 10}
@@ -33,6 +35,8 @@ class Histogram:
 
     counts: list[int]
     sum: float = 0.0
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+    """The newest of each bucket, by its place among `histogram.SHOWN_BOUNDS`."""
 
 
 @dataclass(slots=True)
@@ -113,7 +117,10 @@ class Carried:
         merged = Merged(
             {name: dict(family) for name, family in self._ended.numbers.items()},
             {
-                name: {k: Histogram(h.counts.copy(), h.sum) for k, h in family.items()}
+                name: {
+                    k: Histogram(h.counts.copy(), h.sum, h.exemplars.copy())
+                    for k, h in family.items()
+                }
                 for name, family in self._ended.histograms.items()
             },
         )
@@ -147,7 +154,11 @@ def _add_histograms(
         key = places.place(metric, tuple(labels))
         have = family.get(key)
         if have is None:
-            family[key] = Histogram(list(value["counts"]), value["sum"])
+            have = family[key] = Histogram(list(value["counts"]), value["sum"])
         else:
             histogram.add(have.counts, value["counts"])
             have.sum += value["sum"]
+        for at, trace_id, seconds, wall in value.get("exemplars", ()):
+            known = have.exemplars.get(at)
+            if known is None or known[2] < wall:
+                have.exemplars[at] = (trace_id, seconds, wall)

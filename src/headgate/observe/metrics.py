@@ -193,6 +193,18 @@ METRICS: Final[dict[str, Metric]] = {
             ("policy", "outcome"),
             "Decisions on who is let in, by method of authentication or policy.",
         ),
+        Metric(
+            "headgate_traces_kept_total",
+            "counter",
+            ("why",),
+            "Traces of requests that were kept: sampled, error or slow.",
+        ),
+        Metric(
+            "headgate_traces_dropped_total",
+            "counter",
+            ("where",),
+            "Traces, or spans where no more is known, that were to be kept and found no room.",
+        ),
         Metric("headgate_limit_keys", "gauge", ("limit",), "Keys that a rate limit keeps."),
         Metric(
             "headgate_concurrency_limit", "gauge", ("limit",), "Requests that may be under way."
@@ -298,6 +310,26 @@ METRICS: Final[dict[str, Metric]] = {
             "headgate_reloads_total", "counter", ("result",), "Reloads; result is ok or refused."
         ),
         Metric(
+            "headgate_admin_refused_total",
+            "counter",
+            ("reason",),
+            "Requests to the admin API that were not let in; reason is token (wrong), failures"
+            " (too many wrong ones), rate, busy, role or origin.",
+        ),
+        Metric(
+            "headgate_admin_live_dropped_total",
+            "counter",
+            (),
+            "Events that a live view lost because its client was too slow.",
+        ),
+        Metric("headgate_admin_live_views", "gauge", (), "Live views that are open."),
+        Metric(
+            "headgate_config_versions_lost_total",
+            "counter",
+            (),
+            "Versions of the configuration that could not be kept.",
+        ),
+        Metric(
             "headgate_config_generation",
             "gauge",
             _PROCESS,
@@ -339,6 +371,140 @@ METRICS: Final[dict[str, Metric]] = {
             _PROCESS,
             "How late the event loop ran a timer, sampled four times a second.",
         ),
+        Metric(
+            "headgate_system_cpu_usage_ratio",
+            "gauge",
+            (),
+            "How busy the processors of the machine were since the reading before, 0 to 1.",
+            "max",
+        ),
+        Metric(
+            "headgate_system_memory_total_bytes",
+            "gauge",
+            (),
+            "Memory of the machine, or of the control group where that is less.",
+            "max",
+        ),
+        Metric(
+            "headgate_system_memory_available_bytes",
+            "gauge",
+            (),
+            "Memory that may still be taken.",
+            "max",
+        ),
+        Metric(
+            "headgate_system_disk_total_bytes",
+            "gauge",
+            ("path",),
+            "Room on the disk of the state directory.",
+            "max",
+        ),
+        Metric(
+            "headgate_system_disk_free_bytes",
+            "gauge",
+            ("path",),
+            "Room that is free there.",
+            "max",
+        ),
+        Metric(
+            "headgate_certificate_expiry_seconds",
+            "gauge",
+            ("name",),
+            "How long a certificate of a listener is still good.",
+            "max",
+        ),
+        Metric(
+            "headgate_alerts",
+            "gauge",
+            ("rule", "level", "state"),
+            "Alerts that are pending or firing.",
+        ),
+        Metric(
+            "headgate_alerts_evaluations_total",
+            "counter",
+            ("result",),
+            "Evaluations of alert rules: ok, failed, timeout, or overdue (the one before was not"
+            " done).",
+        ),
+        Metric(
+            "headgate_alerts_notifications_total",
+            "counter",
+            ("receiver", "outcome"),
+            "Attempts to tell a receiver: sent, retried (it failed and is tried again), failed"
+            " (given up), dropped (the queue was full).",
+        ),
+        Metric("headgate_alerts_queue", "gauge", (), "Notifications that wait to be sent."),
+        Metric(
+            "headgate_alerts_held_back_total",
+            "counter",
+            (),
+            "Notifications over the limit of a receiver, told later in a digest.",
+        ),
+        Metric(
+            "headgate_logs_lines_total",
+            "counter",
+            ("process", "sink", "result"),
+            "Lines of Headgate's own processes by what became of them: written, dropped for want"
+            " of room, failed at the sink.",
+        ),
+        Metric(
+            "headgate_logs_queued_bytes",
+            "gauge",
+            ("process", "sink"),
+            "Lines that wait for a sink.",
+        ),
+        Metric(
+            "headgate_logs_stored_total",
+            "counter",
+            ("source", "result"),
+            "Lines offered to the searchable store by control, workers and services, and those lost"
+            " on the way.",
+        ),
+        Metric(
+            "headgate_logs_store_total",
+            "counter",
+            ("result",),
+            "Lines in the searchable store: written, dropped for want of room in its queue, failed"
+            " to be written.",
+        ),
+        Metric("headgate_history_series", "gauge", (), "Series of which the history has samples."),
+        Metric("headgate_history_samples_total", "counter", (), "Samples taken into the history."),
+        Metric(
+            "headgate_history_dropped_total",
+            "counter",
+            ("what",),
+            "What the history could not take: a series, a moment, a block, or foreign figures.",
+        ),
+        Metric("headgate_history_bytes", "gauge", (), "Size of the history on disk."),
+        Metric("headgate_history_blocks", "gauge", ("tier",), "Sealed blocks of the history."),
+        Metric(
+            "headgate_history_unwritten_blocks",
+            "gauge",
+            (),
+            "Blocks that are in memory until the disk takes them.",
+        ),
+        Metric(
+            "headgate_history_scrapes_total",
+            "counter",
+            ("result",),
+            "Times that an instance was asked for its own figures: ok or failed.",
+        ),
+        Metric("headgate_logs_store_bytes", "gauge", (), "Size of the searchable store."),
+        Metric("headgate_logs_store_lines", "gauge", (), "Lines in the searchable store."),
+        Metric(
+            "headgate_traces_spans_total",
+            "counter",
+            ("outcome",),
+            "Spans that came in: stored, dropped, refused (no proper span), unwanted (undecided).",
+        ),
+        Metric(
+            "headgate_traces_exported_total",
+            "counter",
+            ("outcome",),
+            "Spans for `tracing.export`: sent, refused there, late (given up), full (no room).",
+        ),
+        Metric("headgate_traces_store_bytes", "gauge", (), "Size of the store of traces."),
+        Metric("headgate_traces_stored", "gauge", (), "Traces in the store."),
     )
 }
 

@@ -19,7 +19,7 @@ microsecond (`benchmarks/observe_costs.py`); everything else may be slow.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from http import HTTPStatus
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -33,6 +33,9 @@ Rows = dict[str, list[Row]]
 
 DEFAULT_MAX_SETS: Final = 1000
 _CODE_SETS_A_ROUTE: Final = 10  # how many method-code pairs a route may have on average
+
+_STEP_ROUTES: Final = 10
+_STEP_INSTANCES: Final = 50
 
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
@@ -313,6 +316,8 @@ class _Family(Generic[S]):
         self._spare: list[tuple[str, ...]] = []
         """Names that the current plan does not have, kept until their places are needed."""
         self._other = (OTHER,) * width
+        self.folded = 0
+        """How often one was folded into `other`."""
 
     def get(self, key: tuple[str, ...]) -> S:
         stats = self.named.get(key)
@@ -340,6 +345,7 @@ class _Family(Generic[S]):
             if self._other not in self.named:
                 self.named[self._other] = self._make()
             self.named.pop(gone).fold_into(self.named[self._other])
+            self.folded += 1
             return True
         return False
 
@@ -391,13 +397,42 @@ class WorkerStats:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything counted since the start of the process; JSON-able."""
-        rows = new_rows()
+        steps = self.steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                found: dict[str, Any] = done.value
+                return found
+
+    def steps(self) -> Generator[None, None, dict[str, Any]]:
+        """The same as `snapshot`, in steps of a fraction of a millisecond; the result is the
+        generator's. When a new plan folds names meanwhile, what was counted under them would be
+        found twice, so it begins anew.
+        """
+        while True:
+            folded = self._folded()
+            rows = new_rows()
+            yield from self._named_into(rows)
+            if folded == self._folded():
+                return self._rest_into(rows)
+
+    def _folded(self) -> int:
+        return self._routes.folded + self._instances.folded + self._listeners.folded
+
+    def _named_into(self, rows: Rows) -> Generator[None, None, None]:
+        for at, ((route, service), route_stats) in enumerate(list(self._routes.named.items())):
+            route_stats.rows_into(rows, route, service)
+            if at % _STEP_ROUTES == 0:
+                yield
+        for at, ((service, instance), stats) in enumerate(list(self._instances.named.items())):
+            stats.rows_into(rows, service, instance)
+            if at % _STEP_INSTANCES == 0:
+                yield
+
+    def _rest_into(self, rows: Rows) -> dict[str, Any]:
         rows["headgate_http_requests_in_flight"].append(([], self.in_flight))
         rows["headgate_config_generation"].append(([self.process], self.generation))
-        for (route, service), route_stats in self._routes.named.items():
-            route_stats.rows_into(rows, route, service)
-        for (service, instance), instance_stats in self._instances.named.items():
-            instance_stats.rows_into(rows, service, instance)
         for (listener,), listener_stats in self._listeners.named.items():
             listener_stats.rows_into(rows, listener)
         for kind, count in self.timeouts.counts.items():

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headgate.control.admin.models import Answer
 from headgate.control.admin.problem import MEDIA_TYPE, Problem, problem
+from headgate.control.admin.roles import takes_reports
 from headgate.control.auditing import Auditing
 from headgate.security.audit import search
 from headgate.security.audit.files import AuditUnreadable, verify_folder
@@ -33,8 +34,12 @@ from headgate.security.audit.verify import Verdict
 __all__ = ["Audited", "HasAuditing", "add_audit"]
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_ASKING: Final = frozenset({"/api/explain"})
+_ASKING: Final = frozenset({"/api/explain", "/api/config/validate", "/api/config/diff"})
 """Requests that are POST for their size and change nothing; their bodies are not kept."""
+_WITHOUT_BODY: Final = _ASKING | {"/api/config"}
+"""A file's text may hold anything; what it changed stands in the entry of the reload."""
+_SENSITIVE: Final = ("/api/config", "/api/tokens")
+"""Who reads these is counted by address and minute: what they show is redacted, and still tells."""
 _BODY_MAX: Final = 16 * 1024
 _PROBLEM = {MEDIA_TYPE: {"schema": {"type": "object"}}}
 _ASKED: dict[int | str, dict[str, Any]] = {
@@ -60,7 +65,8 @@ class Audited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["method"] in _SAFE:
+        if scope["method"] in _SAFE or takes_reports(scope["method"], scope["path"]):
+            # What services report comes many times a second, and changes nothing here.
             await self._app(scope, receive, self._counting(scope, send))
             return
         refusal = self._auditing.refusal()
@@ -111,7 +117,7 @@ class Audited:
         detail: dict[str, Any] = {"status": status}
         if query := scope.get("query_string", b""):
             detail["query"] = self._auditing.redactor.url(query[:2048].decode("latin-1"))
-        after = None if path in _ASKING else _content(body)
+        after = None if path in _WITHOUT_BODY else _content(body)
         self._auditing.record(
             f"admin.{scope['method'].lower()}",
             actor_of(scope),
@@ -130,9 +136,17 @@ class Audited:
                 and message["status"] == HTTPStatus.UNAUTHORIZED
             ):
                 self._refused_token(scope)
+            elif message["type"] == "http.response.start" and message["status"] == HTTPStatus.OK:
+                self._sensitive_read(scope)
             await send(message)
 
         return counting
+
+    def _sensitive_read(self, scope: Scope) -> None:
+        path: str = scope["path"]
+        if path.startswith(_SENSITIVE) and scope["method"] != "OPTIONS":
+            example = {"path": path[:200], "actor": actor_of(scope)}
+            self._auditing.counted("admin_sensitive_read", origin_of(scope), example)
 
     def _refused_token(self, scope: Scope) -> None:
         example = {"method": scope["method"], "path": scope["path"][:200]}
@@ -140,12 +154,19 @@ class Audited:
 
 
 def actor_of(scope: Scope) -> str:
-    peer = scope.get("state", {}).get("peer")
+    """Who asks: what the guard found out, or else what the connection says."""
+    state = scope.get("state", {})
+    caller = state.get("caller")
+    peer = state.get("peer")
+    if caller is not None and caller.kind == "user":
+        return str(caller.name)
+    shown = str(caller.name) if caller is not None else ""
     if peer is None:
-        return "admin-token"
+        return shown or "nobody"
+    user = f"uid:{peer[1]}"
     with contextlib.suppress(KeyError):
-        return f"uid:{peer[1]} ({pwd.getpwuid(peer[1]).pw_name})"
-    return f"uid:{peer[1]}"
+        user = f"{user} ({pwd.getpwuid(peer[1]).pw_name})"
+    return f"{user} with {shown}" if shown else user
 
 
 def origin_of(scope: Scope) -> str:

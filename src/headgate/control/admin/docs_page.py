@@ -32,6 +32,7 @@ button{font:inherit;margin:.5rem 0}
 
 _SCRIPT = """
 "use strict";
+let live = null;
 for (const form of document.querySelectorAll("form.try")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -43,16 +44,34 @@ for (const form of document.querySelectorAll("form.try")) {
     const token = document.getElementById("token").value;
     const headers = token ? {authorization: "Bearer " + token} : {};
     const body = form.querySelector("textarea");
-    if (body) headers["content-type"] = "application/json";
-    const path = form.dataset.path + (query.size ? "?" + query : "");
+    if (body) headers["content-type"] = body.dataset.media;
+    for (const input of form.querySelectorAll("input[data-header]"))
+      if (input.value) headers[input.dataset.header] = input.value;
+    let path = form.dataset.path;
+    for (const input of form.querySelectorAll("input[data-path-part]"))
+      path = path.replace(/\\{[^}]*\\}/, () => encodeURIComponent(input.value));
+    if (query.size) path += "?" + query;
     out.hidden = false;
     out.textContent = "...";
+    if (live) live.abort();
+    live = new AbortController();
     try {
       const got = await fetch(path, {method: form.dataset.method, headers,
-                                     body: body ? body.value : undefined});
+                                     body: body ? body.value : undefined,
+                                     signal: live.signal, credentials: "omit"});
+      const seen = got.status + " " + got.statusText + "\\n" +
+        ["etag", "link", "retry-after", "x-request-id"].filter((name) => got.headers.get(name))
+          .map((name) => name + ": " + got.headers.get(name) + "\\n").join("") + "\\n";
+      if ((got.headers.get("content-type") || "").startsWith("text/event-stream")) {
+        out.textContent = seen;
+        const reader = got.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let part; !(part = await reader.read()).done; )
+          out.textContent = (out.textContent + part.value).slice(-20000);
+        return;
+      }
       let text = await got.text();
       try { text = JSON.stringify(JSON.parse(text), null, 2); } catch (_) {}
-      out.textContent = got.status + " " + got.statusText + "\\n\\n" + text;
+      out.textContent = seen + text;
     } catch (error) { out.textContent = String(error); }
   });
 }
@@ -107,29 +126,36 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
     parts = [
         f"<details><summary><span class=verb>{verb}</span> <code>{html.escape(path)}</code> ",
         f"{_prose(operation.get('description', ''))}</summary>",
+        f"<p>Role: <strong>{html.escape(str(operation.get('x-role', '')))}</strong></p>",
     ]
     parts.append(f"<form class=try data-method={verb} data-path='{html.escape(path, quote=True)}'>")
     for parameter in operation.get("parameters", []):
         name = html.escape(parameter["name"], quote=True)
         about = _prose(parameter.get("description", ""))
         default = html.escape(str(parameter.get("schema", {}).get("default", "")), quote=True)
+        place = "data-path-part" if parameter.get("in") == "path" else "data-query"
+        if parameter.get("in") == "header":
+            place = f"data-header='{name}'"
         parts.append(
-            f"<label>{name} {about}<input data-query name='{name}' value='{default}'></label>"
+            f"<label>{name} {about}<input {place} name='{name}' value='{default}'></label>"
         )
+    if method not in {"get", "head"}:
+        parts.append("<label>If-Match <input data-header='if-match'></label>")
     body = operation.get("requestBody")
     if body:
-        schema = resolved(body["content"]["application/json"]["schema"], schemas)
-        example = {
-            name: field.get("default", "") for name, field in schema.get("properties", {}).items()
-        }
+        media, content = next(iter(body["content"].items()))
+        schema = resolved(content.get("schema", {}), schemas)
+        example = content.get("example", "")
+        text = example if isinstance(example, str) else json.dumps(example, indent=2)
         parts.append(
-            f"<label>Body<textarea>{html.escape(json.dumps(example, indent=2))}</textarea></label>"
+            f"<label>Body ({html.escape(media)})<textarea data-media='{html.escape(media)}'>"
+            f"{html.escape(text)}</textarea></label>"
         )
         parts.append(_fields(schema, schemas))
     parts.append("<button>Send</button><pre hidden></pre></form>")
     for status, response in operation.get("responses", {}).items():
-        if status == "422" and "HTTPValidationError" in json.dumps(response):
-            continue
+        if status in {"400", "401", "403", "413", "429", "default"}:
+            continue  # the same for all; the introduction tells
         parts.append(f"<p><strong>{html.escape(status)}</strong> ")
         parts.append(_prose(response.get("description", "")) + "</p>")
         schema = response.get("content", {}).get("application/json", {}).get("schema")

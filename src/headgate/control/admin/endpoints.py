@@ -7,25 +7,38 @@ import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from headgate import __version__
 from headgate.control.admin import models
+from headgate.control.admin.alerts import add_alerts
 from headgate.control.admin.audit import add_audit
 from headgate.control.admin.bans import add_bans
+from headgate.control.admin.breakers import add_breakers
 from headgate.control.admin.caching import add_caching
 from headgate.control.admin.certificates import add_certificates
+from headgate.control.admin.configuration import add_configuration
+from headgate.control.admin.consumers import add_consumers
+from headgate.control.admin.history import add_history
 from headgate.control.admin.identities import add_identities
+from headgate.control.admin.instances import add_instances
+from headgate.control.admin.orders import add_standing
+from headgate.control.admin.overview import add_overview
+from headgate.control.admin.logs import add_logs
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
+from headgate.control.admin.rate_limits import add_rate_limits
+from headgate.control.admin.routes import add_routes
+from headgate.control.admin.services import add_services
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
+from headgate.control.admin.system import add_system
+from headgate.control.admin.traces import add_traces
 from headgate.control.admin.traffic import add_traffic, instances_out
 from headgate.control.channel import ChannelClosed
 from headgate.control.control import Control, fault_text
 from headgate.control.explaining import described, explain, with_judgement
-from headgate.control.redaction import redact
 from headgate.errors import HeadgateError
-from headgate.observe import CONTENT_TYPE, to_prometheus
+from headgate.observe import to_accepted
 
 __all__ = ["make_router"]
 
@@ -46,12 +59,26 @@ def make_router(control: Control) -> APIRouter:
     add_figures(router, control)
     add_orders(router, control)
     add_explain(router, control)
+    add_configuration(router, control)
+    add_system(router, control)
     add_traffic(router, control)
+    add_routes(router, control)
+    add_services(router, control)
+    add_instances(router, control)
+    add_breakers(router, control)
+    add_rate_limits(router, control)
+    add_standing(router, control)
+    add_overview(router, control)
+    add_consumers(router, control)
     add_identities(router, control)
+    add_alerts(router, control)
     add_audit(router, control)
     add_bans(router, control)
     add_caching(router, control)
     add_certificates(router, control)
+    add_traces(router, control)
+    add_history(router, control)
+    add_logs(router, control)
     return router
 
 
@@ -97,13 +124,16 @@ def add_figures(router: APIRouter, control: Control) -> None:
         "/metrics",
         tags=["metrics"],
         response_class=PlainTextResponse,
-        responses={**_UNAUTHORISED, 200: {"content": {"text/plain": {}}}},
+        responses={
+            **_UNAUTHORISED,
+            200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}},
+        },
     )
-    async def metrics() -> Response:
-        """All metrics of all processes in the Prometheus text format."""
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """All metrics of all processes: Prometheus text, or OpenMetrics for those who ask."""
         await control.hub.refresh()
-        text = await asyncio.to_thread(to_prometheus, control.hub.merged())
-        return Response(text, media_type=CONTENT_TYPE)
+        text, kind = await asyncio.to_thread(to_accepted, control.hub.merged(), accept)
+        return Response(text, headers={"content-type": kind, "vary": "Accept"})
 
     @router.get("/api/metrics/summary", tags=["metrics"], responses=_UNAUTHORISED)
     async def summary() -> models.MetricsSummary:
@@ -126,18 +156,6 @@ def add_figures(router: APIRouter, control: Control) -> None:
             workers,
             generation=control.current.generation,
             listeners=control.current.addresses,
-        )
-
-    @router.get("/api/config", tags=["configuration"], responses=_UNAUTHORISED)
-    async def config() -> models.Config:
-        """The configuration that serves, without its secrets."""
-        current = control.current
-        return models.Config(
-            generation=current.generation,
-            file=control.start.config_file,
-            loaded_at=current.loaded_at,
-            files=list(current.outline.files),
-            document=redact(current.document, current.outline.hidden),
         )
 
 

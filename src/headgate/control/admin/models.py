@@ -240,12 +240,6 @@ class InstanceState(Answer):
     """What health checks say, if there are any."""
 
 
-class ServiceState(Answer):
-    name: str
-    balance: str
-    instances: list[InstanceState]
-
-
 class InstanceOrder(Answer):
     service: str
     instance: str
@@ -272,13 +266,42 @@ class BreakerState(Answer):
     rejected_total: int
     retry_after_s: float
     history: list[BreakerMove]
+    failed: int = 0
+    """Of the calls in the windows of all workers."""
+    slow: int = 0
+    trials: int = 0
+    """Under way, while half-open."""
+    states: dict[str, str] = {}
+    """Worker by worker."""
+    orders: list[str] = []
+    """Ids of the orders about it."""
 
 
 class BreakerOrder(Answer):
     name: str
-    do: Literal["open", "close", "disable", "metrics_only", "automatic"]
-    """`automatic` gives it back to its rules."""
+    do: Literal["open", "close", "disable", "metrics_only", "automatic", "reset"]
+    """`automatic` gives it back to its rules; `reset` does too, and forgets what was counted."""
     why: str = "by hand"
+    hold: str | None = None
+    """How long this holds, such as `1h`; until it is taken back if not said."""
+
+
+class ServiceState(Answer):
+    name: str
+    balance: str
+    instances: list[InstanceState]
+    instances_out: int = 0
+    """To which some worker sends nothing."""
+    is_checked: bool = False
+    """By active health checks."""
+    breakers: list[BreakerState] = []
+    policies: list[str] = []
+    """With the level each comes from."""
+    connections_max: int = 0
+    """To one instance, of one worker."""
+    figures: ServiceFigures | None = None
+    orders: list[str] = []
+    """Ids of the orders about it or its instances."""
 
 
 class LimitState(Answer):

@@ -1,7 +1,8 @@
-"""Who is at the other end of the socket in the state directory.
+"""Who is at the other end of a connection to the admin API.
 
-The kernel knows the user of the process that connected. The admin server's protocol puts it into
-the scope's state, as `peer`: (pid, uid); requests over TCP have none.
+The admin server's protocol puts into the scope's state what a connection knows: `peer`, (pid, uid),
+of the process at the other end of a unix socket, which the kernel vouches for; `certificate`, the
+facts of the certificate that a client showed over TLS; and `abort`, which cuts the connection.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from headgate.control.admin.client_certificates import facts_of
+
 __all__ = ["PeerProtocol"]
 
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: see unix(7)
@@ -21,6 +24,12 @@ _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: see unix(7)
 class PeerProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
+        self.app_state = {**self.app_state, "abort": transport.abort}
+        connection = transport.get_extra_info("ssl_object")
+        if connection is not None:
+            facts = facts_of(connection)
+            if facts is not None:
+                self.app_state["certificate"] = facts
         sock = transport.get_extra_info("socket")
         if sock is None or sock.family != socket.AF_UNIX:
             return
@@ -29,4 +38,4 @@ class PeerProtocol(H11Protocol):
         except (OSError, AttributeError):
             return  # no Linux
         pid, uid, _gid = _CREDENTIALS.unpack(raw)
-        self.app_state = {**self.app_state, "peer": (pid, uid)}
+        self.app_state["peer"] = (pid, uid)

@@ -20,8 +20,8 @@ _INTRODUCTION = """\
 # Admin API
 
 The control process answers on `admin.bind` (`127.0.0.1:9900`), and on the socket `control.sock` in
-the state directory, which the commands use. On the port everything but health asks for the token,
-which is made at the first start and kept in `admin-token` in the state directory:
+the state directory, which the commands use. On the port everything but health asks for a token;
+the first is made at the first start and kept in `admin-token` in the state directory:
 
 ```sh
 curl -H "Authorization: Bearer $(cat .headgate/admin-token)" http://127.0.0.1:9900/api/workers
@@ -34,10 +34,17 @@ curl --unix-socket .headgate/control.sock http://localhost/api/workers
 ```
 
 `/docs` shows this page with a form for each endpoint and fetches nothing from elsewhere;
-`/openapi.json` is the document it is made from. Errors are problem+json (RFC 9457). Bodies have at
-most 64 KB. Without the token, requests whose `Host` is a name other than `localhost` or the one the
-listener is bound to are refused (421), so that no web page can read the answers by DNS rebinding.
+`/openapi.json` is the document it is made from. `/api/v1/...` is the same as `/api/...`. Errors are
+problem+json (RFC 9457). Bodies have at most 64 KB, and 4 MB where a file or telemetry is sent.
+Without a token, requests whose `Host` is a name other than `localhost` or the one the listener is
+bound to are refused (421), so that no web page can read the answers by DNS rebinding. Tokens with
+smaller roles, TLS, rates and the rest are in [the how-to](../howto/admin-api.md).
+
+Any operation may also answer 401 (no token), 403 (the role is too small), 413 (the body is too
+large) and 429 (too many requests); that is not said again below.
 """
+
+_COMMON = frozenset({"401", "403", "413", "429", "400", "default"})
 
 
 def openapi() -> dict[str, Any]:
@@ -72,6 +79,7 @@ def _operation(
     named: dict[str, None],
 ) -> str:
     lines = [f"### {method.upper()} {path}", "", operation.get("description", ""), ""]
+    lines += [f"Role: {operation['x-role']}", ""]
     for parameter in operation.get("parameters", []):
         schema = parameter["schema"]
         default = schema.get("default")
@@ -86,11 +94,15 @@ def _operation(
         lines.append("")
     body = operation.get("requestBody")
     if body:
-        name = _name(body["content"]["application/json"]["schema"])
-        named[name] = None
-        lines += [f"Body: [{name}](#{name.lower()})", ""]
+        media, content = next(iter(body["content"].items()))
+        if media == "application/json" and "$ref" in json.dumps(content.get("schema", {})):
+            name = _name(content["schema"])
+            named[name] = None
+            lines += [f"Body: [{name}](#{name.lower()})", ""]
+        else:
+            lines += [f"Body: `{media}`. {body.get('description', '')}".rstrip(), ""]
     for status, response in operation["responses"].items():
-        if "HTTPValidationError" in json.dumps(response):
+        if status in _COMMON:
             continue
         schema = response.get("content", {}).get("application/json", {}).get("schema") or {}
         if "$ref" in json.dumps(schema):
@@ -104,9 +116,8 @@ def _operation(
 
 
 def _name(schema: dict[str, Any]) -> str:
-    if schema.get("type") == "array":
-        schema = schema["items"]
-    return str(schema["$ref"]).rpartition("/")[2]
+    found = json.dumps(schema).partition("#/components/schemas/")[2]
+    return found.partition('"')[0]
 
 
 def _closure(named: dict[str, None], schemas: dict[str, Any]) -> list[str]:

@@ -12,11 +12,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn._types import ASGIApplication
 
+from headgate.control.admin.client_certificates import AdminTls
 from headgate.control.admin.peer import PeerProtocol
 
 __all__ = ["AdminServer"]
 
-MAX_CONNECTIONS = 200
+MAX_CONNECTIONS = 512
 HEAD_BYTES = 64 * 1024
 
 
@@ -27,7 +28,14 @@ class _Server(uvicorn.Server):
 
 
 class AdminServer:
-    def __init__(self, app: ASGIApp) -> None:
+    """Serves one application on one socket. TLS is there or not from the start on; what it shows is
+    renewed behind the context. To change from one to the other is another server on the same
+    socket, so a second descriptor of it is kept.
+    """
+
+    def __init__(self, app: ASGIApp, tls: AdminTls | None = None) -> None:
+        self.tls = tls
+        self._socket: socket.socket | None = None
         config = uvicorn.Config(
             cast("ASGIApplication", app),
             http=PeerProtocol,
@@ -42,6 +50,7 @@ class AdminServer:
             timeout_keep_alive=5,
             timeout_graceful_shutdown=2,
             h11_max_incomplete_event_size=HEAD_BYTES,
+            ssl_context_factory=None if tls is None else (lambda _config, _default: tls.context),
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -49,6 +58,7 @@ class AdminServer:
     async def start(self, sock: socket.socket) -> None:
         """Serve on the socket; it is closed when serving ends."""
         sock.setblocking(False)
+        self._socket = sock.dup()
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._server.serve(sockets=[sock]), name="admin")
         # uvicorn tells of its start by a flag, and has no event.
@@ -60,6 +70,15 @@ class AdminServer:
     def stop(self) -> None:
         """Stop accepting; requests in flight are finished."""
         self._server.should_exit = True
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def hand_over(self) -> socket.socket | None:
+        """The socket, for another server on it; then stop."""
+        found, self._socket = self._socket, None
+        self.stop()
+        return found
 
     async def wait_stopped(self, timeout_s: float) -> None:
         if self._task is None:

@@ -19,7 +19,14 @@ from headgate.observe import histogram as buckets
 from headgate.observe.merge import Histogram
 from headgate.observe.summary import RouteSummary, latency
 
-__all__ = ["gateway_stats", "metrics_summary", "worker_figures"]
+__all__ = [
+    "gateway_stats",
+    "instance_figures",
+    "metrics_summary",
+    "route_figures",
+    "service_figures",
+    "worker_figures",
+]
 
 Rates = Mapping[tuple[str, str], float]
 
@@ -95,6 +102,55 @@ def gateway_stats(
         workers=workers,
         listeners=listeners,
     )
+
+
+def route_figures(merged: Merged, rates: Rates) -> dict[str, RouteFigures]:
+    """By route, all services of a split together."""
+    statuses = _statuses(merged)
+    by_route: dict[str, list[RouteFigures]] = {}
+    for route in summarise(merged):
+        by_route.setdefault(route.route, []).append(_route(route, statuses, rates))
+    return {
+        name: parts[0] if len(parts) == 1 else _together(merged, name, parts)
+        for name, parts in by_route.items()
+    }
+
+
+def _together(merged: Merged, name: str, parts: list[RouteFigures]) -> RouteFigures:
+    codes: dict[str, int] = {}
+    for part in parts:
+        for code, count in part.statuses.items():
+            codes[code] = codes.get(code, 0) + count
+    durations, upstreams = Histogram(buckets.empty()), Histogram(buckets.empty())
+    for family, total in (
+        ("headgate_http_request_duration_seconds", durations),
+        ("headgate_upstream_duration_seconds", upstreams),
+    ):
+        for labels, counted in merged.histograms.get(family, {}).items():
+            if labels[0] == name:
+                buckets.add(total.counts, counted.counts)
+                total.sum += counted.sum
+    return RouteFigures(
+        route=name,
+        service=", ".join(part.service for part in parts if part.service),
+        requests=sum(part.requests for part in parts),
+        requests_per_s=round(sum(part.requests_per_s for part in parts), 3),
+        statuses=dict(sorted(codes.items())),
+        client_errors=sum(part.client_errors for part in parts),
+        server_errors=sum(part.server_errors for part in parts),
+        bytes_in=sum(part.bytes_in for part in parts),
+        bytes_out=sum(part.bytes_out for part in parts),
+        latency=_figures(latency(durations)),
+        upstream=_figures(latency(upstreams)),
+    )
+
+
+def service_figures(merged: Merged, rates: Rates) -> dict[str, ServiceFigures]:
+    return {found.service: found for found in _services(merged, summarise(merged), rates)}
+
+
+def instance_figures(merged: Merged) -> dict[tuple[str, str], InstanceFigures]:
+    return {(found.service, found.instance): found for found in _instances(merged)}
 
 
 def _route(

@@ -6,14 +6,22 @@ from collections import defaultdict
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
 
 from headgate.control.admin import models
-from headgate.control.admin.problem import MEDIA_TYPE, Problem
+from headgate.control.admin.orders import Ordered, give, held, ordered, standing_of
+from headgate.control.admin.problem import MEDIA_TYPE
 from headgate.control.control import Control
-from headgate.control.orders import OrderRefused
-from headgate.units import UnitError, parse_duration
 
-__all__ = ["add_traffic", "instances_out", "services_of"]
+__all__ = [
+    "add_traffic",
+    "breakers_of",
+    "instances_out",
+    "limits_of",
+    "policies_of",
+    "services_of",
+]
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"type": "object"}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
@@ -25,86 +33,155 @@ _WORST = ("forced_open", "open", "half_open", "metrics_only", "disabled", "close
 
 
 def add_traffic(router: APIRouter, control: Control) -> None:
-    @router.get("/api/services", tags=["traffic"], responses=_REFUSED)
-    async def services() -> list[models.ServiceState]:
-        """Every service with its instances: who serves, who is out, since when and why."""
-        await control.hub.refresh()
-        return services_of(control)
-
     @router.get("/api/traffic", tags=["traffic"], responses=_REFUSED)
     async def traffic() -> dict[str, Any]:
         """What traffic policies know, worker by worker: everything, for programs."""
         await control.hub.refresh()
-        return {f"worker-{index}": policies for index, policies in _policies(control)}
+        return {f"worker-{index}": policies for index, policies in policies_of(control)}
 
-    @router.post("/api/instances", tags=["traffic"], status_code=202, responses=_REFUSED)
-    async def instance(order: models.InstanceOrder) -> models.Accepted:
-        """Take an instance out of work, or put it back in."""
-        _order(control.orders.instance, order.service, order.instance, out=order.out, why=order.why)
+    @router.post("/api/instances", tags=["instances"], status_code=202, responses=_REFUSED)
+    async def instance(request: Request, order: models.InstanceOrder) -> Ordered:
+        """Take an instance out of work, or put it back in: the same as `drain` and `undrain`."""
+        given = give(
+            control.orders.instance,
+            request,
+            order.service,
+            order.instance,
+            out=order.out,
+            why=order.why,
+        )
         done = "is taken out" if order.out else "may serve again"
-        return models.Accepted(message=f"{order.instance} of {order.service} {done}")
+        message = f"{order.instance} of {order.service} {done}"
+        return await ordered(control, request, message, given)
 
-    @router.get("/api/breakers", tags=["traffic"], responses=_REFUSED)
-    async def breakers() -> list[models.BreakerState]:
-        """Every circuit breaker; of several workers the worst state."""
+    @router.get("/api/splits", tags=["traffic"], responses=_REFUSED)
+    async def splits() -> list[SplitState]:
+        """Every split, with the shares as they are now."""
         await control.hub.refresh()
-        return _breakers(control)
-
-    @router.post("/api/breakers", tags=["traffic"], status_code=202, responses=_REFUSED)
-    async def breaker(order: models.BreakerOrder) -> models.Accepted:
-        """Force a breaker open or closed, switch it off, or give it back to its rules."""
-        _order(control.orders.breaker, order.name, order.do, order.why)
-        return models.Accepted(message=f"{order.name}: {order.do}")
-
-    @router.get("/api/limits", tags=["traffic"], responses=_REFUSED)
-    async def limits() -> list[models.LimitState]:
-        """Every rate limit with what it decided; of all workers together."""
-        await control.hub.refresh()
-        return _limits(control)
+        return _splits(control)
 
     @router.post("/api/splits", tags=["traffic"], status_code=202, responses=_REFUSED)
-    async def split(order: models.SplitOrder) -> models.Accepted:
+    async def split(request: Request, order: models.SplitOrder) -> Ordered:
         """Move traffic between the services of a split route, at once or over a time."""
-        _order(
+        given = give(
             control.orders.split,
+            request,
             order.route,
             order.source,
             order.target,
             order.share,
-            _seconds(order.over) or 0.0,
+            held(order.over) or 0.0,
         )
-        return models.Accepted(message=f"{order.route}: {order.source} to {order.target}")
+        message = f"{order.route}: {order.source} to {order.target}"
+        return await ordered(control, request, message, given)
+
+    @router.get("/api/flags", tags=["traffic"], responses=_REFUSED)
+    async def flags() -> list[FlagRow]:
+        """Every feature that routes ask for, and for which share of clients it is on."""
+        await control.hub.refresh()
+        return _flags(control)
 
     @router.post("/api/flags", tags=["traffic"], status_code=202, responses=_REFUSED)
-    async def flag(order: models.FlagOrder) -> models.Accepted:
+    async def flag(request: Request, order: models.FlagOrder) -> Ordered:
         """Switch a feature on, off, or on for a share of clients."""
-        _order(control.orders.flag, order.name, order.share, _seconds(order.hold), order.why)
-        return models.Accepted(message=f"flag {order.name}")
+        hold = held(order.hold)
+        given = give(control.orders.flag, request, order.name, order.share, hold, order.why)
+        said = "is left to the file" if order.share is None else f"is on for {order.share:.0%}"
+        return await ordered(control, request, f"flag {order.name} {said}", given)
+
+    @router.get("/api/degrade", tags=["traffic"], responses=_REFUSED)
+    async def degraded() -> list[LevelState]:
+        """The level of degradation, worker by worker, and what brought it about."""
+        await control.hub.refresh()
+        return [
+            LevelState(worker=index, **policies["degrade"])
+            for index, policies in policies_of(control)
+            if policies.get("degrade") is not None
+        ]
 
     @router.post("/api/degrade", tags=["traffic"], status_code=202, responses=_REFUSED)
-    async def degrade(order: models.LevelOrder) -> models.Accepted:
+    async def degrade(request: Request, order: models.LevelOrder) -> Ordered:
         """Set the level of degradation by hand, or leave it to breakers and load again."""
-        _order(control.orders.level, order.level, _seconds(order.hold), order.why)
-        return models.Accepted(message=f"level {order.level}")
+        given = give(control.orders.level, request, order.level, held(order.hold), order.why)
+        said = "left to breakers and load" if order.level is None else str(order.level)
+        return await ordered(control, request, f"level {said}", given)
 
 
-def _order(order: Any, *args: Any, **named: Any) -> None:
-    try:
-        order(*args, **named)
-    except OrderRefused as error:
-        raise Problem(422, str(error)) from error
+class SplitState(models.Answer):
+    route: str
+    id: str
+    of_file: dict[str, float]
+    """Shares as the file says them."""
+    now: dict[str, float]
+    """The mean of the workers."""
+    orders: list[str] = Field(default_factory=list)
 
 
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except UnitError as error:
-        raise Problem(422, str(error)) from error
+class FlagRow(models.Answer):
+    name: str
+    routes: list[str]
+    orders: list[str] = Field(default_factory=list)
+    share: float | None = None
+    """By an order; null: as the file or a level says."""
 
 
-def _policies(control: Control) -> list[tuple[int, dict[str, Any]]]:
+class LevelState(models.Answer):
+    worker: int
+    level: int
+    name: str
+    measures: list[str]
+    off: list[str]
+    reasons: list[dict[str, Any]]
+
+
+def _splits(control: Control) -> list[SplitState]:
+    rows = []
+    seen = [policies["splits"] for _, policies in policies_of(control)]
+    for route in control.plan().routes:
+        if route.split is None:
+            continue
+        id_ = route.split.id
+        parts = route.split.rules.parts
+        whole = sum(weight for _, weight in parts)
+        told = [shares[id_] for shares in seen if id_ in shares]
+        rows.append(
+            SplitState(
+                route=route.name,
+                id=id_,
+                of_file={name: round(weight / whole, 6) for name, weight in parts},
+                now={
+                    name: round(sum(each[name] for each in told) / len(told), 6)
+                    for name, _ in parts
+                    if told
+                },
+                orders=standing_of(control, what="split", id=id_),
+            )
+        )
+    return rows
+
+
+def _flags(control: Control) -> list[FlagRow]:
+    plan = control.plan()
+    names = {route.flag for route in plan.routes if route.flag}
+    if plan.degrade is not None:
+        names |= {flag for flag, _ in plan.degrade.flags}
+    said = {
+        given.order["name"]: given.order["share"]
+        for given in control.orders.standing()
+        if given.order["what"] == "flag"
+    }
+    return [
+        FlagRow(
+            name=name,
+            routes=[route.name for route in plan.routes if route.flag == name],
+            orders=standing_of(control, what="flag", name=name),
+            share=said.get(name),
+        )
+        for name in sorted(names)
+    ]
+
+
+def policies_of(control: Control) -> list[tuple[int, dict[str, Any]]]:
     return [
         (link.index, link.snapshot["policies"])
         for link in sorted(control.hub.links.values(), key=lambda link: link.index)
@@ -113,7 +190,7 @@ def _policies(control: Control) -> list[tuple[int, dict[str, Any]]]:
 
 
 def services_of(control: Control) -> list[models.ServiceState]:
-    workers = _policies(control)
+    workers = policies_of(control)
     checked = {(c.service, c.instance): c.in_words for c in control.health_checks.snapshot()}
     made = []
     for name, plan in control.plan().services.items():
@@ -165,12 +242,14 @@ def instances_out(control: Control, route: str | None) -> list[str]:
     ]
 
 
-def _breakers(control: Control) -> list[models.BreakerState]:
+def breakers_of(control: Control) -> list[models.BreakerState]:
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for _, policies in _policies(control):
+    by_worker: dict[str, dict[str, str]] = defaultdict(dict)
+    for index, policies in policies_of(control):
         for service in policies["services"].values():
             for breaker in service["breakers"]:
                 found[breaker["name"]].append(breaker)
+                by_worker[breaker["name"]][f"worker-{index}"] = breaker["state"]
     made = []
     for name, states in sorted(found.items()):
         worst = min(states, key=lambda state: _WORST.index(state["state"]))
@@ -189,14 +268,19 @@ def _breakers(control: Control) -> list[models.BreakerState]:
                     )
                     for moved in worst["history"]
                 ],
+                failed=sum(state["failed"] for state in states),
+                slow=sum(state["slow"] for state in states),
+                trials=sum(state["trials_out"] for state in states),
+                states=by_worker[name],
+                orders=standing_of(control, what="breaker", name=name),
             )
         )
     return made
 
 
-def _limits(control: Control) -> list[models.LimitState]:
+def limits_of(control: Control) -> list[models.LimitState]:
     found: dict[str, dict[str, Any]] = {}
-    for _, policies in _policies(control):
+    for _, policies in policies_of(control):
         for name, limit in policies["limits"].items():
             known = found.setdefault(
                 name, {"allowed": 0, "refused": 0, "shadowed": 0, "keys": 0, "home": limit["home"]}
