@@ -7,7 +7,9 @@ of log fields.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import os
 import subprocess
 import sys
@@ -24,13 +26,16 @@ class Failed(Exception):
     """A page cannot be made, because the code it comes from does not run."""
 
 
+# The width of the terminal and its colours must not reach a page.
+os.environ |= {"COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}
+
+
 def output_of(*words: str) -> str:
     """What `python -m WORDS` prints."""
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=ROOT,
-        # The width of the terminal and its colours must not reach the page.
-        env={**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb", "PYTHONPATH": "src"},
+        env={**os.environ, "PYTHONPATH": "src"},
         capture_output=True,
         text=True,
         check=False,
@@ -68,14 +73,28 @@ def access_log_page() -> str:
     return NOTE + reference()
 
 
+def told_by(*words: str) -> str:
+    """What `headgate WORDS` prints; asked here, as a process for each would take a minute."""
+    from headgate.cli.app import main as headgate
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            headgate(words)
+    except SystemExit as end:
+        if end.code:
+            raise Failed(f"`headgate {' '.join(words)}` failed:\n{printed.getvalue()}") from None
+    return printed.getvalue()
+
+
 def help_of(*words: str) -> list[str]:
     """The help of a command, and of the commands below it."""
-    text = "\n".join(line.rstrip() for line in output_of("headgate", *words, "--help").split("\n"))
+    text = "\n".join(line.rstrip() for line in told_by(*words, "--help").split("\n"))
     level = "#" * (len(words) + 1)
     parts = [f"{level} headgate {' '.join(words)}\n\n```text\n{text.strip()}\n```\n"]
     _, found, below = text.partition("\nCommands:\n")
     if found:
-        for line in below.split("\n"):
+        for line in below.split("\n\n")[0].split("\n"):  # what follows is an epilogue
             # A name stands two columns in; what is further in goes on with its line.
             if line.startswith("  ") and not line.startswith("   "):
                 parts += help_of(*words, line.split()[0])
