@@ -14,6 +14,7 @@ from headgate.config import load
 from headgate.config.examples import EXAMPLES
 from headgate.config.model import Config
 from headgate.config.reference import anchor_of, page
+from headgate.config.prose import describe
 from headgate.config.schema import schema, schema_text
 from headgate.config.walk import models_under
 
@@ -118,6 +119,7 @@ def test_slips_do_not_fit_the_schema(text, validator):
 
 
 def test_every_field_is_described():
+    describe(models_under(Config))
     for model in models_under(Config):
         assert model.__doc__, model
         for name, field in model.model_fields.items():

@@ -80,7 +80,6 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         protected_namespaces=(),
         hide_input_in_errors=True,  # a foreign traceback must not print a secret either
     )

@@ -23,6 +23,7 @@ from headgate.config.fields import Unit, Words
 from headgate.config.forms import OrFalse, OrText, Shorthand
 from headgate.config.model import Config
 from headgate.config.policies import PolicyFields, ServicePolicyFields
+from headgate.config.prose import describe
 from headgate.config.schema import default_text
 from headgate.config.walk import metadata_of, models_under
 
@@ -84,6 +85,7 @@ def page() -> str:
     policies = {model: None for family in families for model in family}
     others = [model for model in models_under(Config) if model not in (Config, *policies)]
     models: list[type[BaseModel]] = [Config, *others, *policies]
+    describe(models)
     links = ", ".join(f"[{title_of(model)}](#{anchor_of(model)})" for model in models)
     sections = [_section(model, where) for model in models]
     return "\n".join([_INTRODUCTION, f"Sections: {links}.\n", *sections]).rstrip() + "\n"

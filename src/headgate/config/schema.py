@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from headgate.config.fields import Unit
 from headgate.config.model import Config
+from headgate.config.prose import describe
 from headgate.config.walk import models_under, unit_of
 from headgate.units import format_duration, format_percent, format_rate, format_size
 
@@ -46,6 +47,7 @@ def schema() -> dict[str, Any]:
     """The schema as data: draft 2020-12."""
     made = Config.model_json_schema(mode="validation")
     models = {model.__name__: model for model in models_under(Config)}
+    describe(models.values())
     definitions = made.pop("$defs", {})
     for name, definition in definitions.items():
         if name in models:
