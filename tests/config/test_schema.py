@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 from headgate.config import load
 from headgate.config.examples import EXAMPLES
 from headgate.config.model import Config
-from headgate.config.reference import anchor_of, page
 from headgate.config.prose import describe
+from headgate.config.reference import anchor_of, page
 from headgate.config.schema import schema, schema_text
 from headgate.config.walk import models_under
 
