@@ -16,11 +16,14 @@ What is kept holds no secret that we know of:
   go back to it is refused, with the fields in question. A rollback so restores references and
   never values.
 
-A version that cannot be written (a full disk) is lost, counted and told; reloads go on.
+A version that cannot be written (a full disk) is told, waits in memory and is tried again, once a
+minute and before the next one; reloads go on. Of those that wait the oldest is lost and counted
+when they become too many.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -29,6 +32,8 @@ import logging
 import os
 import re
 import secrets
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +50,8 @@ __all__ = ["ConfigHistory", "Version", "in_words", "literal_secrets"]
 
 FOLDER: Final = "config-history"
 KEY: Final = "key"
+CHANGING: Final = "changing"
+AGAIN_S: Final = 60.0
 MOST_BYTES: Final = 64 * 1024 * 1024
 _NUMBERED: Final = re.compile(r"(\d{6,9})\.json")
 _REFERENCE: Final = re.compile(r"\$\{(?:env|file|vault|secret):[^{}]+\}")
@@ -53,6 +60,7 @@ _SCHEMES: Final = frozenset({"", "bearer", "basic", "token"})
 _WORDS_MAX: Final = 50
 _TOLD: Final = 5
 _LONGEST_LINE: Final = 500
+_MOST_UNWRITTEN: Final = 10
 
 log = logging.getLogger("headgate.control")
 
@@ -90,6 +98,16 @@ class Kept:
     text: str | None = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    """A reload on its way to being a version; without secrets."""
+
+    result: ReloadResult
+    shown: dict[str, Any] = field(repr=False)
+    text: str | None = field(repr=False)
+    why_not: str
+
+
 class ConfigHistory:
     def __init__(self, state_dir: Path, config_file: Path) -> None:
         self._folder = state_dir / FOLDER
@@ -98,8 +116,11 @@ class ConfigHistory:
         self._versions: list[Version] | None = None
         self._latest: dict[str, Any] | None = None
         self._trouble = ""
+        self._cut_off = ""
         self._spoilt: list[str] = []
         self._key = b""
+        self._unwritten: deque[_Unwritten] = deque()
+        self._writing = threading.Lock()
         self.lost = 0
 
     def take(self, most: int) -> None:
@@ -110,6 +131,35 @@ class ConfigHistory:
             yield f"versions of the configuration cannot be kept: {self._trouble}"
         if self._spoilt:
             yield f"{len(self._spoilt)} kept versions are spoilt and were moved aside"
+        if self._cut_off:
+            yield (
+                f"{self._cut_off} was cut off: the file may differ from what serves; reload to take"
+                f" it up, or put {self.file.path.name}.bak in its place first"
+            )
+
+    # -- changes under way ---------------------------------------------------------------------
+
+    def begin_change(self, reason: str) -> None:
+        """The file is about to be another than what serves. Blocks for one file."""
+        with contextlib.suppress(OSError):  # a full disk: then the change itself will not go far
+            self._prepare()
+            self._put(self._folder / CHANGING, reason.encode("utf-8", "replace")[:_LONGEST_LINE])
+
+    def end_change(self) -> None:
+        """What serves is of the file again."""
+        self._cut_off = ""
+        with contextlib.suppress(OSError):
+            (self._folder / CHANGING).unlink(missing_ok=True)
+
+    def _look_for_change(self, started: float) -> None:
+        """One that a process before this had begun in this run and did not end."""
+        path = self._folder / CHANGING
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < started:
+                path.unlink()  # the run has read the file since
+                return
+            said = path.read_bytes()[:_LONGEST_LINE].decode("utf-8", "replace")
+            self._cut_off = "".join(each for each in said if each.isprintable()) or "a change"
 
     # -- keeping -------------------------------------------------------------------------------
 
@@ -125,12 +175,13 @@ class ConfigHistory:
         hidden: Sequence[tuple[str, str]],
     ) -> None:
         """Keep what serves at the start, if it is news."""
+        self._look_for_change(started)
         text = self.file.read()
         with contextlib.suppress(OSError):
             if self.file.path.stat().st_mtime > started:
                 text = None  # it was written since, and is not what was loaded
         result = ReloadResult(ok=True, generation=generation, reason="the start", at=started)
-        self.keep(text, result, document, hidden)
+        self._kept(text, result, document, hidden)
 
     def keep(
         self,
@@ -142,25 +193,65 @@ class ConfigHistory:
         """After a reload: the version it made, if it changed anything or was refused. `text` is the
         file as it was before; `document` what serves now.
         """
-        try:
-            made = self._keep(text, result, document, hidden)
-        except OSError as error:
-            self.lost += 1
-            why = error.strerror or str(error)
-            if why != self._trouble:
-                log.error("a version of the configuration is lost: %s", why)  # noqa: TRY400
-            self._trouble = why
-            return None
-        self._trouble = ""
-        return made
+        if result.ok and self._cut_off:
+            self.end_change()
+        return self._kept(text, result, document, hidden)
 
-    def _keep(
+    def _kept(
         self,
         text: bytes | None,
         result: ReloadResult,
         document: Mapping[str, Any],
         hidden: Sequence[tuple[str, str]],
     ) -> Version | None:
+        shown: dict[str, Any] = {}
+        kept_text, why_not = None, "it was refused"
+        if result.ok:
+            shown = redact({key: document[key] for key in document if key != "state_dir"}, hidden)
+            kept_text, why_not = self._text_of(text, hidden)
+        with self._writing:
+            self._unwritten.append(_Unwritten(result, shown, kept_text, why_not))
+            made = self._write_all()
+            while len(self._unwritten) > _MOST_UNWRITTEN:
+                self._unwritten.popleft()
+                self.lost += 1
+            return made
+
+    async def keep_trying(self, every_s: float = AGAIN_S) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            if not self._unwritten:
+                continue
+            try:
+                await asyncio.to_thread(self.try_again)
+            except Exception:
+                log.exception("versions of the configuration could not be written")
+
+    def try_again(self) -> None:
+        """Write what could not be written before. Blocks for some files."""
+        with self._writing:
+            if self._unwritten:
+                self._write_all()
+
+    def _write_all(self) -> Version | None:
+        """Write what waits, the oldest first; the version that the newest made."""
+        made = None
+        while self._unwritten:
+            try:
+                made = self._keep(self._unwritten[0])
+            except OSError as error:
+                why = error.strerror or str(error)
+                if why != self._trouble:
+                    log.error("a version of the configuration cannot be kept: %s", why)  # noqa: TRY400
+                self._trouble = why
+                return None
+            self._unwritten.popleft()
+        self._trouble = ""
+        return made
+
+    def _keep(self, waiting: _Unwritten) -> Version | None:
+        result, shown = waiting.result, waiting.shown
         versions = self._all()
         number = versions[-1].number + 1 if versions else 1
         if not result.ok:
@@ -172,15 +263,13 @@ class ConfigHistory:
                 ok=False,
                 generation=result.generation,
                 faults=faults,
-                why_not="it was refused",
+                why_not=waiting.why_not,
             )
             self._write(Kept(made, {}, None))
             return made
-        shown = redact({key: document[key] for key in document if key != "state_dir"}, hidden)
         before = self._last_document()
         if before is not None and before == shown and versions:
             return None
-        kept_text, why_not = self._text_of(text, hidden)
         rows, _count = shown_changes(before, shown, ()) if before is not None else ([], 0)
         words = tuple(in_words(rows)) if before is not None else ("the first version",)
         made = Version(
@@ -190,10 +279,10 @@ class ConfigHistory:
             ok=True,
             generation=result.generation,
             words=words[:_WORDS_MAX],
-            is_restorable=kept_text is not None,
-            why_not=why_not,
+            is_restorable=waiting.text is not None,
+            why_not=waiting.why_not,
         )
-        self._write(Kept(made, shown, kept_text))
+        self._write(Kept(made, shown, waiting.text))
         self._latest = shown
         return made
 
@@ -311,7 +400,8 @@ class ConfigHistory:
         while len(versions) > self._most or (total > MOST_BYTES and len(versions) > 1):
             gone = versions.pop(0)
             total -= gone.bytes
-            self._path(gone.number).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the new one is written all the same
+                self._path(gone.number).unlink(missing_ok=True)
 
     @staticmethod
     def _put(path: Path, content: bytes) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,9 +17,10 @@ from headgate.control.admin.audit import when
 from headgate.control.admin.live import Event, stream
 from headgate.control.admin.models import Answer
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
-from headgate.control.observing.logs import Logs, row_of
+from headgate.control.admin.turns import Turns
+from headgate.control.observing.logs import Logs, TooManySearches, row_of
 from headgate.observe.logs import search
-from headgate.observe.logs.incoming import Told, of_lines, of_otlp_json, of_otlp_protobuf
+from headgate.observe.logs.incoming import of_lines, of_otlp_json, of_otlp_protobuf
 from headgate.observe.logs.levels import loggers_of
 from headgate.observe.logs.rules import level_number
 from headgate.units import UnitError, parse_duration
@@ -136,7 +138,11 @@ def add_logs(router: APIRouter, control: HasLogs) -> None:
 
 
 def add_searching(router: APIRouter, control: HasLogs) -> None:
-    @router.get("/api/logs", tags=["logs"], responses=_ASKED)
+    busy: dict[int | str, dict[str, Any]] = {
+        503: {"description": "Too many searches at once", "content": _PROBLEM}
+    }
+
+    @router.get("/api/logs", tags=["logs"], responses={**_ASKED, **busy})
     async def lines(
         text: _Text = "",
         level: _Level = "",
@@ -158,6 +164,8 @@ def add_searching(router: APIRouter, control: HasLogs) -> None:
             found = await control.logs.find(query, limit=limit, after=cursor or None)
         except ValueError as error:
             raise Problem(422, str(error)) from error
+        except TooManySearches as error:
+            raise Problem(503, "too many searches at once; ask again") from error
         rows = [LogLine(id=place, line=row_of(line)) for place, line in found.lines]
         return LogPage(lines=rows, next=found.after, complete=found.is_whole)
 
@@ -177,12 +185,17 @@ def add_searching(router: APIRouter, control: HasLogs) -> None:
         request_id: _Name = "",
         trace_id: _Name = "",
     ) -> Response:
-        """Lines as they come, as Server-Sent Events of the kind `line`."""
+        """Lines as they come, as Server-Sent Events of the kind `line`; `dropped` says how many
+        were left out because there were too many.
+        """
         query = _query(text, level, logger, service, route, request_id, trace_id)
 
         async def source() -> AsyncIterator[Event]:
             async for row in control.logs.tail(query):
-                yield Event(row.line, "line")
+                if isinstance(row, int):
+                    yield Event({"count": row}, "dropped")
+                else:
+                    yield Event(row.line, "line")
 
         return stream(request, source())
 
@@ -215,6 +228,8 @@ def add_levels(router: APIRouter, control: HasLogs) -> None:
 
 
 def add_sending(router: APIRouter, control: HasLogs) -> None:
+    turns = Turns()
+
     @router.post("/v1/logs", tags=["logs"], responses=_SENT, response_class=Response)
     async def otlp(request: Request) -> Response:
         """Logs of services, by OTLP over HTTP: protobuf or JSON, gzip or plain."""
@@ -225,10 +240,10 @@ def add_sending(router: APIRouter, control: HasLogs) -> None:
         wall = time.time()  # noqa: TID251  for lines without a time
         read = of_otlp_json if kind == "application/json" else of_otlp_protobuf
         try:
-            told = await asyncio.to_thread(read, body, wall)
+            rows, lost, _ = await turns.run(_rows, control, partial(read, body, wall))
         except ValueError as error:
             raise Problem(400, str(error)) from error
-        _give(control, told)
+        _give(control, rows, lost)
         content = b"{}" if kind == "application/json" else b""
         return Response(content, media_type=kind)
 
@@ -240,17 +255,25 @@ def add_sending(router: APIRouter, control: HasLogs) -> None:
         body = await _body(request)
         wall = time.time()  # noqa: TID251  for lines without a time
         try:
-            told, refused = await asyncio.to_thread(of_lines, body, wall)
+            rows, lost, refused = await turns.run(_rows, control, partial(of_lines, body, wall))
         except ValueError as error:
             raise Problem(413, str(error)) from error
-        if refused and not told:
+        if refused and not rows:
             raise Problem(400, "none of these lines is a JSON object with a message")
-        return Taken(taken=_give(control, told), refused=refused)
+        return Taken(taken=_give(control, rows, lost), refused=refused)
 
 
-def _give(control: HasLogs, told: list[Told]) -> int:
-    taken = control.logs.give(told)
-    if told and not taken and control.logs.is_full:
+def _rows(control: HasLogs, read: Callable[[], Any]) -> tuple[list[search.Stored], int, int]:
+    """Rows, how many lines cannot be kept, and how many could not be read. On a thread."""
+    found = read()
+    told, refused = found if isinstance(found, tuple) else (found, 0)
+    rows, lost = control.logs.rows_of(told)
+    return rows, lost, refused
+
+
+def _give(control: HasLogs, rows: list[search.Stored], lost: int) -> int:
+    taken = control.logs.take_in(rows, lost)
+    if rows and not taken and control.logs.is_full:
         raise Problem(503, "the store has no room at the moment; send it again later")
     return taken
 
@@ -266,9 +289,13 @@ async def _body(request: Request) -> bytes:
         return bytes(body)
     if encoding != "gzip":
         raise Problem(415, "of encodings only gzip is understood")
+    return await asyncio.to_thread(_unpacked, bytes(body))
+
+
+def _unpacked(body: bytes) -> bytes:
     unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = unpacking.decompress(bytes(body), BODY_MAX + 1)
+        plain = unpacking.decompress(body, BODY_MAX + 1)
     except zlib.error as error:
         raise Problem(400, "this is no gzip") from error
     if len(plain) > BODY_MAX or unpacking.unconsumed_tail:

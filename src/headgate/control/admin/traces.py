@@ -18,10 +18,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from headgate.control.admin.models import Answer
 from headgate.control.admin.paging import Cursor, cursor_of, position_of
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
+from headgate.control.admin.turns import Turns
 from headgate.control.observing.traces import NotKept, TooSlow, Traces
+from headgate.observe.protobuf import bytes_field, int_field
 from headgate.observe.tracing import search
 from headgate.observe.tracing.otlp import Decoded, decode, decode_json
-from headgate.observe.tracing.protobuf import bytes_field, int_field
 from headgate.observe.tracing.record import SpanRecord, is_trace_id
 from headgate.observe.tracing.tree import tree
 from headgate.units import UnitError, parse_duration
@@ -229,6 +230,8 @@ def add_traces(router: APIRouter, control: HasTraces) -> None:
 
 
 def add_taking(router: APIRouter, control: HasTraces) -> None:
+    turns = Turns()
+
     @router.post(
         "/v1/traces",
         tags=["traces"],
@@ -256,7 +259,8 @@ def add_taking(router: APIRouter, control: HasTraces) -> None:
         if packing not in {"gzip", "identity"}:
             raise Problem(415, "a batch is packed with gzip, or not at all")
         body = await request.body()
-        spans, refused = await asyncio.to_thread(_read, body, kind, is_packed=packing == "gzip")
+        work = partial(_read, body, kind, is_packed=packing == "gzip")
+        spans, refused = await turns.run(work)
         if not control.traces.put(spans):
             raise Problem(503, "the disk does not keep up; send it again later")
         return _taken(kind, refused)

@@ -17,7 +17,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from headgate.config import Config
@@ -31,12 +31,36 @@ from headgate.observe.logs.rules import StoreRules, level_name
 from headgate.observe.logs.search import Query, Stored, stored_of
 from headgate.observe.logs.store import Found, LogStore, StoreStats
 
-__all__ = ["Logs"]
+__all__ = ["Logs", "TooManySearches"]
 
 _TAIL: Final = 500
 _TURN_S: Final = 1.0
+_SHOW_S: Final = 0.02
+_SEARCHES: Final = 2
+_SEARCHES_WAITING: Final = 16
+"""Searches take a thread for seconds, and control has few threads."""
 _SOURCES: Final = ("supervisor", "control", "worker", "service")
 NOBODY: Final = Identity("", "", "", 0)
+
+
+class _Watcher:
+    """One who watches the tail."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self.waiting: deque[Stored] = deque(maxlen=_TAIL)
+        self.news = asyncio.Event()
+        self.lost = 0
+
+    def give(self, rows: Sequence[Stored], left_out: int) -> None:
+        self.lost += left_out + max(0, len(self.waiting) + len(rows) - _TAIL)
+        self.waiting.extend(rows)
+        if rows:
+            self.news.set()
+
+
+class TooManySearches(Exception):
+    """As many as there may be wait already."""
 
 
 class Logs:
@@ -50,9 +74,12 @@ class Logs:
         self._folder = surroundings.state_dir / self.name
         self._publish = publish
         self.store: LogStore | None = None
+        self._closing: LogStore | None = None
         self.rules = StoreRules(is_on=False)
+        self._searches = asyncio.Semaphore(_SEARCHES)
+        self._searching = 0
         self._own = process_logs.Feed(self._own_said)
-        self._watchers: dict[int, tuple[Query, deque[Stored], asyncio.Event]] = {}
+        self._watchers: dict[int, _Watcher] = {}
         self._next_watcher = 0
         self._task: asyncio.Task[None] | None = None
         self._heard = dict.fromkeys(_SOURCES, 0)
@@ -74,10 +101,11 @@ class Logs:
         if rules != self.rules or (rules.is_on and self.store is None):
             before, self.store = self.store, None
             if before is not None:
-                before.close(2.0)
+                before.close(0.0)  # its thread writes what it holds, the next one's waits for that
+                self._closing = before
             self.rules = rules
             if rules.is_on:
-                self.store = LogStore(self._folder, rules)
+                self.store = LogStore(self._folder, rules, after=self._closing)
                 self.store.start()
         self._own.take(rules)
 
@@ -131,19 +159,30 @@ class Logs:
 
     def _told(self, source: str, event: dict[str, Any]) -> None:
         rows = []
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             self._lost[source] += int(event.get("dropped", 0))
-        for said in event.get("lines", ()):
+        lines = event.get("lines")
+        for said in lines if isinstance(lines, list) else ():
             try:
                 wall, level, text = said
                 rows.append(stored_of(float(wall), int(level), str(text)))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 self._lost[source] += 1
         self._keep(source, rows)
 
     def give(self, entries: Sequence[tuple[Entry, str]]) -> int:
         """Lines of services, each with the service's name; how many were taken."""
+        return self.take_in(*self.rows_of(entries))
+
+    def take_in(self, rows: Sequence[Stored], lost: int) -> int:
+        """What `rows_of` has made; how many were taken."""
+        self._lost["service"] += lost
+        return self._keep("service", rows)
+
+    def rows_of(self, entries: Sequence[tuple[Entry, str]]) -> tuple[list[Stored], int]:
+        """Lines as they are kept, and how many cannot be. On any thread: many take a while."""
         rows = []
+        lost = 0
         for entry, service in entries:
             if entry.level < self.rules.level:
                 continue
@@ -159,9 +198,11 @@ class Logs:
                 self._clean_value(fields),
                 self._clean_value(entry.error) if entry.error else None,
             )
-            with contextlib.suppress(ValueError):
+            try:
                 rows.append(stored_of(entry.wall, entry.level, self._form(clean)))
-        return self._keep("service", rows)
+            except (ValueError, OverflowError):
+                lost += 1
+        return rows, lost
 
     def _clean(self, text: str) -> str:
         return text if self._redactor is None else str(self._redactor.text(text))
@@ -171,14 +212,27 @@ class Logs:
 
     def _keep(self, source: str, rows: Sequence[Stored]) -> int:
         self._heard[source] += len(rows)
-        for query, waiting, news in self._watchers.values():
-            for row in rows:
-                if query.takes(row):
-                    waiting.append(row)
-                    news.set()
+        if rows and self._watchers:
+            self._show(rows)
         if self.store is None:
             return len(rows)
         return self.store.add(rows)
+
+    def _show(self, rows: Sequence[Stored]) -> None:
+        """To those who watch the tail. Of a storm they see the newest, and how many they do not: it
+        may not take the loop for longer than a moment, however many watch for whatever.
+        """
+        ends = time.monotonic() + _SHOW_S
+        for watcher in self._watchers.values():
+            found: list[Stored] = []
+            left = len(rows)
+            for row in reversed(rows):
+                if len(found) >= _TAIL or (left % 16 == 0 and time.monotonic() > ends):
+                    break
+                left -= 1
+                if watcher.query.takes(row):
+                    found.append(row)
+            watcher.give(found[::-1], left)
 
     @property
     def is_full(self) -> bool:
@@ -187,25 +241,34 @@ class Logs:
     # -- asking ----------------------------------------------------------------------------------
 
     async def find(self, query: Query, *, limit: int, after: str | None) -> Found:
-        """Raises ValueError for a place that is none."""
-        store = self.store
-        if store is None:
-            return Found((), None)
-        return await asyncio.to_thread(store.find, query, limit=limit, after=after)
+        """Raises ValueError for a place that is none, and TooManySearches."""
+        if self._searching >= _SEARCHES_WAITING:
+            raise TooManySearches
+        self._searching += 1
+        try:
+            async with self._searches:
+                store = self.store
+                if store is None:
+                    return Found((), None)
+                return await asyncio.to_thread(store.find, query, limit=limit, after=after)
+        finally:
+            self._searching -= 1
 
-    async def tail(self, query: Query) -> AsyncIterator[Stored]:
-        """Lines as they come, for ever."""
-        waiting: deque[Stored] = deque(maxlen=_TAIL)
-        news = asyncio.Event()
+    async def tail(self, query: Query) -> AsyncIterator[Stored | int]:
+        """Lines as they come, for ever; a number is how many were not looked at, or left out."""
+        watcher = _Watcher(query)
         self._next_watcher += 1
         number = self._next_watcher
-        self._watchers[number] = (query, waiting, news)
+        self._watchers[number] = watcher
         try:
             while True:
-                await news.wait()
-                news.clear()
-                while waiting:
-                    yield waiting.popleft()
+                await watcher.news.wait()
+                watcher.news.clear()
+                while watcher.waiting:
+                    lost, watcher.lost = watcher.lost, 0
+                    if lost:
+                        yield lost
+                    yield watcher.waiting.popleft()
         finally:
             self._watchers.pop(number, None)
 
@@ -240,7 +303,7 @@ class Logs:
             self._orders.append({"logger": name, "level": level, "until": until})
         self._tell()
 
-    def levels_heard(self, message: dict[str, Any]) -> None:
+    def levels_heard(self, message: Mapping[str, Any]) -> None:
         """Orders of the control process before us, which workers have kept."""
         orders = message.get("orders")
         if isinstance(orders, list):

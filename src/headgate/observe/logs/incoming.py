@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing import Any, Final
 from headgate.observe.logs.entry import OWN_NAMES, Entry, entry_of
 from headgate.observe.logs.rules import level_number
 from headgate.observe.logs.values import MESSAGE_MAX, bounded, plain
+from headgate.observe.protobuf import Shape, shaped
 
 __all__ = ["of_lines", "of_otlp_json", "of_otlp_protobuf"]
 
@@ -168,14 +168,14 @@ def _value(said: Mapping[str, Any], deeper: int) -> Any:
 def of_otlp_protobuf(body: bytes, wall: float) -> list[Told]:
     """The same as protobuf. Raises ValueError."""
     try:
-        return list(_of_request(_read(body, _REQUEST, _DEEPEST + 10), wall))
-    except (IndexError, struct.error, *_SHAPELESS) as error:
+        return list(_of_request(shaped(memoryview(body), _REQUEST, _DEEPEST + 10), wall))
+    except _SHAPELESS as error:
         raise ValueError("this is no protobuf of OTLP") from error
 
 
 _ARRAY: Final[dict[int, tuple[str, Any]]] = {}
 _PAIRS: Final[dict[int, tuple[str, Any]]] = {}
-_ANY: Final[dict[int, tuple[str, Any]]] = {
+_ANY: Final[Shape] = {
     1: ("stringValue", "text"),
     2: ("boolValue", "flag"),
     3: ("intValue", "signed"),
@@ -184,99 +184,25 @@ _ANY: Final[dict[int, tuple[str, Any]]] = {
     6: ("kvlistValue", _PAIRS),
     7: ("bytesValue", "hex"),
 }
-_PAIR: Final[dict[int, tuple[str, Any]]] = {1: ("key", "text"), 2: ("value", _ANY)}
-_ARRAY[1] = ("*values", _ANY)
-_PAIRS[1] = ("*values", _PAIR)
-_RECORD: Final[dict[int, tuple[str, Any]]] = {
+_PAIR: Final[Shape] = {1: ("key", "text"), 2: ("value", _ANY)}
+_ARRAY[1] = ("values", [_ANY])
+_PAIRS[1] = ("values", [_PAIR])
+_RECORD: Final[Shape] = {
     1: ("timeUnixNano", "fixed"),
     2: ("severityNumber", "signed"),
     3: ("severityText", "text"),
     5: ("body", _ANY),
-    6: ("*attributes", _PAIR),
+    6: ("attributes", [_PAIR]),
     9: ("traceId", "hex"),
     10: ("spanId", "hex"),
     11: ("observedTimeUnixNano", "fixed"),
 }
-_SCOPE: Final[dict[int, tuple[str, Any]]] = {
+_SCOPE: Final[Shape] = {
     1: ("scope", {1: ("name", "text")}),
-    2: ("*logRecords", _RECORD),
+    2: ("logRecords", [_RECORD]),
 }
-_RESOURCE: Final[dict[int, tuple[str, Any]]] = {
-    1: ("resource", {1: ("*attributes", _PAIR)}),
-    2: ("*scopeLogs", _SCOPE),
+_RESOURCE: Final[Shape] = {
+    1: ("resource", {1: ("attributes", [_PAIR])}),
+    2: ("scopeLogs", [_SCOPE]),
 }
-_REQUEST: Final[dict[int, tuple[str, Any]]] = {1: ("*resourceLogs", _RESOURCE)}
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & (2**64 - 1), at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number in this protobuf has no end")
-
-
-def _read(data: bytes, shape: Mapping[int, tuple[str, Any]], deeper: int) -> dict[str, Any]:
-    if deeper <= 0:
-        raise ValueError("this protobuf is too deep")
-    found: dict[str, Any] = {}
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        value: int | bytes
-        if wire == 0:
-            value, at = _varint(data, at)
-        elif wire in {1, 5}:
-            size = 8 if wire == 1 else 4
-            value = data[at : at + size]
-            at += size
-            if at > len(data):
-                raise ValueError("this protobuf ends in the middle")
-        elif wire == 2:
-            size, at = _varint(data, at)
-            if size > len(data) - at:
-                raise ValueError("this protobuf ends in the middle")
-            value = data[at : at + size]
-            at += size
-        else:
-            raise ValueError("this is no protobuf of OTLP")
-        known = shape.get(number)
-        if known is not None:
-            _put(found, known[0], _meant(value, known[1], deeper))
-    return found
-
-
-def _put(found: dict[str, Any], name: str, value: Any) -> None:
-    if name.startswith("*"):
-        found.setdefault(name[1:], []).append(value)
-    else:
-        found[name] = value
-
-
-def _meant(value: int | bytes, kind: Any, deeper: int) -> Any:
-    if isinstance(kind, dict):
-        if not isinstance(value, bytes):
-            raise ValueError("this is no protobuf of OTLP")
-        return _read(value, kind, deeper - 1)
-    if isinstance(value, int):
-        if kind == "flag":
-            return bool(value)
-        if kind == "signed":
-            return value - 2**64 if value >= 2**63 else value
-        raise ValueError("this is no protobuf of OTLP")
-    match kind:
-        case "text":
-            return value.decode("utf-8", "replace")
-        case "hex":
-            return value.hex()
-        case "fixed":
-            return struct.unpack("<Q", value)[0]
-        case "double":
-            return struct.unpack("<d", value)[0]
-    raise ValueError("this is no protobuf of OTLP")
+_REQUEST: Final[Shape] = {1: ("resourceLogs", [_RESOURCE])}

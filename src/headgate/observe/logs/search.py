@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 __all__ = ["Query", "Stored", "match_of", "stored_of", "words_of"]
@@ -22,6 +23,8 @@ _WORD: Final = re.compile(r"[^\W_]+")
 TEXT_MAX: Final = 1000
 _WORDS_MAX: Final = 30
 _INDEXED_MAX: Final = 16 * 1024
+_LATEST: Final = 1e11
+_HIGHEST: Final = 1000
 _AT: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)?"
 )
@@ -45,8 +48,10 @@ class Stored:
 
 
 def stored_of(at: float, level: int, line: bytes | str) -> Stored:
-    """Raises ValueError for what is no JSON object."""
-    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    """Raises ValueError for what is no JSON object, or of no time."""
+    if not 0 <= at <= _LATEST:
+        raise ValueError("its time is none")
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else _writable(line)
     try:
         said = json.loads(text)
     except RecursionError as error:
@@ -57,20 +62,25 @@ def stored_of(at: float, level: int, line: bytes | str) -> Stored:
     def of(*names: str) -> str:
         for name in names:
             if value := said.get(name):
-                return str(value)[:200]
+                return _writable(str(value)[:200])
         return ""
 
     return Stored(
         at,
-        level,
+        max(0, min(level, _HIGHEST)),
         of("logger"),
         of("service", "service.name"),
         of("route", "http.route"),
         of("request_id"),
         of("trace_id"),
         text,
-        words_of(said),
+        _writable(words_of(said)),
     )
+
+
+def _writable(text: str) -> str:
+    """Without lone surrogates, which JSON may say and no file takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 _UNSAID: Final = frozenset({"time", "level", "logger", "service", "version", "host", "pid"})
@@ -90,6 +100,7 @@ def words_of(said: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+@lru_cache(maxsize=128)
 def _parts(text: str) -> list[tuple[list[str], bool]]:
     """Phrases of the text as lists of words; whether the last word is a beginning."""
     found = []
@@ -172,11 +183,17 @@ class Query:
         return all(_has(row.words, words, prefix) for words, prefix in _parts(self.text))
 
 
+@lru_cache(maxsize=64)
+def _words_there(text: str) -> tuple[str, ...]:
+    """Every watcher of the tail looks at the same lines, one after the other."""
+    return tuple(_folded(text))
+
+
 def _has(text: str, words: list[str], is_prefix: bool) -> bool:
-    there = _folded(text)
+    there = _words_there(text)
     size = len(words)
     for at in range(len(there) - size + 1):
-        if there[at : at + size - 1] == words[:-1]:
+        if there[at : at + size - 1] == tuple(words[:-1]):
             last = there[at + size - 1]
             if last == words[-1] or (is_prefix and last.startswith(words[-1])):
                 return True

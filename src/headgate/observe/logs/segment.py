@@ -117,6 +117,11 @@ class Segment:
         self.first_at = min(self.first_at, *(row.at for row in rows))
         self.last_at = max(self.last_at, *(row.at for row in rows))
 
+    def probe(self) -> None:
+        """Write a little that changes nothing; raises sqlite3.Error where that cannot be done."""
+        if self._writing is not None:
+            self._writing.execute("PRAGMA user_version = 1")
+
     def _rows(self, rows: Sequence[Stored], first: int) -> Iterable[tuple[Any, ...]]:
         for number, row in enumerate(rows):
             yield (

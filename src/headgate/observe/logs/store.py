@@ -24,6 +24,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from headgate.observe.history.trusted import TrustedClock
 from headgate.observe.logs.rules import StoreRules
 from headgate.observe.logs.search import Query, Stored
 from headgate.observe.logs.segment import Segment, is_spoilt
@@ -34,6 +35,7 @@ QUEUE_BYTES: Final = 16 * 1024 * 1024
 SEARCH_S: Final = 5.0
 _SEGMENTS: Final = 8
 _GATHER_S: Final = 0.3
+_TRY_S: Final = 5.0
 _BATCH: Final = 2000
 _SPOILT_KEPT: Final = 3
 _NAME: Final = re.compile(r"logs-([0-9]{1,12})\.db")
@@ -69,18 +71,26 @@ class LogStore:
         *,
         queue_bytes: int = QUEUE_BYTES,
         wall: Callable[[], float] = time.time,  # noqa: TID251  lines have an age by the calendar
+        mono: Callable[[], float] = time.monotonic,
+        after: LogStore | None = None,
     ) -> None:
+        """`after` has the same folder and is closing: what it holds is written before we begin."""
         self.folder = folder
         self.rules = rules
         self._max = queue_bytes
         self._wall = wall
+        self._mono = mono
+        self._after = after
+        self._clock = TrustedClock()
         self._queue: SimpleQueue[tuple[Stored, int] | threading.Event | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._queued = 0
         self._segments: list[Segment] = []
         self._swept_at = 0.0
+        self._tried_at = 0.0
         self._trouble = ""
-        self._spoilt: list[str] = []
+        self._spoilt: list[tuple[str, str]] = []
+        """(name, what was wrong) of those that were set aside."""
         self._is_closed = False
         self.stats = StoreStats()
         self._thread = threading.Thread(target=self._run, name="log-store", daemon=True)
@@ -89,7 +99,12 @@ class LogStore:
         self._thread.start()
 
     def worries(self) -> tuple[str, ...]:
-        aside = tuple(f"a file was spoilt and is set aside as {name}" for name in self._spoilt)
+        aside = tuple(
+            f"a file was spoilt and is set aside as {name} ({why}); remove it when you have looked"
+            " at it"
+            for name, why in self._spoilt
+            if (self.folder / name).exists()
+        )
         return (self._trouble, *aside) if self._trouble else aside
 
     def add(self, rows: Sequence[Stored]) -> int:
@@ -168,6 +183,9 @@ class LogStore:
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        before, self._after = self._after, None
+        if before is not None and before._thread.ident is not None:  # noqa: SLF001  of our own kind
+            before._thread.join()  # noqa: SLF001
         self._open_all()
         closing = False
         while not closing:
@@ -194,11 +212,15 @@ class LogStore:
                 row, of = item
                 batch.append(row)
                 size += of
-            if batch:
-                self._write(batch)
-                with self._lock:
-                    self._queued -= size
-            self._sweep()
+            try:
+                if batch:
+                    self._write(batch)
+                self._sweep()
+            except Exception as error:  # noqa: BLE001  one batch may be lost, and no more
+                self.stats.failed += len(batch)
+                self._trouble = f"lines are not kept: {error!r}"[:500]
+            with self._lock:
+                self._queued -= size
             for token in tokens:
                 token.set()
         for segment in self._segments:
@@ -276,6 +298,7 @@ class LogStore:
 
     def _note(self, error: Exception, lines: int) -> None:
         self.stats.failed += lines
+        self._tried_at = self._mono()
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._trouble = f"lines are not kept: {why}"
         if ("full" in why or "space" in why) and len(self._segments) > 1:
@@ -287,18 +310,28 @@ class LogStore:
             segment.set_aside(name)
         except OSError:
             name = segment.path.name
-        self._spoilt = [*self._spoilt, f"{name} ({error})"][-_SPOILT_KEPT:]
+        self._spoilt = [*self._spoilt, (name, str(error)[:200])][-_SPOILT_KEPT:]
         with contextlib.suppress(OSError):
             old = sorted(self.folder.glob("*.spoilt-*"), key=lambda path: path.stat().st_mtime)
             for path in old[:-_SPOILT_KEPT]:
                 path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        now = time.monotonic()
+        now = self._mono()
         if 0 <= now - self._swept_at < 1.0:
             return
         self._swept_at = now
-        oldest = self._wall() - self.rules.keep_s
+        if self._trouble and now - self._tried_at >= _TRY_S:
+            self._tried_at = now
+            self._try_again()
+        # A clock that is wrong for a moment must not empty the store.
+        wall = self._wall()
+        if not self._clock.is_set:
+            known = [each.last_at for each in self._segments if each.rows]
+            # The earlier of the two: a line may say that it is of next year.
+            self._clock.begin(min(wall, max(known, default=wall)), now)
+        self._clock.note(wall, now)
+        oldest = self._clock.now - self.rules.keep_s
         while self._segments and self._segments[0].rows and self._segments[0].last_at < oldest:
             self._drop_oldest()
         sizes = [segment.size_bytes() for segment in self._segments]
@@ -306,6 +339,14 @@ class LogStore:
         while total > self.rules.size_bytes and len(self._segments) > 1:
             total -= self._segments[0].size_bytes()
             self._drop_oldest()
+
+    def _try_again(self) -> None:
+        """After a fault, when no lines come: whether it is over."""
+        try:
+            self._newest().probe()
+        except (sqlite3.Error, OSError):
+            return
+        self._trouble = ""
 
     def _drop_oldest(self) -> None:
         oldest, *self._segments = self._segments

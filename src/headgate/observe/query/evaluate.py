@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from headgate.observe.label_patterns import search_cost
 from headgate.observe.query import aggregate as aggregating
 from headgate.observe.query.binary import between_blocks, between_scalars, with_scalar
 from headgate.observe.query.block import Block, empty, nameless, unique
@@ -48,6 +49,9 @@ from headgate.observe.query.windows import (
 __all__ = ["evaluate", "evaluate_range"]
 
 _RULES: Final = Rules()
+_MOST_WAYS: Final = 2e6
+"""That Python's matcher may try on one label: some ten milliseconds in which nothing else runs."""
+_LONGEST_LABEL: Final = 4096
 _SORTED: Final = {"topk": -1.0, "sort_desc": -1.0, "bottomk": 1.0, "sort": 1.0}
 
 
@@ -329,6 +333,13 @@ class _Walk:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", target):
             raise QueryFault(f"{target!r} is no label", asked.arguments[1].position)
         compiled = re.compile(pattern, re.DOTALL)
+        longest = max((len(labels.get(origin, "")) for labels in block.labels), default=0)
+        if search_cost(pattern, longest) > _MOST_WAYS:
+            raise QueryFault(
+                f"the pattern could take for ever on a label of {longest} letters",
+                asked.arguments[4].position,
+                "repeat less, and say what stands between the repeats",
+            )
         made = []
         for labels in block.labels:
             match = compiled.fullmatch(labels.get(origin, ""))
@@ -337,6 +348,10 @@ class _Walk:
                 continue
             changed = dict(labels)
             value = _expanded(template, match)
+            if len(value) > _LONGEST_LABEL:
+                raise QueryFault(
+                    f"a label would have {len(value)} letters", asked.arguments[2].position
+                )
             if value:
                 changed[target] = value
             else:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headgate.errors import HeadgateError
+from headgate.observe.label_patterns import label_pattern
 
 __all__ = [
     "STALE",
@@ -51,11 +50,6 @@ class QueryFault(HeadgateError):
         self.hint = hint
 
 
-@lru_cache(maxsize=256)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.DOTALL)
-
-
 @dataclass(frozen=True, slots=True)
 class Matcher:
     """A condition on one label; a label that is not there is an empty text."""
@@ -76,9 +70,9 @@ class Matcher:
             case "!=":
                 return have != self.value
             case "=~":
-                return _pattern(self.value).fullmatch(have) is not None
+                return label_pattern(self.value).fits(have)
             case "!~":
-                return _pattern(self.value).fullmatch(have) is None
+                return not label_pattern(self.value).fits(have)
 
     def __str__(self) -> str:
         said = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

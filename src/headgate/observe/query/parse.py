@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 from typing import Final, Literal
 
+from headgate.observe.label_patterns import PatternFault, label_pattern
 from headgate.observe.query.lexer import Token, duration_s, tokens, unsafe_pattern
 from headgate.observe.query.model import Matcher, QueryFault, Rules
 from headgate.observe.query.syntax import (
@@ -306,9 +307,11 @@ class _Reader:
                     f'write {label.text}{sign.text}"..."',
                 )
             if sign.text in {"=~", "!~"}:
-                why = unsafe_pattern(value.text)
-                if why is not None:
-                    raise QueryFault(f"the pattern {value.text!r} {why}", value.position)
+                try:
+                    label_pattern(value.text)
+                except PatternFault as error:
+                    shown = f"{value.text[:100]!r}"
+                    raise QueryFault(f"the pattern {shown} {error}", value.position) from None
             if name and label.text == "__name__":
                 raise QueryFault("the name is said twice", label.position)
             found.append(Matcher(label.text, sign.text, value.text))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from headgate.observe.tracing.protobuf import (
+from headgate.observe.protobuf import (
     BadProtobuf,
     bytes_field,
     double_field,
@@ -142,9 +142,9 @@ def partial_success(body: bytes) -> tuple[int, str]:
     """How many spans a receiver says it refused, and why; of its answer with status 200."""
     rejected, why = 0, ""
     try:
-        for number, value in fields(memoryview(body)):
+        for number, _, value in fields(memoryview(body)):
             if number == 1 and isinstance(value, memoryview):
-                for inner, told in fields(value):
+                for inner, _, told in fields(value):
                     if inner == 1 and isinstance(told, int):
                         rejected = max(0, signed(told))
                     elif inner == 2 and isinstance(told, memoryview):
@@ -175,7 +175,7 @@ def _text(value: int | memoryview) -> str:
 
 def _value_of(data: memoryview, depth: int = 0) -> Any:
     found: Any = ""
-    for number, value in fields(data):
+    for number, _, value in fields(data):
         if number == 1:
             found = _text(value)
         elif number == 2:
@@ -185,9 +185,11 @@ def _value_of(data: memoryview, depth: int = 0) -> Any:
         elif number == 4:
             found = double_of(_number(value))
         elif number == 5 and depth < 4:
-            found = [_value_of(_view(v), depth + 1) for n, v in fields(_view(value)) if n == 1]
+            found = [_value_of(_view(v), depth + 1) for n, _, v in fields(_view(value)) if n == 1]
         elif number == 6 and depth < 4:
-            found = dict(_pair_of(_view(v), depth + 1) for n, v in fields(_view(value)) if n == 1)
+            found = dict(
+                _pair_of(_view(v), depth + 1) for n, _, v in fields(_view(value)) if n == 1
+            )
         elif number == 7:
             found = base64.b64encode(bytes(_view(value))).decode()
     return found
@@ -196,7 +198,7 @@ def _value_of(data: memoryview, depth: int = 0) -> Any:
 def _pair_of(data: memoryview, depth: int = 0) -> tuple[str, Any]:
     key: str = ""
     value: Any = ""
-    for number, said in fields(data):
+    for number, _, said in fields(data):
         if number == 1:
             key = _text(said)[:MAX_NAME]
         elif number == 2:
@@ -278,7 +280,7 @@ class _Draft:
 
 def _draft(data: memoryview) -> _Draft:
     draft = _Draft()
-    for number, value in fields(data):
+    for number, _, value in fields(data):
         if number in {1, 2}:
             draft.ids[number - 1] = bytes(_view(value)).hex()
         elif number == 4:
@@ -300,7 +302,7 @@ def _draft(data: memoryview) -> _Draft:
             if link is not None:
                 draft.links.append(link)
         elif number == 15:
-            for inner, said in fields(_view(value)):
+            for inner, _, said in fields(_view(value)):
                 if inner == 2:
                     draft.why = _text(said)
                 elif inner == 3:
@@ -313,7 +315,7 @@ def _draft(data: memoryview) -> _Draft:
 def _event_of(data: memoryview) -> SpanEvent:
     at, name = 0, ""
     attributes: dict[str, Value] = {}
-    for number, value in fields(data):
+    for number, _, value in fields(data):
         if number == 1:
             at = _number(value)
         elif number == 2:
@@ -326,7 +328,7 @@ def _event_of(data: memoryview) -> SpanEvent:
 def _link_of(data: memoryview) -> SpanLink | None:
     ids = ["", ""]
     attributes: dict[str, Value] = {}
-    for number, value in fields(data):
+    for number, _, value in fields(data):
         if number in {1, 2}:
             ids[number - 1] = bytes(_view(value)).hex()
         elif number == 4:
@@ -341,19 +343,19 @@ def decode(body: bytes) -> Decoded:
     """The spans of an ExportTraceServiceRequest. `BadProtobuf` if it is none."""
     found: list[SpanRecord] = []
     refused = 0
-    for number, one in fields(memoryview(body)):
+    for number, _, one in fields(memoryview(body)):
         if number != 1:
             continue
         about: dict[str, Any] = {}
         scopes: list[memoryview] = []
-        for inner, value in fields(_view(one)):
+        for inner, _, value in fields(_view(one)):
             if inner == 1:
-                about.update(_pair_of(_view(v)) for n, v in fields(_view(value)) if n == 1)
+                about.update(_pair_of(_view(v)) for n, _, v in fields(_view(value)) if n == 1)
             elif inner == 2:
                 scopes.append(_view(value))
         service, version = _who(about)
         for scope in scopes:
-            for inner, value in fields(scope):
+            for inner, _, value in fields(scope):
                 if inner != 2:
                     continue
                 draft = _draft(_view(value))

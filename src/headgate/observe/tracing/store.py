@@ -29,10 +29,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from headgate.observe.history.trusted import TrustedClock
+from headgate.observe.odd_files import put_odd_aside, set_aside
 from headgate.observe.tracing.record import SpanRecord
 from headgate.observe.tracing.rules import StoreRules
 
-__all__ = ["MOST_SPANS", "TraceStore", "route_of", "set_aside", "status_of"]
+__all__ = ["MOST_SPANS", "TraceStore", "route_of", "status_of"]
 
 MOST_SPANS: Final = 5000
 _SCHEMA_VERSION: Final = 1
@@ -40,7 +42,6 @@ _CHECK_BUDGET_S: Final = 3.0
 _AHEAD_S: Final = 3600.0
 """By so much a clock elsewhere may be fast."""
 _DROP_AT_ONCE: Final = 200
-_KEPT_SPOILT: Final = 3
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SCHEMA: Final = """
 CREATE TABLE spans (
@@ -73,21 +74,6 @@ def route_of(span: SpanRecord) -> str:
     return ""
 
 
-def set_aside(path: Path, wall: float) -> Path:
-    """Rename a spoilt file, with what belongs to it; of many the oldest go."""
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall))
-    target = path.with_name(f"{path.name}.spoilt-{stamp}")
-    for end in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}{end}").replace(f"{target}{end}")
-    spoilt = sorted(path.parent.glob(f"{path.name}.spoilt-*"))
-    stems = sorted({each.name.removesuffix("-wal").removesuffix("-shm") for each in spoilt})
-    for old in stems[:-_KEPT_SPOILT]:
-        for end in ("", "-wal", "-shm"):
-            path.with_name(f"{old}{end}").unlink(missing_ok=True)
-    return target
-
-
 class TraceStore:
     """The file, for one thread that writes. `reader` opens another way in, for searches."""
 
@@ -97,10 +83,13 @@ class TraceStore:
         rules: StoreRules,
         *,
         wall: Callable[[], float] = time.time,  # noqa: TID251  # age is by the calendar
+        mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self.rules = rules
         self._wall = wall
+        self._mono = mono
+        self._clock = TrustedClock()
         self.spoilt: Path | None = None
         """Where a file that could not be read was put, if there was one."""
         self.refused = 0
@@ -108,6 +97,7 @@ class TraceStore:
         self.dropped_traces = 0
         """Traces that had to go before their time, for want of room."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.spoilt = put_odd_aside(path, wall())
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
@@ -204,9 +194,20 @@ class TraceStore:
             (trace_id, start, duration, count, failed, name, service, route, status),
         )
 
+    def probe(self) -> None:
+        """Write a little that changes nothing; raises sqlite3.Error where that cannot be done."""
+        self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+
     def expire(self) -> int:
-        """Let go of what is older than it may be; how many traces."""
-        oldest = self._wall() - self.rules.keep_s
+        """Let go of what is older than it may be; how many traces. A clock that leaps is not
+        believed at once: one wrong second would empty the store.
+        """
+        wall, mono = self._wall(), self._mono()
+        if not self._clock.is_set:
+            (newest,) = self._db.execute("SELECT max(start) FROM traces").fetchone()
+            self._clock.begin(wall if newest is None else min(wall, newest), mono)
+        self._clock.note(wall, mono)
+        oldest = self._clock.now - self.rules.keep_s
         return self._drop("start < ?", (oldest,), None)
 
     def _make_room(self, more: int) -> None:

@@ -343,6 +343,8 @@ class Book:
         else:
             if self.is_full:
                 self.trouble = "the disk is full"
+            elif not self._dropped:
+                self.trouble = ""  # there is room again, and nothing was lost
 
     # -- to the disk ---------------------------------------------------------------------------
 

@@ -15,7 +15,18 @@ __all__ = ["OtlpCarrier", "record_of"]
 
 _SEVERITY: Final = {"debug": 5, "info": 9, "warning": 13, "error": 17, "critical": 21}
 _OURS: Final = frozenset(
-    {"time", "level", "message", "service", "version", "host", "pid", "trace_id", "span_id"}
+    {
+        "time",
+        "level",
+        "logger",
+        "message",
+        "service",
+        "version",
+        "host",
+        "pid",
+        "trace_id",
+        "span_id",
+    }
 )
 
 
@@ -34,9 +45,11 @@ class OtlpCarrier:
         self._resource = {"attributes": [_pair(k, v) for k, v in about.items() if v]}
 
     def send(self, lines: Sequence[Line], deadline: float) -> Sent:
-        records = [record_of(line) for line in lines]
-        scope = {"scope": {"name": "headgate"}, "logRecords": records}
-        body = {"resourceLogs": [{"resource": self._resource, "scopeLogs": [scope]}]}
+        scopes: dict[str, list[dict[str, Any]]] = {}
+        for line in lines:
+            scopes.setdefault(line.logger, []).append(record_of(line))
+        told = [{"scope": {"name": name}, "logRecords": said} for name, said in scopes.items()]
+        body = {"resourceLogs": [{"resource": self._resource, "scopeLogs": told}]}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         answer = self._poster.post(text.encode(), "application/json", deadline)
         if answer.is_busy or answer.status in {401, 403}:

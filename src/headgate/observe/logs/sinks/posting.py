@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from headgate.policy.retry import parse_retry_after
+
 __all__ = ["Answer", "Poster", "wait_of"]
 
 _ANSWER_MAX: Final = 8 * 1024 * 1024
+_LONGEST_WAIT_S: Final = 300.0
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -119,5 +122,5 @@ class Poster:
 
 def wait_of(retry_after: str | None) -> float:
     """Seconds that a peer asks for; zero where it says nothing that can be followed."""
-    text = (retry_after or "").strip()
-    return min(300.0, float(text)) if text.isascii() and text.isdigit() else 0.0
+    wall = time.time()  # noqa: TID251  it may be a date
+    return min(_LONGEST_WAIT_S, parse_retry_after(retry_after or "", wall) or 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ __all__ = ["caller", "operation_of", "without_literals"]
 
 MOST: Final = 2_000
 _READ: Final = 20_000
+_KNOWN_MOST: Final = 4_000
 _LITERAL: Final = re.compile(
     r"""
     (?:\b[eEbBxXnN]|\b[uU]&)?'(?:[^'\\]|''|\\.)*(?:'|\Z)   # text; an open one to the end
@@ -44,6 +46,12 @@ def without_literals(statement: object, *, quotes_are_text: bool = False) -> str
     the first twenty thousand characters is left out, and two thousand of the outcome are kept.
     """
     text = str(statement)[:_READ]
+    if len(text) > _KNOWN_MOST:
+        return _shape(text, quotes_are_text)
+    return _known_shape(text, quotes_are_text)
+
+
+def _shape(text: str, quotes_are_text: bool) -> str:
 
     def shown(found: re.Match[str]) -> str:
         if found["word"] is not None or found["place"] is not None:
@@ -54,6 +62,10 @@ def without_literals(statement: object, *, quotes_are_text: bool = False) -> str
 
     plain = _SPACE.sub(" ", _LITERAL.sub(shown, text)).strip()
     return _LIST.sub("(...)", plain)[:MOST]
+
+
+# Some 40 us for a short statement. Those of a program are few, and come again.
+_known_shape = lru_cache(maxsize=512)(_shape)
 
 
 def operation_of(statement: str) -> str:
