@@ -66,6 +66,10 @@ class Scenario:
     with_direct: bool = False
     "Also measured without a proxy: the ceiling of client and upstream."
     is_lower_better: bool = False
+    peers: tuple[str, ...] = ()
+    "Only these, where there are some."
+    beside: tuple[str, ...] = ("nginx", "envoy")
+    "Peers that the others are divided by."
 
 
 def metered(
@@ -373,6 +377,26 @@ SCENARIOS: dict[str, Scenario] = {
                 Claim("N1", "at least 3 times Envoy", "envoy", 3.0),
                 Claim("N1", "the same, its token cache on", "envoy-remembering", 3.0),
             ),
+        ),
+        Scenario(
+            "observing",
+            "The same policies, everything watched",
+            "requests/s",
+            _wrk(script="tokens"),
+            ProxySpec(policies=True, observing=True),
+            note=(
+                "As above with what can be watched: a JSON access log of all fields to a file and "
+                "to the searchable store, traces of 1 %, the history of all figures every second, "
+                "alerts; and with none of it. Metrics are counted in both. Only the worker's share "
+                "is measured, as everywhere: control runs on another core."
+            ),
+            claims=(
+                Claim(
+                    "O", "at least 0.85 of the same, nothing watched", "headgate-unobserved", 0.85
+                ),
+            ),
+            peers=("headgate", "headgate-unobserved"),
+            beside=("headgate-unobserved",),
         ),
         Scenario(
             "latency-half",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ B3 = f"{TRACE_ID}-{PARENT}"
 @pytest.fixture
 def tell(start, instance):
     """Ask once with some headers; what the instance was told."""
-    running = []
+    running: list[tuple[Any, list[Any]]] = []
 
     def told(*lines, **more):
         if not running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ from headgate.gateway.tracing_heads import (
     kept_state,
 )
 from headgate.gateway.tracing_ids import HEDGE, MIRROR, own_span, span_of
-from headgate.observe import histogram
+from headgate.observe import histogram, new_rows
 from headgate.observe.tracing.context import parse_tracestate
 from headgate.observe.tracing.ids import Share
 from headgate.observe.tracing.record import SpanRecord
@@ -102,14 +103,20 @@ def test_what_is_handed_over_is_bounded_and_nothing_is_lost():
     kept = KeptTraces()
     kept.spans += [_span(5000) for _ in range(100)]
     assert kept.told(100.0) is not None
-    assert kept.told(100.5) is None  # at most one a second
-    events = [kept.told(102.0 + n) for n in range(5)]
-    told = [event for event in events if event is not None]
-    assert all(len(json.dumps(event)) < 256 * 1024 for event in told)
-    rows = [row for event in told for row in event["spans"]]
+    assert kept.told(100.1) is None
+    times = [101.0 + n / 10 for n in range(200)]
+    told = {at: event for at in times if (event := kept.told(at)) is not None}
+    assert min(b - a for a, b in pairwise(told)) > 0.19
+    assert all(len(json.dumps(event)) < 64 * 1024 for event in told.values())
+    rows = [row for event in told.values() for row in event["spans"]]
     assert 0 < len(rows) < 100
     assert not kept.spans
     assert kept.told(200.0) is None
+    kept.spans += [_span()] * 3
+    assert kept.told(200.1) is not None
+    kept.spans += [_span()] * 3
+    assert kept.told(201.0) is None  # few are handed over once a second
+    assert kept.told(201.2) is not None
 
 
 def test_one_span_that_is_larger_than_all_goes_alone():
@@ -120,15 +127,36 @@ def test_one_span_that_is_larger_than_all_goes_alone():
     assert len(first["spans"]) == 1
 
 
-def test_what_finds_no_room_is_told_once():
+def test_a_trace_that_finds_no_room_is_counted_as_a_trace_and_told_as_no_span():
     kept = KeptTraces()
     kept.spans += [_span()] * SPANS_MAX
     assert not kept.has_room()
     told = kept.told(1.0)
     assert told is not None
-    assert told["dropped"] == 1
-    again = kept.told(9.0)
-    assert again is None or again["dropped"] == 0
+    assert told.keys() == {"event", "spans"}
+    rows = new_rows()
+    kept.rows_into(rows)
+    assert rows["headgate_traces_dropped_total"] == [(["gateway"], 1)]
+    kept.spans.clear()
+    assert kept.told(9.0) is None
+
+
+@pytest.mark.parametrize("keep_slow_s", [AUTO, 1.0], ids=["auto", "fixed"])
+def test_routes_that_are_gone_keep_no_exemplars(keep_slow_s):
+    kept = KeptTraces()
+    for name in ("", "old", "all"):
+        kept.note("error", (name, "users"), "ab" * 16, 0.1)
+    tracing = Tracing(TracingRules(keep_slow_s=keep_slow_s), kept, Hidden(()))
+    tracing.watch((_route(name) for name in ["all", "new"]), None)
+    assert [labels[0] for labels in kept.exemplars] == ["", "all"]
+
+
+def test_a_new_route_has_exemplars_where_there_are_many():
+    kept = KeptTraces()
+    for number in range(1500):
+        kept.note("error", (f"r{number}", "users"), "ab" * 16, 0.1)
+    assert len(kept.exemplars) == 1000
+    assert ("r1499", "users") in kept.exemplars
 
 
 def _route(name: str) -> Any:
@@ -150,7 +178,7 @@ def test_the_slowest_of_each_route_are_learnt_off_the_path():
     def why(name: str, seconds: float, **more: Any) -> str | None:
         ex: Any = SimpleNamespace(
             route=SimpleNamespace(name=name), status=200, error=None, is_tunnel=False,
-            response_headers=(), upstream_s=0.0, own_id=b"0" * 32, root_id=None,
+            response_headers=(), upstream_s=0.0, own_id=b"0" * 32, root_id=None, marks=None,
             prep=SimpleNamespace(trace=None),
         )  # fmt: skip
         ex.__dict__.update(more)

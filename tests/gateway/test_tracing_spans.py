@@ -473,10 +473,38 @@ def test_http2_to_a_service_is_told_once_for_each_attempt(start):
         wait_until(lambda: gateway.in_flight == 0)
         spans = told.spans
         (span,) = [span for span in spans if span.kind == "client"]
-        said = service.requests[0].header(b"traceparent")
-        assert said == f"00-{TRACE_ID}-{span.span_id}-01".encode()
+        heard = service.requests[0].header(b"traceparent")
+        assert heard == f"00-{TRACE_ID}-{span.span_id}-01".encode()
         assert spans[0].attributes["network.protocol.version"] == "2"
         assert any(span.name == "connect" for span in spans)
+
+
+def test_a_grpc_call_that_failed_is_an_error_though_it_answered_200(start):
+    def act(served):
+        status = served.path.strip("/").encode()
+        if not served.ended:
+            return
+        if status.endswith(b"!"):  # at once, in the head
+            served.answer(200, fields=((b"grpc-status", status[:-1]),))
+        else:
+            served.answer(200, b"first", end=False)
+            served.conn.codec.send_trailers(served, ((b"grpc-status", status),))
+
+    with InstanceH2(act) as service:
+        said = document(f"http://127.0.0.1:{service.port}", **NONE, service={"http": "2"})
+        gateway = start(said)
+        told = Told(gateway)
+        with Client(gateway.port()) as client:
+            for path in ("/0", "/5", "/14", "/0!", "/13!", "/x"):
+                assert client.get(path).status == 200
+        wait_until(lambda: gateway.in_flight == 0)
+        servers = [span for span in told.spans if span.kind == "server"]
+        assert [span.attributes["url.path"] for span in servers] == ["/14", "/13!"]
+        for span, status in zip(servers, (14, 13), strict=True):
+            assert span.status == "error"
+            assert span.attributes["rpc.grpc.status_code"] == status
+            assert span.attributes["error.type"] == f"grpc {status}"
+            assert span.attributes["headgate.kept"] == "error"
 
 
 def test_clients_are_told_only_where_that_is_wanted(start, instance):

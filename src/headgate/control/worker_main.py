@@ -51,6 +51,7 @@ from headgate.control.children import die_with_parent, name_process
 from headgate.control.launch import DEFAULT_WORKER
 from headgate.errors import ConfigInvalid, HeadgateError
 from headgate.observe import logs
+from headgate.observe.changes import NOTHING, Telling
 from headgate.observe.sliced import json_steps
 from headgate.state.hub import HubShared
 
@@ -130,6 +131,8 @@ class WorkerProcess:
         self._feeds = False
         self._shared.subscribe(process_logs.LEVELS_TOPIC, process_logs.hear_levels)
         self._scanned_at = 0.0
+        self._said_s = 0.0
+        self._telling = Telling()
 
     def _orders_put(self, message: Message) -> None:
         if message.kind == "ping":
@@ -244,8 +247,14 @@ class WorkerProcess:
             if steps is None:
                 payload = self._snapshot(worker)
             else:
-                said = await _in_slices(steps())
-                payload = await _in_slices(json_steps(self._with_sinks(said)))
+                said, made_s = await _in_slices(steps())
+                # What the words took is known behind them: those of last time stand for it.
+                said["cost_s"] = round(made_s + self._said_s, 6)
+                have = question.fields.get("have", NOTHING)
+                telling = self._telling.steps(self._with_sinks(said), have)
+                told, compared_s = await _in_slices(telling)
+                payload, written_s = await _in_slices(json_steps(told))
+                self._said_s = compared_s + written_s
         except Exception as error:  # noqa: BLE001  a question must not end the worker
             log.warning("a snapshot could not be made: %r", error)
             return
@@ -377,18 +386,22 @@ class WorkerProcess:
             self._unsent.append(event)
 
 
-async def _in_slices(steps: Generator[None, None, T]) -> T:
-    """Drive a generator, giving way to the loop after every `SLICE_S`."""
+async def _in_slices(steps: Generator[None, None, T]) -> tuple[T, float]:
+    """Drive a generator, giving way to the loop after every `SLICE_S`; with its processor time."""
+    used_s = 0.0
     until = time.monotonic() + SLICE_S
+    began = time.thread_time()
     while True:
         try:
             next(steps)
         except StopIteration as done:
             found: T = done.value
-            return found
+            return found, used_s + time.thread_time() - began
         if time.monotonic() >= until:
+            used_s += time.thread_time() - began
             await asyncio.sleep(0)
             until = time.monotonic() + SLICE_S
+            began = time.thread_time()
 
 
 async def _judge(worker: object, link: Channel, question: Message) -> None:

@@ -167,8 +167,8 @@ class AttemptedExchange(Exchange):
         """What `make` says to who is asked beside it, with a span of its own."""
         if self.site.tracing is None:
             return make()
+        self.settle_sampled()
         before, self.taken_over = self.taken_over, number
-        self.traces_simply = False
         try:
             return make()
         finally:

@@ -24,14 +24,14 @@ retries, limits and the rest of traffic in `policed.py`, filters in `filtered.py
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from headgate.errors import UpstreamFailed
 from headgate.gateway import problem
-from headgate.gateway.tracing_ids import trace_of
-from headgate.gateway.tracing_marks import Marked
+from headgate.gateway.request_ids import batch as _batch
+from headgate.gateway.request_ids import take_id as _take_id
+from headgate.gateway.told import Told
 from headgate.gateway.wheel import NEVER
 from headgate.wire.message import ResponseHead
 
@@ -49,7 +49,6 @@ PENDING_MAX: Final = 64 * 1024
 """Body bytes held while a connection is being made, before the client is told to wait."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_ID_BATCH: Final = 512
 
 
 class Downstream(Protocol):
@@ -120,28 +119,7 @@ class Upstream(Protocol):
     def resume(self) -> None: ...
 
 
-class _Ids:
-    """Request ids, 128 random bits as hex, cut from a batch: a system call for every 512."""
-
-    __slots__ = ("batch",)
-
-    def __init__(self) -> None:
-        self.batch: list[bytes] = []
-
-    def take(self) -> bytes:
-        batch = self.batch
-        if not batch:
-            text = os.urandom(16 * _ID_BATCH).hex().encode()
-            batch.extend(text[i : i + 32] for i in range(0, len(text), 32))
-        return batch.pop()
-
-
-_ids: Final = _Ids()
-_take_id: Final = _ids.take
-_batch: Final = _ids.batch
-
-
-class Exchange(Marked):
+class Exchange(Told):
     goes_at_once: ClassVar[bool] = True
     """Whether nothing can lie between `started` and the first `_dispatch`."""
     identity: Identity | None = None
@@ -172,6 +150,7 @@ class Exchange(Marked):
         "response_headers",
         "response_started",
         "route",
+        "sampled",
         "service",
         "site",
         "started",
@@ -212,6 +191,7 @@ class Exchange(Marked):
         self.attempts = 0
         self.request_id = self.own_id = _batch.pop() if _batch else _take_id()
         self.marks: list[tuple[Any, ...]] | None = None
+        self.sampled: bool | None = None
         self.waiting_on: Line | None = None
         self.waits_since = 0.0
         self._pending: list[bytes] | None = None
@@ -345,6 +325,8 @@ class Exchange(Marked):
         if self.finished:
             return
         self.up = None
+        if trailers:
+            self.note_grpc(trailers)
         self.down.send_end(trailers)
         self._finish()
 
@@ -402,99 +384,6 @@ class Exchange(Marked):
         self._let_go()
         self.down.send_head(self, head, body, end=True)
         self._finish()
-
-    # -- what a rim adds to a message ----------------------------------------------------------
-
-    def request_block(self) -> bytes:
-        """The HTTP/1.1 lines that belong to this one request."""
-        site = self.site
-        prep = self.prep
-        if prep.trusted_forwarding:
-            forwarded, host = prep.forwarding_of(self), b""
-        else:
-            forwarded, host = self.down.forwarded_block, prep.host_block
-        request_id = self.request_id
-        tracing = site.tracing
-        if tracing is not None:
-            floor = tracing.quick_floor
-            if (
-                floor is not None
-                and prep.trace is None
-                and self.attempts == 1
-                and self.traces_simply
-            ):
-                own = self.own_id
-                return b"".join(
-                    (
-                        forwarded,
-                        host,
-                        site.request_id_prefix,
-                        request_id,
-                        b"\r\ntraceparent: 00-",
-                        own,
-                        b"-",
-                        own[16:],
-                        b"-03\r\n" if own[18:] >= floor else b"-02\r\n",
-                    )
-                )
-            lines = tracing.lines(self)
-            return b"".join((forwarded, host, site.request_id_prefix, request_id, b"\r\n", lines))
-        if not prep.makes_trace:
-            return b"".join((forwarded, host, site.request_id_prefix, request_id, b"\r\n"))
-        # A trace that begins here has the request's id, where a trusted peer's id is not of
-        # another form; its first span need only be unique within it.
-        trace = request_id if len(request_id) == 32 else _take_id()
-        return b"".join(
-            (
-                forwarded,
-                host,
-                site.request_id_prefix,
-                request_id,
-                b"\r\ntraceparent: 00-",
-                trace,
-                b"-",
-                trace[:16],
-                b"-01\r\n",
-            )
-        )
-
-    def request_extras(self) -> list[Header]:
-        """The same as `request_block`, for HTTP/2."""
-        lines = self.request_block().split(b"\r\n")
-        lines.pop()
-        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
-
-    def response_block(self) -> bytes:
-        """The HTTP/1.1 lines that belong to this one response."""
-        site = self.site
-        if site.response_time:
-            block = b"%b%b\r\nx-response-time: %.3fms\r\n" % (
-                site.request_id_prefix,
-                self.request_id,
-                ((self.ended or monotonic()) - self.started) * 1000,
-            )
-        else:
-            block = b"%b%b\r\n" % (site.request_id_prefix, self.request_id)
-        if site.tells_trace and site.tracing is not None:
-            block += site.tracing.answer_lines(self)
-        explanation = self.prep.explanation
-        return block if explanation is None else block + self._explained(explanation)
-
-    def _explained(self, told: bytes) -> bytes:
-        """The operator's header: what follows from the head, and what became of this request."""
-        if self.instance is not None:
-            instance = self.instance.encode("ascii", "replace")
-            told += b'; instance="%b"; attempts=%d' % (instance, self.attempts)
-        if self.error is not None:
-            told += b'; error="%b"' % self.error.encode("ascii", "replace")
-        if self.site.tracing is not None:
-            told += b'; trace="%b"' % trace_of(self)
-        return b"x-headgate-explain: %b\r\n" % told
-
-    def response_extras(self) -> list[Header]:
-        lines = self.response_block().split(b"\r\n")
-        lines.pop()
-        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -45,7 +45,6 @@ _Column = int | _Early | tuple[bytes]
 
 _CACHE_MAX: Final = 1024
 _URL_HEADERS = frozenset({b"referer", b"location", b"content-location", b"refresh"})
-_SAMPLED: Final = {None: "null", False: "false", True: "true"}
 _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0", 2: "HTTP/2.0"}
 _HEADER_FIELD = re.compile(r"(request|response)\.header\.([!#$%&'*+\-.^_`|~0-9A-Za-z]+)").fullmatch
 
@@ -226,7 +225,9 @@ class Formatter:
                 places.append(early)
                 early += 1
         self._pick = _picker(places)
-        self._pick_late = _picker(late_places)
+        # The fields of a known head's line are often all there are, as they stand here.
+        is_all = late_places == list(range(len(_LATE)))
+        self._pick_late = None if is_all else _picker(late_places)
         self._no_head = (texts.absent,) * len(self._early)
         self._rows: dict[RequestHead, list[str]] = {}
         self._old_rows: dict[RequestHead, list[str]] = {}
@@ -244,6 +245,7 @@ class Formatter:
         texts = self._texts
         moments = self._moments
         rows, old_rows = self._rows, self._old_rows
+        pick_late = self._pick_late
         here: dict[RequestHead | None, tuple[str, ...]] = {None: self._no_head}
         out: list[str] = []
         for (
@@ -281,6 +283,13 @@ class Formatter:
             trace = made
             if trace_id is not request_id or not trace_id:
                 trace = quote(trace_id[:TEXT_MAX].decode("latin-1")) if trace_id else "null"
+            if is_kept is None:
+                span = sampled = "null"
+            else:
+                # Mostly the own id is also what the request's id was made of.
+                span = made[:17] if own_id is request_id else f'"{own_id[:16].decode()}'
+                span += '"'
+                sampled = "true" if is_kept else "false"
             values: tuple[str, ...] = (
                 moments.get(millisecond) or self._moment(millisecond),
                 texts[client_ip],
@@ -296,8 +305,8 @@ class Formatter:
                 f"{retries}",
                 made,
                 trace,
-                f'"{own_id[:16].decode()}"' if is_kept is not None else "null",
-                _SAMPLED[is_kept],
+                span,
+                sampled,
                 texts[error],
                 texts[user],
                 texts[tls_version],
@@ -311,7 +320,7 @@ class Formatter:
                 rows, old_rows = self._rows, self._old_rows
             if row is not None:
                 row = row.copy()
-                row[1::2] = self._pick_late(values)
+                row[1::2] = values if pick_late is None else pick_late(values)
             else:
                 early = here.get(head)
                 if early is None:

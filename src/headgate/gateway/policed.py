@@ -331,7 +331,7 @@ class PolicedExchange(RacedExchange):
             self.forward = forward_as(forward, forward.headers, sent)
         self._rewind()
         self.sent_before += self.attempts
-        self.traces_simply = False
+        self.settle_sampled()
         self.attempts = 0
         self.tried = ()
         self.key = 0

@@ -11,7 +11,7 @@ from headgate.gateway.edited import EditedExchange
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.filtered import FilteredExchange
 from headgate.gateway.policed import PolicedExchange
-from headgate.gateway.tracing_ids import trace_of
+from headgate.gateway.tracing_ids import SAMPLED_PART, trace_of
 from headgate.policy.hops import (
     ATTEMPT,
     DEADLINE,
@@ -64,6 +64,7 @@ class Prepared:
         "memo",
         "params",
         "passport",
+        "quick_floor",
         "received_id",
         "route",
         "scheme",
@@ -105,6 +106,8 @@ class Prepared:
         self.received_id: bytes | None = None
         self.trace: HeadTrace | None = None
         """What the head says of its trace, where traces are made here (`tracing`)."""
+        self.quick_floor: bytes | None = None
+        """Where the trace begins here and services are told of it in one header: its floor."""
         self.trace_id: bytes | None = None
         self.trusted_forwarding = False
         self.exchange: Callable[[Downstream, Site, Prepared, float], Exchange] = Exchange
@@ -237,24 +240,25 @@ class Prepared:
     def count(self, ex: Exchange, now: float) -> None:
         """Count and log an exchange that is over."""
         duration_s = now - ex.started
+        status = ex.status
         ex.stats.record(
-            self.head.method, ex.status, duration_s, ex.upstream_s, ex.bytes_in, ex.bytes_out
+            self.head.method, status, duration_s, ex.upstream_s, ex.bytes_in, ex.bytes_out
         )
         site = self._site
         site.stats.in_flight -= 1
-        if site.bans is not None and 400 <= ex.status < 500 and not _is_ours(ex.error):
-            site.bans.saw(ex.client_ip, self._kind_of(ex.status), 1.0, now)
+        if site.bans is not None and 400 <= status < 500 and not _is_ours(ex.error):
+            site.bans.saw(ex.client_ip, self._kind_of(status), 1.0, now)
         tracing = site.tracing
         is_kept: bool | None = None
         if tracing is not None:
-            trace = self.trace
+            sampled = ex.sampled
+            if sampled is None:
+                if self.trace is None:
+                    sampled = ex.own_id[SAMPLED_PART] >= tracing.floor
+                else:
+                    sampled = tracing.is_sampled(ex)
             is_kept = (
-                ex.status >= 500
-                or ex.error is not None
-                or duration_s >= tracing.slow_s
-                or (
-                    ex.own_id[18:] >= tracing.floor if trace is None else trace.sampled is not False
-                )
+                sampled or status >= 500 or ex.error is not None or duration_s >= tracing.slow_s
             ) and tracing.ended(ex, now, duration_s)
         if site.log.is_on:
             self._log(ex, site.log, duration_s, is_kept)

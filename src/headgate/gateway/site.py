@@ -218,6 +218,8 @@ class Site:
     def _read_trace(self, prep: Prepared, head: RequestHead) -> None:
         if self.tracing is not None:
             prep.trace = self.tracing.of_head(head.headers, trusted=prep.trusted_forwarding)
+            if prep.trace is None:
+                prep.quick_floor = self.tracing.quick_floor
         else:
             prep.trace_id = _trace_id(head)
             prep.makes_trace = prep.trace_id is None

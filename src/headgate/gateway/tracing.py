@@ -31,13 +31,13 @@ from headgate.gateway.tracing_heads import (
     lines_of,
     names,
 )
-from headgate.gateway.tracing_ids import own_span, span_of, trace_of
-from headgate.gateway.tracing_spans import side_span, spans_of
+from headgate.gateway.tracing_ids import SAMPLED_PART, own_span, span_of, trace_of
+from headgate.gateway.tracing_spans import grpc_fault, side_span, spans_of
 from headgate.observe.histogram import SHOWN_BOUNDS, quantile
 from headgate.observe.tracing.rules import AUTO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from headgate.gateway.exchange import Exchange
     from headgate.gateway.log_text import Hidden
@@ -51,14 +51,18 @@ __all__ = ["KeptTraces", "Tracing"]
 
 SPANS_MAX: Final = 2048
 """Kept spans of a worker that wait to be handed over."""
-EVENT_BYTES: Final = 200_000
+EVENT_BYTES: Final = 50_000
+"""Of one handing over: more would hold requests up for milliseconds."""
 _SPAN_BYTES: Final = 250
 _NUMBER_BYTES: Final = 24
 _EVERY_S: Final = 1.0
+_NEXT_S: Final = 0.2
+"""Until what is left over follows."""
 _LEARN_S: Final = 10.0
 _LEARN_FROM: Final = 200
 _SLOWEST: Final = 0.99
-_EXEMPLAR_ROUTES: Final = 1000
+_EXEMPLARS_MAX: Final = 1000
+"""Pairs of a route and a service."""
 _ENDS_THERE: Final = frozenset({"client_gone", "write_timeout"})
 """Errors that are the client's own."""
 
@@ -71,8 +75,7 @@ class KeptTraces:
         self.dropped = 0
         """Traces, since the start."""
         self.kept: dict[str, int] = {}
-        self._told_dropped = 0
-        self._told_at = -inf
+        self._tell_at = -inf
         self.exemplars: dict[tuple[str, str], dict[int, tuple[str, float, float]]] = {}
 
     def has_room(self) -> bool:
@@ -86,21 +89,27 @@ class KeptTraces:
         self.kept[why] = self.kept.get(why, 0) + 1
         places = self.exemplars.get(labels)
         if places is None:
-            if len(self.exemplars) >= _EXEMPLAR_ROUTES:
-                return
+            if len(self.exemplars) >= _EXEMPLARS_MAX:
+                # The oldest: where it is still used, it comes back with its next trace.
+                del self.exemplars[next(iter(self.exemplars))]
             places = self.exemplars[labels] = {}
         wall = time.time()  # noqa: TID251 - exemplars tell wall time
         places[bisect_left(SHOWN_BOUNDS, value)] = (trace_id, value, wall)
 
+    def keep_routes(self, names: Collection[str]) -> None:
+        """These are the routes of the plan; exemplars of others go."""
+        self.exemplars = {
+            labels: places
+            for labels, places in self.exemplars.items()
+            if not labels[0] or labels[0] in names
+        }
+
     def told(self, now: float, *, is_last: bool = False) -> dict[str, Any] | None:
-        """What control is to hear, at most once a second."""
-        if not is_last and now - self._told_at < _EVERY_S:
+        """What control is to hear: once a second, and what is left over in pieces between."""
+        if not is_last and now < self._tell_at:
             return None
-        dropped = self.dropped - self._told_dropped
-        if not self.spans and not dropped:
+        if not self.spans:
             return None
-        self._told_at = now
-        self._told_dropped = self.dropped
         rows: list[list[Any]] = []
         size = 0
         for span in self.spans:
@@ -110,17 +119,23 @@ class KeptTraces:
                 break
             rows.append(row)
         del self.spans[: len(rows)]
-        return {"event": "spans", "spans": rows, "dropped": dropped}
+        self._tell_at = now + (_NEXT_S if self.spans else _EVERY_S)
+        return {"event": "spans", "spans": rows}
 
     def rows_into(self, rows: Rows) -> None:
         for why, count in self.kept.items():
             rows["headgate_traces_kept_total"].append(([why], count))
         if self.kept or self.dropped:
             rows["headgate_traces_dropped_total"].append((["gateway"], self.dropped))
-        for labels, value in rows["headgate_http_request_duration_seconds"]:
+        if not self.exemplars:
+            return
+        timed = rows["headgate_http_request_duration_seconds"]
+        for row, (labels, value) in enumerate(timed):
             places = self.exemplars.get((labels[0], labels[1]))
             if places:
-                value["exemplars"] = [[at, *said] for at, said in sorted(places.items())]
+                # The rows of a quiet route are those of the last snapshot as well.
+                said = [[at, *each] for at, each in sorted(places.items())]
+                timed[row] = (labels, {**value, "exemplars": said})
 
 
 class Tracing:
@@ -165,7 +180,7 @@ class Tracing:
         trace = ex.prep.trace
         if trace is not None and trace.sampled is not None:
             return trace.sampled
-        return (ex.root_id or ex.own_id)[18:] >= self.floor
+        return (ex.root_id or ex.own_id)[SAMPLED_PART] >= self.floor
 
     def lines(self, ex: Exchange) -> bytes:
         """What the service is told by the attempt under way."""
@@ -232,6 +247,8 @@ class Tracing:
                 error is not None and ex.status < 400 and error not in _ENDS_THERE
             ):
                 return "error"
+            if grpc_fault(ex):
+                return "error"
         if duration_s >= self.slow_s:
             route = ex.route
             slow_s = self.slow_s
@@ -246,7 +263,11 @@ class Tracing:
     # -- off the path --------------------------------------------------------------------------
 
     def watch(self, routes: Iterable[RouteRuntime], before: Tracing | None) -> None:
-        """Learn how long each route's requests take, where that says what is slow."""
+        """These are the plan's. Learn how long each route's requests take, where that says what is
+        slow.
+        """
+        routes = tuple(routes)
+        self.kept.keep_routes({route.name for route in routes})
         if not self.is_auto:
             return
         self._watched = [(route.name, route, _counts(route)) for route in routes]

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from headgate.wire.message import find
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headgate.errors import UpstreamFailed
     from headgate.gateway.exchange import Upstream
     from headgate.gateway.pool import Line
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Site
+    from headgate.wire.message import Header
 
 _MARKS_MAX: Final = 64
+GRPC_FAULTS: Final = frozenset((b"2", b"4", b"12", b"13", b"14", b"15"))
+"""UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS: those that are the
+server's, as OpenTelemetry has it."""
 _JUST_S: Final = 50e-6
 """What is shorter is no wait, and no handshake."""
 
@@ -23,8 +31,6 @@ _JUST_S: Final = 50e-6
 class Marked:
     """The part of an exchange that knows of its trace."""
 
-    traces_simply = True
-    """Its first attempt is the first that anybody made for it, in a trace of its own."""
     root_id: bytes | None = None
     """The trace, where another request has begun it: that of a cache's fill."""
     asked_for: bytes | None = None
@@ -42,11 +48,20 @@ class Marked:
         instance: str | None
         line: Line | None
         marks: list[tuple[Any, ...]] | None
+        sampled: bool | None
+        """Whether its head says that it is kept; None until somebody has been told, or it ends.
+        True also where its end has to be looked at for another reason."""
         service: ServiceRuntime | None
         site: Site
         waits_since: float
 
     __slots__ = ()
+
+    def settle_sampled(self) -> None:
+        """What services are told from here on takes more than the quick way of the first."""
+        tracing = self.site.tracing
+        if tracing is not None:
+            self.sampled = tracing.is_sampled(self)  # type: ignore[misc, arg-type]
 
     def mark(self, *what: Any) -> None:
         """Note what happened on a slow way, for the spans of a request that is kept."""
@@ -56,6 +71,16 @@ class Marked:
             self.marks = []  # type: ignore[misc]  # a slot of the exchange itself
         if len(self.marks) < _MARKS_MAX:
             self.marks.append(what)
+
+    def note_grpc(self, trailers: Sequence[Header]) -> None:
+        """A gRPC call that failed answers 200, and tells of it behind its messages."""
+        tracing = self.site.tracing
+        if tracing is None or not tracing.rules.keep_errors:
+            return
+        status = find(trailers, b"grpc-status")
+        if status in GRPC_FAULTS:
+            self.mark("grpc", status.decode())
+            self.sampled = True  # type: ignore[misc]  # which only has its end looked at closely
 
     def note_wait(self, up: Upstream, since: float, now: float) -> None:
         """A connection is there that was waited for: in the line, or until it was made."""

@@ -10,6 +10,7 @@ A mark is a tuple that begins with its kind:
     ("attempt", number, began, ended, instance, service, failure, status)
     ("wait", number, began, ended, name, failure)      number: of the attempt that waited
     ("step", name, began, ended)
+    ("grpc", status)                                   always the last: the call's own fault
 Times are monotonic. The last attempt has no mark unless it came to nothing.
 
 Attributes are those of the OpenTelemetry semantic conventions for HTTP, and `headgate.*`. What a
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from headgate.gateway.tracing import Tracing
     from headgate.observe.tracing.record import Kind, Value
 
-__all__ = ["SERVICE", "side_span", "spans_of"]
+__all__ = ["SERVICE", "grpc_fault", "side_span", "spans_of"]
 
 SERVICE: Final = "headgate"
 _METHODS: Final = frozenset(
@@ -83,7 +84,7 @@ def spans_of(ex: Exchange, now: float, why: str, tracing: Tracing) -> list[SpanR
             _, number, began, ended, name, failure = mark
             parent = span_of(ex, number).decode()
             spans.append(_inner(trace_id, parent, name, began, ended, wall, failure))
-        else:
+        elif kind == "step":
             _, name, began, ended = mark
             spans.append(_inner(trace_id, own, name, began, ended, wall, ""))
     waiting = ex.waiting
@@ -98,13 +99,20 @@ def spans_of(ex: Exchange, now: float, why: str, tracing: Tracing) -> list[SpanR
             name = "connect"
             spans.append(_inner(trace_id, parent, name, ex.waits_since, now, wall, ex.error or ""))
         service = ex.service.name if ex.service is not None else ""
-        failure = ex.error or ""
+        failure = ex.error or grpc_fault(ex)
         status = ex.status if ex.upstream_s >= 0.0 else 0
         spans.append(
             _client_span(ex, trace_id, own, number, began, now, wall, ex.instance, service,
                          failure, status)
         )  # fmt: skip
     return spans
+
+
+def grpc_fault(ex: Exchange) -> str:
+    """How a gRPC call failed, by what came behind its messages; empty where it did not."""
+    if ex.marks and ex.marks[-1][0] == "grpc":
+        return f"grpc {ex.marks[-1][1]}"
+    return ""
 
 
 def _asked_by_fill(ex: Exchange) -> bool:
@@ -206,7 +214,9 @@ def _server_span(
         "server",
         ex.started + wall,
         max(now - ex.started, 0.0),
-        "error" if ex.status >= 500 or (ex.error is not None and ex.status < 400) else "unset",
+        "error"
+        if ex.status >= 500 or (ex.error is not None and ex.status < 400) or grpc_fault(ex)
+        else "unset",
         SERVICE,
         attributes,
         links=tuple(links),
@@ -216,7 +226,11 @@ def _server_span(
 def _blame(attributes: dict[str, Value], ex: Exchange) -> None:
     error = ex.error
     if error is None:
-        if ex.status >= 500:
+        fault = grpc_fault(ex)
+        if fault:
+            attributes["rpc.grpc.status_code"] = int(fault.removeprefix("grpc "))
+            attributes["error.type"] = fault
+        elif ex.status >= 500:
             attributes["error.type"] = str(ex.status)
         return
     attributes["error.type"] = bounded(error, TEXT_MAX)

@@ -29,6 +29,7 @@ from headgate.errors import UpstreamFailed
 from headgate.gateway.downstream_h2 import StreamDown
 from headgate.gateway.heads_h2 import accept_for
 from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
+from headgate.gateway.tracing_marks import Marked
 from headgate.gateway.wheel import NEVER
 from headgate.wire.h2 import (
     ClientConnection,
@@ -230,6 +231,8 @@ class StreamUp(Stream):
                 self._end(ex, ())
         elif end:
             self._finish()
+            if isinstance(ex, Marked):
+                ex.note_grpc(head.headers)  # a call that fails at once tells of it in its head
             ex.on_response_head(head, b"", end=True)
         else:
             ex.on_response_head(head, b"", end=False)

@@ -85,6 +85,7 @@ _CLOSING_TURN_S: Final = 0.01
 _OLD_RESOLVER_S: Final = 30.0
 _ACCEPT_LAST_S: Final = 0.02
 _LAG_EVERY_S: Final = 0.05
+_STEP_LINES: Final = 50
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
 
@@ -309,23 +310,23 @@ class Worker:
             self._log.close(1.0)
 
     def snapshot(self) -> dict[str, Any]:
-        return self._with_states(self._stats.snapshot)
+        steps = self.snapshot_steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                found: dict[str, Any] = done.value
+                return found
 
     def snapshot_steps(self) -> Generator[None, None, dict[str, Any]]:
-        """The same in steps, between which requests are served."""
-        counted = yield from self._stats.steps()
-        yield
-        return self._with_states(lambda: counted)
-
-    def _with_states(self, counted: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        for line in self._lines.values():
+        """What is counted and how policies stand, in steps between which requests are served."""
+        pools: list[dict[str, Any]] = []
+        for at, line in enumerate(list(self._lines.values())):
             said = line.snapshot()
             line.stats.idle = said.idle
             line.stats.active = said.open - said.idle - said.connecting
             line.stats.queued = said.waiting
-        return {
-            **counted(),
-            "pools": [
+            pools.append(
                 {
                     "instance": said.instance,
                     "open": said.open,
@@ -333,12 +334,18 @@ class Worker:
                     "waiting": said.waiting,
                     "last_failure": said.last_failure,
                 }
-                for said in (line.snapshot() for line in self._lines.values())
-            ],
-            "policies": self._states.snapshot(monotonic()),
-            "entrance": self._entrance.snapshot(monotonic()),
-            "cache": self._caching.snapshot(),
-        }
+            )
+            if at % _STEP_LINES == _STEP_LINES - 1:
+                yield
+        found = yield from self._stats.steps()
+        found["pools"] = pools
+        yield
+        found["policies"] = self._states.snapshot(monotonic())
+        yield
+        found["entrance"] = self._entrance.snapshot(monotonic())
+        yield
+        found["cache"] = self._caching.snapshot()
+        return found
 
     async def cache_asked(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What control wants done to the cache, or to know of it."""

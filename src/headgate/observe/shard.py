@@ -19,7 +19,7 @@ microsecond (`benchmarks/observe_costs.py`); everything else may be slow.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -83,7 +83,7 @@ class RouteStats:
     all where answers are small, are counted once, in `whole`.
     """
 
-    __slots__ = ("_budget", "codes", "duration", "sums", "upstream", "whole")
+    __slots__ = ("_budget", "_made", "_made_at", "codes", "duration", "sums", "upstream", "whole")
 
     def __init__(self, budget: _Budget) -> None:
         self._budget = budget
@@ -92,6 +92,9 @@ class RouteStats:
         self.upstream = histogram.empty()
         self.whole = histogram.empty()
         self.sums = _Sums()
+        self._made: list[tuple[str, Row]] = []
+        """The rows of the last snapshot, by family, and how many requests they are of."""
+        self._made_at = 0
 
     def record(
         self,
@@ -157,27 +160,33 @@ class RouteStats:
         self.duration, self.upstream, self.whole = other.duration, other.upstream, other.whole
 
     def rows_into(self, rows: Rows, route: str, service: str) -> None:
-        """Append this route's rows, once it has counted anything."""
-        if not self.codes:
-            return
-        requests = rows["headgate_http_requests_total"]
+        """Append this route's rows, once it has counted anything. They are for reading only: those
+        of a route that had no request since are those of the last time.
+        """
+        total = sum([count[0] for codes in self.codes.values() for count in codes.values()])
+        if total != self._made_at:
+            self._made = list(self._rows(route, service))
+            self._made_at = total
+        for family, row in self._made:
+            rows[family].append(row)
+
+    def _rows(self, route: str, service: str) -> Iterator[tuple[str, Row]]:
         for method, codes in self.codes.items():
             for status, count in codes.items():
-                requests.append(([route, service, method, _code_label(status)], count[0]))
+                labels = [route, service, method, _code_label(status)]
+                yield "headgate_http_requests_total", (labels, count[0])
         labels = [route, service]
         sums = self.sums
         duration, upstream = self.duration.copy(), self.upstream.copy()
         histogram.add(duration, self.whole)
         histogram.add(upstream, self.whole)
-        rows["headgate_http_request_duration_seconds"].append(
-            (labels, {"counts": duration, "sum": sums.seconds + sums.whole_s})
-        )
+        counted = {"counts": duration, "sum": sums.seconds + sums.whole_s}
+        yield "headgate_http_request_duration_seconds", (labels, counted)
         if any(upstream):
-            rows["headgate_upstream_duration_seconds"].append(
-                (labels, {"counts": upstream, "sum": sums.upstream_s + sums.whole_s})
-            )
-        rows["headgate_http_request_body_bytes_total"].append((labels, sums.bytes_in))
-        rows["headgate_http_response_body_bytes_total"].append((labels, sums.bytes_out))
+            counted = {"counts": upstream, "sum": sums.upstream_s + sums.whole_s}
+            yield "headgate_upstream_duration_seconds", (labels, counted)
+        yield "headgate_http_request_body_bytes_total", (labels, sums.bytes_in)
+        yield "headgate_http_response_body_bytes_total", (labels, sums.bytes_out)
 
 
 def _code_label(status: int) -> str:
@@ -415,7 +424,7 @@ class WorkerStats:
             rows = new_rows()
             yield from self._named_into(rows)
             if folded == self._folded():
-                return self._rest_into(rows)
+                return (yield from self._rest_into(rows))
 
     def _folded(self) -> int:
         return self._routes.folded + self._instances.folded + self._listeners.folded
@@ -430,7 +439,7 @@ class WorkerStats:
             if at % _STEP_INSTANCES == 0:
                 yield
 
-    def _rest_into(self, rows: Rows) -> dict[str, Any]:
+    def _rest_into(self, rows: Rows) -> Generator[None, None, dict[str, Any]]:
         rows["headgate_http_requests_in_flight"].append(([], self.in_flight))
         rows["headgate_config_generation"].append(([self.process], self.generation))
         for (listener,), listener_stats in self._listeners.named.items():
@@ -447,6 +456,7 @@ class WorkerStats:
             rows["headgate_filter_errors_total"].append(([name], count))
         self.log.rows_into(rows)
         for source in self._sources:
+            yield
             source(rows)
         return {
             "process": self.process,

@@ -64,6 +64,7 @@ def prepared_for_fills(prep: Prepared) -> FillPrepared:
     for name in Prepared.__slots__:
         setattr(made, name, getattr(prep, name))
     made.deadline_s = None  # its client's patience is its client's
+    made.quick_floor = None  # a fill is in another's trace
     made.cached = None  # which leads to this one: they would only be freed by the collector
     if prep.head.method == "HEAD":
         # Whoever reads the answer asks the head whether a body follows.
@@ -79,7 +80,6 @@ class FillExchange(PolicedExchange):
     failure: UpstreamFailed | None = None
     why = ""
     """In the words of `fallback`."""
-    traces_simply = False
 
     def begin(self) -> None:
         self.request_done = True
