@@ -292,11 +292,10 @@ def _table(result: ScenarioResult) -> list[str]:
 
 
 def _rate_table(result: ScenarioResult) -> list[str]:
-    rows = [
-        f"| | {result.scenario.unit} | to nginx | to Envoy | per core | to nginx | to Envoy "
-        "| core busy | p50 ms | p99 ms | errors |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    beside = [f"to {_TITLES[peer]}" for peer in result.scenario.beside]
+    columns = [result.scenario.unit, *beside, "per core", *beside, "core busy", "p50 ms"]
+    columns += ["p99 ms", "errors"]
+    rows = [f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for peer in [*PEERS, "direct"]:
         wall = spread(result.values(peer))
         if wall is None:
@@ -305,7 +304,8 @@ def _rate_table(result: ScenarioResult) -> list[str]:
         cells = [_TITLES[peer], wall.show(",.0f")]
         cells += _ratios(result, peer, ScenarioResult.values)
         cells.append(f"{core.median:,.0f}" if core else "")
-        cells += _ratios(result, peer, ScenarioResult.per_core) if core else ["", ""]
+        ratios = _ratios(result, peer, ScenarioResult.per_core)
+        cells += ratios if core else [""] * len(ratios)
         cells.append(f"{result.busy(peer):.0%}" if core else "")
         cells += [_ms(result.latency(peer, key)) for key in ("p50", "p99")]
         cells.append(f"{result.errors(peer):,}")
@@ -317,7 +317,7 @@ def _ratios(
     result: ScenarioResult, peer: str, read: Callable[[ScenarioResult, str], list[float]]
 ) -> list[str]:
     cells = []
-    for to in ("nginx", "envoy"):
+    for to in result.scenario.beside:
         found = result.ratio(peer, to, read) if peer != to else None
         cells.append(found.show(".2f") if found else "")
     return cells

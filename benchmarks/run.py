@@ -125,6 +125,8 @@ def measure_scenario(
     try:
         targets: dict[str, Target] = {}
         for name in names:
+            if scenario.peers and name not in scenario.peers:
+                continue
             if not PEERS[name].can_serve(scenario.spec):
                 continue
             try:

@@ -26,6 +26,8 @@ class ProxySpec:
     "JWT, role check, rate limit, header edits and the JSON access log."
     websocket: bool = False
     "Upgrades are let through to the echo upstream."
+    observing: bool = False
+    "What can be watched is: by Headgate alone, beside itself with nothing watched."
     cache: bool = False
     "Responses are kept in memory for an hour, whatever the upstream says."
 

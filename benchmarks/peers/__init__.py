@@ -6,7 +6,7 @@ from benchmarks.peers.base import Peer
 from benchmarks.peers.caddy import Caddy
 from benchmarks.peers.envoy import Envoy, EnvoyRemembering
 from benchmarks.peers.haproxy import Haproxy
-from benchmarks.peers.headgate import Headgate
+from benchmarks.peers.headgate import Headgate, HeadgateUnobserved
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.varnish import Varnish
 
@@ -14,5 +14,14 @@ __all__ = ["PEERS", "Peer"]
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
-    for peer in (Headgate(), Nginx(), Envoy(), EnvoyRemembering(), Haproxy(), Caddy(), Varnish())
+    for peer in (
+        Headgate(),
+        HeadgateUnobserved(),
+        Nginx(),
+        Envoy(),
+        EnvoyRemembering(),
+        Haproxy(),
+        Caddy(),
+        Varnish(),
+    )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -41,6 +42,24 @@ class Headgate:
     def start(self, spec: ProxySpec, site: Site) -> Server:
         """Write headgate.yaml and run one worker."""
         return start_headgate(config(spec, site), site, workers=1)
+
+
+class HeadgateUnobserved(Headgate):
+    """The same with nobody looking."""
+
+    name = "headgate-unobserved"
+    title = "Headgate, nothing watched"
+    features = "as Headgate, without traces, logs, history and alerts; metrics are counted anyhow"
+
+    def can_serve(self, spec: ProxySpec) -> bool:
+        """Where that is compared."""
+        return spec.observing
+
+    def start(self, spec: ProxySpec, site: Site) -> Server:
+        """Write headgate.yaml and run one worker."""
+        document = config(spec, site)
+        observe(document, site, ())
+        return start_headgate(document, site, workers=1)
 
 
 _VERSION = (
@@ -107,6 +126,23 @@ LOG_FIELDS = (
 )
 
 
+WATCHERS = ("access log", "tracing", "history", "alerts", "log store")
+
+
+def observe(document: dict[str, object], site: Site, what: Collection[str]) -> None:
+    """Switch everything that watches on or off."""
+    log: dict[str, object] = {"format": "off"}
+    if "access log" in what:
+        log = {"format": "json", "path": str(site.folder / "access.log")}
+    document["access_log"] = log
+    document["tracing"] = {"sample": "1%"} if "tracing" in what else False
+    document["history"] = {"every": "1s"} if "history" in what else False
+    if "alerts" not in what:
+        document["alerts"] = False
+    if "log store" not in what:
+        document["logging"] = {"store": False}
+
+
 def config(spec: ProxySpec, site: Site) -> dict[str, object]:
     """The file for a scenario."""
     listener: dict[str, object] = {"bind": f"127.0.0.1:{site.port}"}
@@ -158,6 +194,8 @@ def config(spec: ProxySpec, site: Site) -> dict[str, object]:
                 }
             },
         }
+    if spec.observing:
+        observe(document, site, WATCHERS)
     return document
 
 

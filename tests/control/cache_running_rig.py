@@ -135,16 +135,16 @@ class Shop(Serving):
     def start(self, *rest: str, prefix: tuple[str, ...] = (), wait: bool = True) -> None:
         super().start(*rest, prefix=prefix, wait=False)
         if wait:
-            self.wait_for("ready: ")
+            self.wait_for("ready: ", patience_s=running.START_PATIENCE_S)
             self.wait_linked()
 
-    def wait_for(self, text: str, after: int = 0) -> str:
+    def wait_for(self, text: str, after: int = 0, *, patience_s: float = PATIENCE_S) -> str:
         def found() -> str:
             line = next((line for line in self.log[after:] if text in line), "")
             assert line or self.process is None or self.process.poll() is None, self.said
             return line
 
-        line: str = wait_until(found)
+        line: str = wait_until(found, patience_s)
         return line
 
     def wait_end(self, timeout_s: float = PATIENCE_S) -> int:

@@ -24,6 +24,8 @@ from headgate.control.state_dir import StateDir
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20.0
+START_PATIENCE_S = 60.0
+"""Seven processes import what they need: 3 s when it is quiet, 25 s beside eight that compute."""
 ENV = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 ECHO = "tests.control.echo_worker:EchoWorker"
 
@@ -117,9 +119,14 @@ class Gateway:
             target=self._read, args=(self.process, self.log), daemon=True
         )
         self._reader.start()
-        if wait:
-            self.wait_for("ready: ")
-            wait_until(lambda: self.health().get("workers_ready"))
+        if not wait:
+            return
+        try:
+            self.wait_for("ready: ", patience_s=START_PATIENCE_S)
+            wait_until(lambda: self.health().get("workers_ready"), START_PATIENCE_S)
+        except BaseException:
+            self.stop()  # a fixture that fails here has nothing to end
+            raise
 
     @staticmethod
     def _read(process: subprocess.Popen[str], log: list[str]) -> None:
@@ -127,7 +134,7 @@ class Gateway:
         for line in process.stderr:
             log.append(line.rstrip())
 
-    def wait_for(self, text: str, after: int = 0) -> str:
+    def wait_for(self, text: str, after: int = 0, *, patience_s: float = PATIENCE_S) -> str:
         def found() -> str | None:
             for line in self.log[after:]:
                 if text in line:
@@ -137,7 +144,7 @@ class Gateway:
             )
             return None
 
-        line: str = wait_until(found)
+        line: str = wait_until(found, patience_s)
         return line
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -375,7 +376,36 @@ def test_a_spoilt_version_spoils_no_other(tmp_path):
     assert list(again.worries())
 
 
-def test_a_full_disk_loses_a_version_and_says_so(tmp_path, monkeypatch):
+def test_a_version_for_which_the_disk_was_full_is_written_when_it_has_room(tmp_path, monkeypatch):
+    file = tmp_path / "headgate.yaml"
+    history = ConfigHistory(tmp_path, file)
+    file.write_text("a: 1")
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        history.keep(b"a: 1", result(1), {"a": 1}, ())
+        assert "No space" in next(iter(history.worries()))
+        assert not [one for one in (tmp_path / "config-history").iterdir() if one.suffix != ""]
+    file.write_text("a: 2")
+
+    async def once_more() -> None:
+        trying = asyncio.create_task(history.keep_trying(0.01))
+        async with asyncio.timeout(20):
+            while list(history.worries()):
+                await asyncio.sleep(0.01)
+        trying.cancel()
+
+    asyncio.run(once_more())
+    (made,) = history.versions()
+    kept = history.get(made.number)
+    assert kept is not None
+    assert (kept.version.at, kept.text, history.lost) == (WALL + 1, "a: 1", 0)
+
+
+def test_versions_that_wait_for_a_disk_are_bounded_and_written_in_order(tmp_path, monkeypatch):
     history = ConfigHistory(tmp_path, tmp_path / "headgate.yaml")
 
     def full(_fd: int) -> None:
@@ -383,12 +413,14 @@ def test_a_full_disk_loses_a_version_and_says_so(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        history.keep(None, result(1), {"a": 1}, ())
-    assert history.lost == 1
-    assert "No space" in next(iter(history.worries()))
-    assert not [one for one in (tmp_path / "config-history").iterdir() if one.suffix != ""]
-    history.keep(None, result(2), {"a": 2}, ())
-    assert not list(history.worries())
+        for number in range(13):
+            assert history.keep(None, result(number), {"a": number}, ()) is None
+    assert history.lost == 3
+    made = history.keep(None, result(13), {"a": 13}, ())
+    assert made is not None
+    assert made.words == ("a 12 -> 13",)
+    assert history.lost == 3
+    assert [one.generation for one in history.versions()] == list(range(13, 2, -1))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.control.serving import Serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-EXAMPLES = 8
+EXAMPLES = 5
 ENDING = {"/api/drain", "/api/upgrade"}
 SLOW = {"/api/reload"}
 AS_PROMETHEUS = ("/api/query", "/api/series", "/api/labels", "/api/label/")
@@ -66,17 +66,29 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def session(gateway: Gateway) -> Iterator[requests.Session]:
     with requests.Session() as session:
+        session.trust_env = False  # it would look for proxies and a netrc before each request
         session.headers["authorization"] = f"Bearer {gateway.state.token()}"
         yield session
+
+
+def parts_of(operation: Any) -> tuple[Any, ...]:
+    return (
+        operation.path_parameters,
+        operation.query,
+        operation.headers,
+        operation.cookies,
+        operation.body,
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label.replace(" ", "-"))
 def test_no_request_makes_a_server_error(gateway, session, operation):
     url = f"http://127.0.0.1:{gateway.admin_port}"
-    modes = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
-    strategies = [operation.as_strategy(generation_mode=mode) for mode in modes]
-    strategy = strategies[0] | strategies[1]
-    count = 1 if operation.path in SLOW else EXAMPLES
+    strategy = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    has_choice = any(len(part) for part in parts_of(operation))
+    if has_choice:  # or else there is nothing to get wrong
+        strategy |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    count = EXAMPLES if has_choice and operation.path not in SLOW else 1
 
     @seed(20260131)
     @settings(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import struct
 from pathlib import Path
 
 import pytest
 
+from headgate.config import load
 from headgate.control.launch import HandoverUnreadable, Launch, Outline, python, worker_count
 from headgate.control.listening import Endpoint
 
@@ -30,6 +33,21 @@ def round_trip(launch: Launch) -> Launch:
 def test_a_launch_survives_the_exec():
     launch = Launch("/f", "/s", OUTLINE, b"\0document\xff", 3, True, "a:B", 4, {"pid": 1})
     assert round_trip(launch) == launch
+
+
+@pytest.mark.parametrize("workers", [None, 3])
+def test_the_first_document_says_all_that_those_of_reloads_say(tmp_path, monkeypatch, workers):
+    file = tmp_path / "headgate.yaml"
+    file.write_text("listeners: [{bind: '127.0.0.1:0'}]\nworkers: auto\n")
+    run = importlib.import_module("headgate.cli.run")
+    launched: list[Launch] = []
+    monkeypatch.setattr(run, "exec_supervisor", lambda fd: launched.append(Launch.from_memfd(fd)))
+    run.run(file, workers=workers, state_dir=tmp_path / "s", watch=None)
+    reloaded = load(file)
+    outline = Outline.of(reloaded, workers)
+    said = {**reloaded.document, "state_dir": str(tmp_path / "s")}
+    assert json.loads(launched[0].document) == said
+    assert said["workers"] == outline.workers
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, struct.pack("!Q", 2) + b"{}", b"\xff" * 100])

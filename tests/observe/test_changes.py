@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,15 +37,15 @@ class Pair:
     def __init__(self) -> None:
         self.stats = WorkerStats("worker-0", "a", max_sets=4)
         self.telling = Telling()
-        self.held = None
+        self.held: dict[str, Any] = {}
         self.sent = b""
 
     def ask(self, *, is_lost=False):
         snapshot = self.stats.snapshot()
-        have = (self.held or {}).get("number", NOTHING)
+        have = self.held.get("number", NOTHING)
         self.sent = _driven(json_steps(_driven(self.telling.steps(snapshot, have))))
         if not is_lost:
-            self.held = held(self.held, json.loads(self.sent))
+            self.held = held(self.held or None, json.loads(self.sent))
             assert _without_number(self.held) == _plain(snapshot)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.observe import Carried, WorkerStats, merge
+from headgate.observe import Carried, WorkerStats, merge, to_prometheus
 
 
 def worker(name, start, hits, *, route="r", in_flight=0):
@@ -91,6 +91,41 @@ def test_gauges_of_places_given_back_make_room():
     assert carried.merged().numbers["headgate_connections"] == {(":2",): 1}
 
 
-def test_a_family_that_is_not_in_the_table_is_an_error():
-    with pytest.raises(KeyError):
-        merge([{"process": "p", "start": "1", "rows": {"headgate_made_up": [([], 1)]}}])
+ODD_ROWS = {
+    "unknown": ("headgate_made_up", [([], 1)]),
+    "labels": ("headgate_http_requests_total", [(["r"], 1)]),
+    "no-number": ("headgate_http_requests_total", [(["r", "s", "GET", "200"], "many")]),
+    "no-labels": ("headgate_http_requests_total", [(None, 1)]),
+    "no-row": ("headgate_http_requests_total", [7]),
+    "buckets": (
+        "headgate_http_request_duration_seconds",
+        [(["r", "s"], {"counts": [1, 2], "sum": 3.0})],
+    ),
+    "no-histogram": ("headgate_http_request_duration_seconds", [(["r", "s"], 3)]),
+    "no-sum": ("headgate_http_request_duration_seconds", [(["r", "s"], {"counts": [0] * 122})]),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS.values(), ids=ODD_ROWS)
+def test_what_a_process_of_another_version_tells_is_left_out_and_the_rest_added_up(odd):
+    name, rows = odd
+    carried = Carried()
+    carried.take(worker("worker-0", "1", 2))
+    good = worker("worker-1", "1", 3)
+    carried.take({**good, "rows": {**good["rows"], name: [*good["rows"].get(name, ()), *rows]}})
+    for _ in range(2):
+        got = carried.merged()
+        assert got.left_out == {name}
+        assert got.total("headgate_metrics_left_out") == 1
+        assert got.total("headgate_http_requests_total") == 5
+        counted = got.histograms["headgate_http_request_duration_seconds"]["r", "s"]
+        assert sum(counted.counts) == 5
+        assert "headgate_made_up" not in to_prometheus(got)
+        carried.end("worker-1")  # and once it has gone
+    assert merge([{"process": "p", "start": "1", "rows": {name: rows}}]).left_out == {name}
+
+
+def test_nothing_left_out_is_told_too():
+    carried = Carried()
+    carried.take(worker("worker-0", "1", 2))
+    assert carried.merged().numbers["headgate_metrics_left_out"] == {(): 0}

@@ -294,6 +294,8 @@ def test_addresses_without_end_take_no_room():
         ("2023-11-14T23:13:20+01:00", START),
         ("2023-11-14T23:13:20 01:00", START),
         ("2023-11-14 22:13:20", START),
+        ("1700000000", START),
+        ("1700000000.5", START + 0.5),
     ],
 )
 def test_moments(text, moment):

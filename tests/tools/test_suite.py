@@ -29,6 +29,7 @@ BROKEN = "def test_a():\n    assert False\n"
 @pytest.fixture
 def suite(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("suite", repository / "tools" / "suite.py")
+    assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "suite", made)
     spec.loader.exec_module(made)

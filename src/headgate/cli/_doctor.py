@@ -115,8 +115,12 @@ def _file(patient: _Patient) -> Iterator[Finding]:
     for note in notes[:_SHOWN]:
         yield Finding("warn", "file", str(note))
     config = patient.config
-    counts = f"{len(config.routes)} routes, {len(config.services)} services"
+    counts = f"{_many(len(config.routes), 'route')}, {_many(len(config.services), 'service')}"
     yield Finding("ok", "file", f"{patient.file} has no faults: {counts}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _state_dir(patient: _Patient) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 import yaml
 
-from headgate.config import load
 from headgate.control.client import AdminClient
 from headgate.control.state_dir import StateDir
 from headgate.errors import ConfigInvalid, Fault, HeadgateError
@@ -57,6 +56,8 @@ def state_dir_of(file: Path | None, state_dir: Path | None) -> Path:
     home = path if path.is_dir() else path.parent
     said: str | None = None
     if path.is_file():
+        from headgate.config import load  # half a second, which most commands can do without
+
         try:
             said = load(path, offline=True).config.state_dir
         except ConfigInvalid:

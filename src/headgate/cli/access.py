@@ -35,7 +35,7 @@ def access(
             "--open", help="Only routes that ask nobody who they are; exit code 1 if there are any."
         ),
     ] = False,
-    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="text or json (--json).")] = Format.text,
 ) -> None:
     """Show who is let in where, and which routes ask nobody.
 

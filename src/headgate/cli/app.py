@@ -36,7 +36,10 @@ COMMANDS: dict[str, str] = {
     "cache": "Purge the cache of a running gateway, show its figures and what it holds.",
     "history": "Ask the history of all figures, and export it.",
     "audit": "Verify, search and export the audit log.",
+    "monitors": "Things outside that a running gateway asks now and then: uptime by day.",
     "alerts": "Show what fires in a running gateway; silence, acknowledge, replay a rule.",
+    "slo": "Show what is left of error budgets, check them, write reports.",
+    "capacity": "Show what will be full and when, and how many instances services need.",
     "keys": "Make, list, revoke and rotate API keys; hash passwords.",
     "secrets": "Keep secrets in an encrypted file.",
     "certs": "Certificates: an authority of your own, those served, and a check of any server.",
@@ -51,17 +54,26 @@ COMMANDS: dict[str, str] = {
     "status": "Show what a running gateway is doing.",
     "ctl": "Look at a running gateway and steer it: routes, instances, breakers, limits, top.",
     "doctor": "Look for what is wrong, or will be, and say the way out.",
+    "export": "Write files for Prometheus, Alertmanager, Grafana and Elastic.",
     "schema": "Print the JSON Schema of the file, for editors.",
     "echo": "Run a service that answers with what it received.",
-    "demo": "Run the gateway before two echo services, and say what to try.",
+    "demo": "Run the gateway before a few services, and say what to try.",
     "version": "Print the version.",
 }
+
+
+_WITH_FORMAT = frozenset(
+    {"access", "audit", "bans", "certs", "check", "config", "explain", "keys", "status", "tokens"}
+)
+"""Where JSON is one of several forms. `--json` means it there, as everywhere else."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     words = list(sys.argv[1:] if argv is None else argv)
     called = next((word for word in words if not word.startswith("-")), None)
+    if called in _WITH_FORMAT:
+        words = ["--format=json" if word == "--json" else word for word in words]
     try:
         assemble(called)(args=words, prog_name="headgate")
     except HeadgateError as error:

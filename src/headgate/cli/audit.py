@@ -77,7 +77,7 @@ def verify(
     folder: FolderOption = None,
     keys: KeyOption = None,
     anchor: AnchorOption = None,
-    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="text or json (--json).")] = Format.text,
 ) -> None:
     """Find out whether entries were changed, taken away, put in or cut off.
 
@@ -103,7 +103,7 @@ def search(
     outcome: OutcomeOption = "",
     text: TextOption = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 50,
-    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="text or json (--json).")] = Format.text,
 ) -> None:
     """Find entries, the newest first."""
     query = _query(since, until, actor, action, target, origin, outcome, text)

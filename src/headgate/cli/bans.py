@@ -47,7 +47,7 @@ def bans(
     hold: Annotated[str, typer.Option("--for", help="With add: how long, such as 30min.")] = "1h",
     why: Annotated[str, typer.Option("--why", help="With add: the reason, for lists.")] = "by hand",
     limit: Annotated[int, typer.Option("--limit", min=1, help="With list: so many at most.")] = 100,
-    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="text or json (--json).")] = Format.text,
 ) -> None:
     """List whom a running gateway shuts out, shut somebody out, or let them in again.
 

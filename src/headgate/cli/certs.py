@@ -81,7 +81,7 @@ FileOption = Annotated[
     Path | None,
     typer.Option("--file", help="The file that the gateway runs; headgate.yaml if not said."),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="text or json.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="text or json (--json).")]
 
 
 @certs.command()

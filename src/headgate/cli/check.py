@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headgate.cli._instance import DEFAULT_FILE
 from headgate.config import Config, ConfigInvalid, Fault, Loaded, load
 
 _SHOWN_ROUTES = 20
@@ -33,7 +34,7 @@ class Format(StrEnum):
 def check(
     file: Annotated[
         Path, typer.Argument(help="The configuration: a file, or a directory of them.")
-    ],
+    ] = DEFAULT_FILE,
     format: Annotated[  # noqa: A002 - the option is called so
         Format, typer.Option("--format", help="A report for people, or JSON for programs.")
     ] = Format.text,

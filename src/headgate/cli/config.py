@@ -48,7 +48,7 @@ def show(
     file: RunOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
-    form: Annotated[Format, typer.Option("--format", help="yaml or json.")] = Format.yaml,
+    form: Annotated[Format, typer.Option("--format", help="yaml or json (--json).")] = Format.yaml,
 ) -> None:
     """Show the configuration that serves, or that of a version, without its secrets."""
     path = "/api/config" if version is None else f"/api/config/history/{version}"
@@ -68,7 +68,7 @@ def diff(
     file: RunOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
-    form: Annotated[Shown, typer.Option("--format", help="text or json.")] = Shown.text,
+    form: Annotated[Shown, typer.Option("--format", help="text or json (--json).")] = Shown.text,
 ) -> None:
     """Say what a file would change, or what is different between two versions."""
     client = find(file, state_dir, url)
@@ -85,7 +85,7 @@ def history(
     state_dir: StateDirOption = None,
     url: UrlOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most.")] = 20,
-    form: Annotated[Shown, typer.Option("--format", help="text or json.")] = Shown.text,
+    form: Annotated[Shown, typer.Option("--format", help="text or json (--json).")] = Shown.text,
 ) -> None:
     """List the versions that served and those that were refused, the newest first."""
     path = f"/api/config/history?limit={limit}"

@@ -68,7 +68,7 @@ def explain(
     ] = False,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
-    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="text or json (--json).")] = Format.text,
 ) -> None:
     """Show which route a request takes, and why.
 

@@ -7,6 +7,8 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -15,7 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
+from headgate.security.audit.times import moment_of
 
 __all__ = ["history", "plotted"]
 
@@ -41,7 +45,8 @@ history = typer.Typer(
 )
 
 FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-SinceOption = Annotated[str, typer.Option("--since", help="How far back: 15m, 6h, 7d.")]
+SinceOption = Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 StepOption = Annotated[str, typer.Option("--step", help="One answer every: 15s, 5m.")]
 
 
@@ -54,7 +59,9 @@ def _range(
     admin: str | None,
     form: str = "json",
 ) -> Any:
-    asked = {"query": expr, "since": since, "format": form} | ({"step": step} if step else {})
+    asked = {"query": expr, "start": f"{_start(since):.3f}", "format": form}
+    if step:
+        asked["step"] = step
     client = find(file, state_dir, admin)
     said = client.ask("GET", f"/api/history/range?{urlencode(asked)}", timeout_s=_ASK_S).content
     for info in said.get("infos", ()) if isinstance(said, dict) else ():
@@ -91,11 +98,69 @@ def ask(
         print(json.dumps(said["data"], indent=2))
     elif rows:
         width = max(40, min(shutil.get_terminal_size((80, 24)).columns, 160))
-        print(plotted(rows, width=width, height=12))
+        happened = _markers(find(file, state_dir, admin), since)
+        print(plotted(rows, width=width, height=12, markers=happened))
     if not rows:
         if not as_json:
             print("no samples", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@history.command("mark")
+def mark(
+    kind: Annotated[str, typer.Argument(help="A word, such as deploy.")],
+    text: Annotated[str, typer.Argument(help="What has happened, such as 'users 2.4'.")],
+    file: FileOption = None,
+    state_dir: StateDirOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that something has happened, so that charts show it."""
+    order = {"kind": kind, "text": text}
+    said = find(file, state_dir, url).ask("POST", "/api/markers", order).content
+    print(json.dumps(said, indent=2) if as_json else _happened(said))
+
+
+@history.command("markers")
+def markers(
+    kind: Annotated[str, typer.Option("--kind", help="Only these: deploy, config, alert.")] = "",
+    since: SinceOption = "7d",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 100,
+    file: FileOption = None,
+    state_dir: StateDirOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what has happened: deploys, changes of the configuration, alerts."""
+    found = _markers(find(file, state_dir, url), since, kind=kind, limit=limit)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for one in found:
+        print(_happened(one))
+    if not found:
+        print("nothing has happened")
+
+
+def _markers(
+    client: AdminClient, since: str, *, kind: str = "", limit: int = 100
+) -> list[dict[str, Any]]:
+    start = _start(since)
+    asked = {"start": f"{start:.3f}", "kind": kind, "limit": str(limit)}
+    said: list[dict[str, Any]] = client.ask("GET", f"/api/markers?{urlencode(asked)}").content
+    return said
+
+
+def _happened(one: dict[str, Any]) -> str:
+    when = time.strftime("%m-%d %H:%M:%S", time.localtime(one["at"]))
+    return _printable(f"{when}  {one['kind']:<7} {one['text']}")
+
+
+def _start(since: str) -> float:
+    try:
+        return moment_of(since, time.time())  # noqa: TID251  as samples are known
+    except ValueError as error:
+        raise HeadgateError(f"--since: {error}") from error
 
 
 @history.command("series")
@@ -108,10 +173,7 @@ def series(
     admin: UrlOption = None,
 ) -> None:
     """List the series that the history has."""
-    from headgate.units import parse_duration
-
-    start = time.time() - parse_duration(since)  # noqa: TID251  as samples are known
-    asked = {"start": f"{start:.0f}"} | ({"match[]": match} if match else {})
+    asked = {"start": f"{_start(since):.0f}"} | ({"match[]": match} if match else {})
     client = find(file, state_dir, admin)
     said = client.ask("GET", f"/api/series?{urlencode(asked)}", timeout_s=_ASK_S).content["data"]
     if as_json:
@@ -182,12 +244,21 @@ def _name(labels: dict[str, str]) -> str:
 
 _DOTS: Final = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _MARGIN: Final = 10
+_LETTERS: Final = 10
+"""So many things that have happened are shown below a chart: the newest."""
 _COLOURS: Final = (36, 33, 35, 32, 31, 34)
 
 
-def plotted(rows: list[dict[str, Any]], *, width: int, height: int) -> str:
+def plotted(
+    rows: list[dict[str, Any]],
+    *,
+    width: int,
+    height: int,
+    markers: Sequence[dict[str, Any]] = (),
+) -> str:
     """Series as lines of braille dots, four by two to a letter, with a scale and the newest value
-    of each. Colours tell them apart where there is a terminal.
+    of each, and letters below for what has happened. Colours tell series apart where there is a
+    terminal.
     """
     shown = rows[: len(_COLOURS)]
     points = [
@@ -204,9 +275,14 @@ def plotted(rows: list[dict[str, Any]], *, width: int, height: int) -> str:
     cells = [[0] * columns for _ in range(height)]
     owner = [[0] * columns for _ in range(height)]
     for number, line in enumerate(points):
-        for at, value in line:
-            x = int((at - first) / ((last - first) or 1.0) * (2 * columns - 1))
-            y = int((high - value) / span * (4 * height - 1))
+        placed = [
+            (
+                int((at - first) / ((last - first) or 1.0) * (2 * columns - 1)),
+                int((high - value) / span * (4 * height - 1)),
+            )
+            for at, value in line
+        ]
+        for x, y in _joined(placed):
             cells[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
             owner[y // 4][x // 2] = number
     has_colour = sys.stdout.isatty()
@@ -215,20 +291,50 @@ def plotted(rows: list[dict[str, Any]], *, width: int, height: int) -> str:
         scale = {0: high, height - 1: low}.get(row)
         label = f"{scale:.4g}" if scale is not None else ""
         dots = "".join(
-            _coloured(chr(0x2800 + cell), owner[row][at] if has_colour and cell else -1)
+            _coloured(chr(0x2800 + cell), owner[row][at] if has_colour else -1) if cell else " "
             for at, cell in enumerate(cells[row])
         )
         lines.append(f"{label:>{_MARGIN - 2}} |{dots}".rstrip())
     begin, end = (time.strftime("%m-%d %H:%M:%S", time.localtime(at)) for at in (first, last))
+    happened = [one for one in markers if first <= one["at"] <= last][-_LETTERS:]
+    if happened:
+        below = [" "] * columns
+        for number, one in enumerate(happened):
+            below[int((one["at"] - first) / ((last - first) or 1.0) * (columns - 1))] = _letter(
+                number
+            )
+        lines.append(" " * _MARGIN + "".join(below).rstrip())
     lines.append(" " * _MARGIN + begin + end.rjust(columns - len(begin)))
+    lines += [f"{_letter(n):>2} {_happened(one)[:width]}" for n, one in enumerate(happened)]
     for number, one in enumerate(shown):
         lead = _coloured("--", number if has_colour else -1)
-        lines.append(f"{lead} {_name(one['metric'])}  {one['values'][-1][1]}")
+        name = _name(one["metric"]).replace("{}", "all")
+        lines.append(f"{lead} {name}  {_number(one['values'][-1][1]):.4g}")
     if len(rows) > len(shown):
         lines.append(f"and {len(rows) - len(shown)} more; topk(5, ...) chooses, --json shows all")
     return "\n".join(
         "".join(c if c.isprintable() or c == "\x1b" else "?" for c in line) for line in lines
     )
+
+
+def _joined(points: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The dots of a line through these, which breaks where figures are missing."""
+    gaps = sorted(x - before for (before, _), (x, _) in pairwise(points))
+    usual = gaps[len(gaps) // 2] if gaps else 0
+    yield from points
+    for (x, y), (next_x, next_y) in pairwise(points):
+        steps = max(next_x - x, abs(next_y - y))
+        if next_x - x <= 3 * usual + 1:
+            for step in range(1, steps):
+                yield (x + (next_x - x) * step // steps, y + (next_y - y) * step // steps)
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _coloured(text: str, number: int) -> str:

@@ -82,7 +82,7 @@ def new(
 @keys.command("list")
 def list_keys(
     file: File,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text or json (--json).")] = "text",
 ) -> None:
     """Show the keys of a file: ids, consumers and states. There are no keys in it to show."""
     wall = _now()

@@ -168,11 +168,11 @@ def _print(line: dict[str, Any], *, as_json: bool, colours: bool) -> None:
 
 def text_of(line: dict[str, Any], *, colours: bool = False) -> str:
     """A line for people; what strangers sent cannot move the cursor."""
-    level = str(line.get("level", "info"))
+    level = str(line.get("level") or _level_of(line))
     moment = line.get("time", "")
     if isinstance(moment, int | float):
         moment = datetime.fromtimestamp(moment, UTC).isoformat()
-    head = f"{str(moment)[:23]:<23} {level.upper():<8} {line.get('logger') or '-'}: "
+    head = f"{str(moment)[:23]:<23} {level.upper():<8} {line.get('logger') or _source(line)}: "
     words = [_clean(f"{head}{line.get('message', _request(line))}")]
     for name, value in line.items():
         if name in _UNSAID or name == "error" or value in ("", None):
@@ -187,6 +187,16 @@ def text_of(line: dict[str, Any], *, colours: bool = False) -> str:
         text = f"{text} error={_clean(str(error))}"
     colour = _COLOURS.get(level) if colours else None
     return f"{colour}{text}\x1b[0m" if colour else text
+
+
+def _level_of(line: dict[str, Any]) -> str:
+    """A line of the access log has no level; the store takes failures for errors."""
+    status = line.get("status")
+    return "error" if isinstance(status, int) and status >= 500 else "info"
+
+
+def _source(line: dict[str, Any]) -> str:
+    return "-" if "message" in line else "access"
 
 
 def _request(line: dict[str, Any]) -> str:

@@ -47,11 +47,12 @@ def run(
         raise typer.Exit(1) from None
     print_faults(loaded.warnings)
     home = state_dir or Path(loaded.config.state_dir or path.parent / ".headgate")
+    outline = Outline.of(loaded, workers)  # first: it fills in what the document leaves open
     document = {**loaded.document, "state_dir": str(home.absolute())}
     launch = Launch(
         config_file=str(path),
         state_dir=str(home.absolute()),
-        outline=Outline.of(loaded, workers),
+        outline=outline,
         document=json.dumps(document, separators=(",", ":")).encode(),
         workers=workers,
         watch=watch,

@@ -23,7 +23,7 @@ def status(
     file: File = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
-    form: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="text or json (--json).")] = Format.text,
 ) -> None:
     """Show what a running gateway is doing.
 

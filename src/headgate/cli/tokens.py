@@ -43,7 +43,7 @@ class Format(StrEnum):
     json = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="text or json.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="text or json (--json).")]
 
 
 @tokens.command()

@@ -15,7 +15,8 @@ import typer
 
 from headgate.cli._instance import StateDirOption, find
 from headgate.control.client import AdminClient
-from headgate.units import rough_duration
+from headgate.errors import HeadgateError
+from headgate.units import UnitError, parse_duration, rough_duration
 
 __all__ = ["traces"]
 
@@ -30,12 +31,15 @@ _ASK_S: Final = 15.0
 _CLEAR: Final = "\x1b[H\x1b[2J"
 _BAR: Final = 32
 _NAME: Final = 44
+_WHOLE: Final = "5s"
+"""At this age a trace is whole: services send their spans every few seconds."""
+_NONE: Final = "no trace fits; see `tracing` in the file for what is kept"
 
 FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
 AdminOption = Annotated[
     str | None,
     typer.Option(
-        "--admin",
+        "--url",
         help="Its admin API, if it runs elsewhere. The token is read from HEADGATE_TOKEN.",
     ),
 ]
@@ -57,13 +61,13 @@ def list_(
     longer: Annotated[str, typer.Option("--longer", help="Than this, such as 250ms.")] = "",
     shorter: Annotated[str, typer.Option("--shorter", help="Than this.")] = "",
     since: Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")] = "",
-    until: Annotated[str, typer.Option("--until", help="Likewise.")] = "",
+    until: Annotated[str, typer.Option("--until", help="Before this; as --since.")] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only with something failed.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=500)] = 20,
-    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
-    every: Annotated[
-        float, typer.Option("--every", min=0.2, max=3600, help="With --watch: seconds.")
-    ] = 2.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="So many at most.")] = 20,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")
+    ] = False,
+    every: Annotated[str, typer.Option("--every", help="With --watch: how often.")] = "2s",
     file: FileOption = None,
     state_dir: StateDirOption = None,
     admin: AdminOption = None,
@@ -86,6 +90,10 @@ def list_(
     }
     query = urlencode({name: value for name, value in said.items() if value}, doseq=True)
     try:
+        pause_s = max(parse_duration(every), 0.2)
+    except UnitError as error:
+        raise typer.BadParameter(str(error), param_hint="--every") from None
+    try:
         while True:
             found = _ask(client, f"/api/traces?{query}")
             if as_json:
@@ -95,14 +103,23 @@ def list_(
                 print(clear + listed(found["traces"]), flush=True)
             if not watch:
                 return
-            time.sleep(every)
+            time.sleep(pause_s)
     except KeyboardInterrupt:
         return
 
 
 @traces.command("show")
 def show(
-    trace_id: Annotated[str, typer.Argument(help="The id, 32 hexadecimal digits.")],
+    trace_id: Annotated[
+        str, typer.Argument(help="The id, 32 hexadecimal digits; the newest trace if not said.")
+    ] = "",
+    route: Annotated[str, typer.Option("--route", help="Without an id: of this route.")] = "",
+    longer: Annotated[
+        str, typer.Option("--longer", help="Without an id: than this, such as 250ms.")
+    ] = "",
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Without an id: with something failed.")
+    ] = False,
     attributes: Annotated[
         bool, typer.Option("--attributes", help="With all that is said of each span.")
     ] = False,
@@ -113,6 +130,16 @@ def show(
 ) -> None:
     """One trace as a tree, with bars for when each span ran. `*` is on the critical path."""
     client = find(file, state_dir, admin)
+    if not trace_id:
+        said = {"route": route, "min_duration": longer, "errors": "true" if errors else ""}
+        query = urlencode({"limit": 1} | {name: value for name, value in said.items() if value})
+        newest = (
+            _ask(client, f"/api/traces?{query}&until={_WHOLE}")["traces"]
+            or _ask(client, f"/api/traces?{query}")["traces"]
+        )
+        if not newest:
+            raise HeadgateError(_NONE)
+        trace_id = newest[0]["trace_id"]
     found = _ask(client, f"/api/traces/{quote(trace_id, safe='')}/tree")
     print(json.dumps(found, indent=2) if as_json else drawn(found, with_attributes=attributes))
 
@@ -145,7 +172,7 @@ def _ask(client: AdminClient, path: str) -> Any:
 def listed(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a trace."""
     if not rows:
-        return "no trace fits; see `tracing` in the file for what is kept"
+        return _NONE
     table = [["trace", "when", "duration", "spans", "errors", "status", "service", "name"]]
     for row in rows:
         when = datetime.fromtimestamp(row["start"]).astimezone().strftime("%m-%d %H:%M:%S")

@@ -20,13 +20,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from headgate.config.admin import problems as admin_problems
-from headgate.config.alerting import check_alerts
+from headgate.config.alert_checks import check_alerts
+from headgate.config.budget_checks import check_budgets
 from headgate.config.cache_checks import check_caching
 from headgate.config.faults import Loc, did_you_mean
-from headgate.config.listeners import ListenerSpec, parse_bind
 from headgate.config.history import problems as history_problems
+from headgate.config.listeners import ListenerSpec, parse_bind
 from headgate.config.logs import problems as log_problems
 from headgate.config.model import Config
+from headgate.config.monitoring import problems as monitor_problems
 from headgate.config.problems import Problem
 from headgate.config.routes import (
     MatchSpec,
@@ -63,7 +65,9 @@ def check(config: Config, *, also_known: Iterable[str] = ()) -> list[Problem]:
         *_check_use(config),
         *_check_logging(config),
         *_check_history(config),
+        *_check_monitors(config),
         *check_alerts(config),
+        *check_budgets(config),
         *_check_rest(config),
     ]
 
@@ -71,6 +75,11 @@ def check(config: Config, *, also_known: Iterable[str] = ()) -> list[Problem]:
 def _check_history(config: Config) -> Iterator[Problem]:
     for path, what, hint, is_warning in history_problems(config.history, config.services):
         yield Problem(("history", *path), what, hint, warning=is_warning)
+
+
+def _check_monitors(config: Config) -> Iterator[Problem]:
+    for path, what, hint, is_warning in monitor_problems(config.monitors):
+        yield Problem(("monitors", *path), what, hint, warning=is_warning)
 
 
 def _check_logging(config: Config) -> Iterator[Problem]:

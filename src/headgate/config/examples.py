@@ -371,7 +371,7 @@ admin:
       role: operator
       hash: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     - {name: shop, role: ingest, token: "${env:SHOP_TOKEN:-one-that-nobody-guesses}"}
-  config_writes: on
+  config_writes: true
 """,
     "AccessLogSpec": """\
 access_log:

@@ -17,6 +17,7 @@ from headgate.config.admin import AdminSpec
 from headgate.config.alerting import Alerts, AlertsSpec
 from headgate.config.auditing import Audit, AuditSpec
 from headgate.config.authenticating import AuthSpec
+from headgate.config.budgets import Capacity, CapacitySpec, SloSpec
 from headgate.config.cache_store import CacheStoreSpec
 from headgate.config.degrading import DegradeSpec
 from headgate.config.faults import did_you_mean
@@ -39,6 +40,7 @@ from headgate.config.fields import (
 )
 from headgate.config.forms import OneOrMore
 from headgate.config.guarding import Bans
+from headgate.config.history import History, HistorySpec
 from headgate.config.listeners import (
     Bind,
     CertificateSpec,
@@ -49,8 +51,8 @@ from headgate.config.listeners import (
     ListenerTlsSpec,
     parse_bind,
 )
-from headgate.config.history import History, HistorySpec
 from headgate.config.logs import LoggingSpec
+from headgate.config.monitoring import Monitors
 from headgate.config.policies import (
     CompressLevels,
     CompressSpec,
@@ -467,6 +469,9 @@ class Config(PolicyFields, ServicePolicyFields):
     alerts: Alerts = AlertsSpec()
     """What somebody is told of. `alerts: false` judges no rules."""
 
+    monitors: Monitors = ()
+    """Things outside that are asked now and then, such as a payment provider."""
+
     redaction: Redaction = RedactionSpec()
     """What is taken out of logs."""
 
@@ -530,6 +535,12 @@ class Config(PolicyFields, ServicePolicyFields):
 
     history: History = HistorySpec()
     """What is kept of all figures, for charts, alerts and questions. `false`: nothing."""
+
+    slos: tuple[SloSpec, ...] = ()
+    """What was promised of routes and services, and so how much may fail: error budgets."""
+
+    capacity: Capacity = CapacitySpec()
+    """Forecasts: what will be full, and how many instances services need. `false` makes none."""
 
     dns: DnsSpec = DnsSpec()
     """How names of instances are looked up."""

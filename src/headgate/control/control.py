@@ -16,11 +16,10 @@ import asyncio
 import json
 import logging
 import secrets
-import socket
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,19 +34,16 @@ from headgate.control.caching_edge import Edge
 from headgate.control.certificates import Certificates
 from headgate.control.channel import Channel, ChannelClosed, Message
 from headgate.control.config_history import ConfigHistory
+from headgate.control.current import Current, Start
+from headgate.control.fault_rows import fault_row, fault_text, faults_of
 from headgate.control.fleet import Fleet
 from headgate.control.health import HealthProber, targets_of
 from headgate.control.hub import Hub
 from headgate.control.launch import Outline
-from headgate.control.observing import Observing, Surroundings
-from headgate.control.observing.alerts import Alerts
-from headgate.control.observing.live_views import LiveViews
-from headgate.control.observing.history import History
-from headgate.control.observing.logs import Logs
-from headgate.control.observing.machine import Machine
-from headgate.control.observing.traces import Traces
+from headgate.control.observing import Surroundings
+from headgate.control.observing.components import Components
+from headgate.control.observing.departments import Departments
 from headgate.control.orders import Orders
-from headgate.control.process_logs import LEVELS_TOPIC
 from headgate.control.reload import Reloader, ReloadResult
 from headgate.control.revoked import Revoked
 from headgate.control.shared import Shared
@@ -63,7 +59,7 @@ from headgate.security.redact import RedactionRules, Redactor, redact_logs
 from headgate.security.tokens.revocations import TOPIC
 from headgate.wire.resolve import Resolver
 
-__all__ = ["Control", "Current", "Start"]
+__all__ = ["Control"]
 
 ROLL_OUT_S = 200.0  # the supervisor has deadlines of its own for every step; this is a last one
 ORDER_S = 10.0
@@ -71,48 +67,6 @@ UPGRADE_S = 600.0
 SILENT_S = 10.0  # a worker that has not answered for so long is a reason to worry
 
 log = logging.getLogger("headgate.control")
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What the supervisor tells a control process at its start."""
-
-    config_file: str
-    state_dir: str
-    workers: int | None
-    watch: bool | None
-    generation: int
-    outline: Outline
-    incarnation: int
-    supervisor: int
-    started: float
-    addresses: dict[str, str]
-
-    @classmethod
-    def of(cls, message: Message) -> Start:
-        fields = dict(message.fields)
-        return cls(outline=Outline.from_json(fields.pop("outline")), **fields)
-
-
-@dataclass(slots=True)
-class Current:
-    """The configuration that workers serve, as far as control knows."""
-
-    generation: int
-    config: Config
-    document: dict[str, Any]
-    outline: Outline
-    addresses: dict[str, str]
-    loaded_at: float
-    plan: Plan | None = None  # built on first use, for explain
-
-
-@dataclass(slots=True)
-class AdminSockets:
-    """Where the admin API is served; the first is for this machine's own user."""
-
-    local: socket.socket | None = None
-    public: dict[str, socket.socket] = field(default_factory=dict)
 
 
 class Control:
@@ -124,6 +78,8 @@ class Control:
         self.state = StateDir(Path(start.state_dir))
         self.is_draining = False
         self.workers: list[dict[str, Any]] = []
+        self.workers_at = 0.0
+        """When the supervisor said so; ages in it are of then."""
         self.control_crashes = 0
         import_from(folder_of(Path(start.config_file)))
         self.started_mono = time.monotonic()
@@ -167,32 +123,22 @@ class Control:
             health=self.health,
             record=self.auditing.record,
         )
-        self.live = LiveViews(
-            refresh=self.hub.refresh,
-            merged=self.hub.merged,
-            health=self.health,
+        made = Departments(
+            self.surroundings,
+            self.hub,
+            self.shared,
+            self.fleet,
+            certificates=self.certificates,
+            resolver=self.resolver,
             workers=lambda: self.workers,
             last_reload=lambda: self.reloader.last,
-            publish=self.shared.publish,
         )
-        self.hub.hear("requests", self.live.requests_heard)
-        self.shared.subscribe("breaker", self.live.breaker_heard)
-        self.shared.subscribe("outlier", self.live.outlier_heard)
-        self.shared.subscribe("moved", self.live.moved_heard)
-        self.fleet.subscribe(BANS, self.live.ban_heard)
-        self.logs = Logs(self.surroundings, self.shared.publish)
-        self.hub.hear("logs", self.logs.heard)
-        self.shared.subscribe(LEVELS_TOPIC, self.logs.levels_heard)
-        self.traces = Traces(self.surroundings)
-        self.hub.hear("spans", self.traces.heard)
-        self.history = History(self.surroundings)
-        self.machine = Machine(self.state.path, self.certificates.snapshot)
-        self.alerts = Alerts(
-            self.surroundings, self.history.ask, self.history.mark, self.history.ask_range
-        )
-        self.observing = Observing(
-            (self.machine, self.history, self.alerts, self.logs, self.traces, self.live)
-        )
+        self.observing, self.live = made.observing, made.live
+        self.history, self.machine, self.alerts = made.history, made.machine, made.alerts
+        self.logs, self.traces = made.logs, made.traces
+        self.monitors = made.monitors
+        self.components = Components(self)
+        self.slos, self.capacity = made.slos, made.capacity
         self._stats = WorkerStats("control", uuid.uuid4().hex)
         self._process = ProcessWatch("control")
         self._stats.add_source(self._process.rows_into)
@@ -220,6 +166,7 @@ class Control:
             },
         )
         self.observing.start()
+        self.components.start()
         self._take_up()
         self.versions.begin(
             self.start.started,
@@ -227,6 +174,9 @@ class Control:
             self.current.document,
             self.current.outline.hidden,
         )
+        trying = loop.create_task(self.versions.keep_trying(), name="config-history")
+        self._tasks.add(trying)
+        trying.add_done_callback(self._tasks.discard)
         self.certificates.start()
 
     def _take_up(self) -> None:
@@ -293,6 +243,7 @@ class Control:
     async def end(self) -> None:
         self.bans.stop()
         self.access.close()
+        await self.components.close()
         await self.observing.close()
         await self.caching.close()
         for work in tuple(self._tasks):
@@ -346,13 +297,13 @@ class Control:
         warnings: list[dict[str, Any]] = []
         try:
             loaded, plan = await asyncio.to_thread(self._read)
-            warnings = [_fault(fault) for fault in getattr(loaded, "warnings", ())]
+            warnings = [fault_row(fault) for fault in getattr(loaded, "warnings", ())]
             if (kept := self._state_dir_kept(loaded)) is not None:
                 log.warning("%s", kept)
-                warnings.append(_fault(kept))
+                warnings.append(fault_row(kept))
             faults = await self._roll_out(loaded, plan)
         except ConfigInvalid as error:
-            faults = [_fault(fault) for fault in error.faults if fault.level == "error"]
+            faults = [fault_row(fault) for fault in error.faults if fault.level == "error"]
         except HeadgateError as error:
             faults = [{"message": str(error), "hint": ""}]
         ready = sum(row["state"] == "ready" for row in self.workers)
@@ -431,7 +382,9 @@ class Control:
         except ChannelClosed as error:
             return [{"message": str(error), "hint": ""}]
         if answer.kind == "refused":
-            return [_fault(found) for found in located(loaded, _faults(answer.fields["faults"]))]
+            return [
+                fault_row(found) for found in located(loaded, faults_of(answer.fields["faults"]))
+            ]
         self.current = Current(
             generation=answer.fields["generation"],
             config=loaded.config,
@@ -538,18 +491,3 @@ def _worries(row: dict[str, Any]) -> Iterable[str]:
             f"worker {row['index']} crashed {row['crashes_last_minute']} times in the last minute; "
             f"last end: {row['last_end']}"
         )
-
-
-def _fault(fault: Fault) -> dict[str, Any]:
-    return asdict(fault)
-
-
-def _faults(rows: Iterable[dict[str, Any]]) -> Iterable[Fault]:
-    """Faults that came from another process; it may have left out what it did not know."""
-    for row in rows:
-        yield Fault(**{"file": "", "line": 0, "column": 0, "where": "", "hint": "", **row})
-
-
-def fault_text(fault: dict[str, Any]) -> str:
-    """A fault as one line, whichever process found it."""
-    return "".join(str(found) for found in _faults([fault]))

@@ -11,13 +11,17 @@ import os
 import signal
 import socket
 import sys
+import time
+
+from fastapi import FastAPI
 
 from headgate.control import process_logs
-from headgate.control.admin.app import make_app
+from headgate.control.admin.app import make_api, make_app
 from headgate.control.admin.server import AdminServer
 from headgate.control.channel import Channel, Message
 from headgate.control.children import die_with_parent, name_process
-from headgate.control.control import Control, Start
+from headgate.control.control import Control
+from headgate.control.current import Start
 from headgate.observe import logs
 
 __all__ = ["ControlProcess", "main"]
@@ -35,6 +39,7 @@ class ControlProcess:
         self._control: Control | None = None
         self._servers: dict[str, AdminServer] = {}
         self._unserved: dict[str, socket.socket] = {}
+        self._api: FastAPI | None = None
         self._local = ""
         self._done = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -89,6 +94,7 @@ class ControlProcess:
                 self._spawn(self._serve(control, message), "admin sockets")
             case "workers":
                 control.workers = message.fields["workers"]
+                control.workers_at = time.monotonic()
                 control.control_crashes = message.fields["control_crashes"]
             case "link":
                 pid = message.fields["pid"]
@@ -150,7 +156,8 @@ class ControlProcess:
             # Its certificate cannot be had; health says so, and plain text would betray tokens.
             self._unserved[bind] = sock
             return
-        server = AdminServer(make_app(control, is_local=is_local, bind=bind), tls)
+        api = self._api = self._api or make_api(control)
+        server = AdminServer(make_app(api, control, is_local=is_local, bind=bind), tls)
         await server.start(sock)
         self._servers[bind] = server
 

@@ -7,6 +7,10 @@ snapshot of each process and, when the same process reports a new start (or is s
 folds the counters and histograms of the old life into a carried sum. Gauges say what is now, so
 they die with their process.
 
+A process of another version, as there are while one is replaced, may tell families that we do not
+know, or rows of another shape. Those are left out, and which families had some is told: the others
+stay right, and whoever asks gets an answer.
+
 Bounds. A family holds at most its number of label sets, and which sets those are must not change
 from one merge to the next, or counters would seem to fall: the first to come keep their place.
 """
@@ -27,6 +31,9 @@ Exemplar = tuple[str, float, float]
 
 # The pairs of method and code belong to a route that is itself bounded.
 _WIDER = {"headgate_http_requests_total": 10}
+_PLACES = len(histogram.BOUNDS) + 1
+_MISSHAPEN = (ValueError, TypeError, LookupError, AttributeError)
+LEFT_OUT = "headgate_metrics_left_out"
 
 
 @dataclass(slots=True)
@@ -46,6 +53,10 @@ class Merged:
     numbers: dict[str, dict[Labels, float]] = field(default_factory=dict)
     """Counters and gauges."""
     histograms: dict[str, dict[Labels, Histogram]] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+    """Families with rows that could not be added up."""
+    lives: frozenset[tuple[str, str]] = frozenset()
+    """Whose newest counts are in it: processes with their starts."""
 
     def total(self, name: str, **labels: str) -> float:
         """Add the samples of a counter or gauge up, of those with the given labels."""
@@ -82,7 +93,7 @@ class _Places:
 
 
 def merge(snapshots: Iterable[Mapping[str, Any]], *, max_sets: int = DEFAULT_MAX_SETS) -> Merged:
-    """Add snapshots up. A family without a row in the metric table raises KeyError."""
+    """Add snapshots up. A family without a row in the metric table is left out, and told."""
     merged, places = Merged(), _Places(max_sets)
     for snapshot in snapshots:
         _add(merged, snapshot["rows"], places)
@@ -109,7 +120,11 @@ class Carried:
         """The process has ended: keep what it counted, forget what it was in the middle of."""
         snapshot = self._newest.pop(process, None)
         if snapshot is not None:
-            rows = {n: r for n, r in snapshot["rows"].items() if METRICS[n].kind != "gauge"}
+            rows = {
+                name: family
+                for name, family in snapshot["rows"].items()
+                if name not in METRICS or METRICS[name].kind != "gauge"
+            }
             _add(self._ended, rows, self._places)
 
     def merged(self) -> Merged:
@@ -124,41 +139,76 @@ class Carried:
                 for name, family in self._ended.histograms.items()
             },
         )
+        merged.left_out = set(self._ended.left_out)
         for snapshot in self._newest.values():
             _add(merged, snapshot["rows"], self._places)
         self._places.forget(merged)
+        merged.lives = frozenset((name, str(one["start"])) for name, one in self._newest.items())
+        merged.numbers[LEFT_OUT] = {(): len(merged.left_out)}
         return merged
 
 
 def _add(merged: Merged, rows: Mapping[str, Any], places: _Places) -> None:
     for name, family_rows in rows.items():
-        metric = METRICS[name]
-        if metric.kind == "histogram":
-            _add_histograms(merged.histograms.setdefault(name, {}), metric, family_rows, places)
-            continue
-        family = merged.numbers.setdefault(name, {})
-        keep_larger = metric.merge == "max"
-        for labels, value in family_rows:
+        metric = METRICS.get(name)
+        if metric is None:
+            merged.left_out.add(name)
+        elif metric.kind == "histogram":
+            family = merged.histograms.setdefault(name, {})
+            if not _add_histograms(family, metric, family_rows, places):
+                merged.left_out.add(name)
+        else:
+            numbers = merged.numbers.setdefault(name, {})
+            if not _add_numbers(numbers, metric, family_rows, places):
+                merged.left_out.add(name)
+
+
+def _add_numbers(family: dict[Labels, float], metric: Metric, rows: Any, places: _Places) -> bool:
+    """Whether all could be added."""
+    is_whole = True
+    width, keep_larger = len(metric.labels), metric.merge == "max"
+    for row in rows:
+        try:
+            labels, value = row
+            value = 0 + value  # of anything but a number that is an error
+            if len(labels) != width:
+                is_whole = False
+                continue
             key = places.place(metric, tuple(labels))
-            have = family.get(key)
-            if have is None:
-                family[key] = value
-            else:
-                family[key] = max(have, value) if keep_larger else have + value
+        except _MISSHAPEN:
+            is_whole = False
+            continue
+        have = family.get(key)
+        if have is None:
+            family[key] = value
+        else:
+            family[key] = max(have, value) if keep_larger else have + value
+    return is_whole
 
 
 def _add_histograms(
     family: dict[Labels, Histogram], metric: Metric, rows: Any, places: _Places
-) -> None:
-    for labels, value in rows:
-        key = places.place(metric, tuple(labels))
-        have = family.get(key)
-        if have is None:
-            have = family[key] = Histogram(list(value["counts"]), value["sum"])
-        else:
-            histogram.add(have.counts, value["counts"])
-            have.sum += value["sum"]
-        for at, trace_id, seconds, wall in value.get("exemplars", ()):
-            known = have.exemplars.get(at)
-            if known is None or known[2] < wall:
-                have.exemplars[at] = (trace_id, seconds, wall)
+) -> bool:
+    is_whole = True
+    width = len(metric.labels)
+    for row in rows:
+        try:
+            labels, value = row
+            counts, total = value["counts"], 0.0 + value["sum"]
+            if len(labels) != width or len(counts) != _PLACES:
+                is_whole = False
+                continue
+            key = places.place(metric, tuple(labels))
+            have = family.get(key)
+            if have is None:
+                have = family[key] = Histogram(list(counts), total)
+            else:
+                histogram.add(have.counts, counts)
+                have.sum += total
+            for at, trace_id, seconds, wall in value.get("exemplars", ()):
+                known = have.exemplars.get(at)
+                if known is None or known[2] < wall:
+                    have.exemplars[at] = (trace_id, seconds, wall)
+        except _MISSHAPEN:
+            is_whole = False
+    return is_whole

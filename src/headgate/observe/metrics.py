@@ -2,8 +2,8 @@
 
 Theory of operation. A metric is known by its name; its labels have a fixed order, and a sample is
 the tuple of their values with a number (or, for a histogram, with counts and a sum). To add a
-metric is to add a row here and to put samples under its name into a snapshot; samples under a name
-that has no row are a programming error and raise.
+metric is to add a row here and to put samples under its name into a snapshot; to put samples under
+a name that has no row is a programming error and raises.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ METRICS: Final[dict[str, Metric]] = {
             "headgate_config_versions_lost_total",
             "counter",
             (),
-            "Versions of the configuration that could not be kept.",
+            "Versions of the configuration that could not be written and were given up.",
         ),
         Metric(
             "headgate_config_generation",
@@ -414,6 +414,53 @@ METRICS: Final[dict[str, Metric]] = {
             "max",
         ),
         Metric(
+            "headgate_monitor_up",
+            "gauge",
+            ("monitor", "critical"),
+            "1 while a monitored thing outside does what is expected of it, 0 while it is down.",
+            "max",
+        ),
+        Metric(
+            "headgate_monitor_degraded",
+            "gauge",
+            ("monitor",),
+            "1 while it works but is slow, near the end of its certificate, or failed just now.",
+            "max",
+        ),
+        Metric(
+            "headgate_monitor_duration_seconds",
+            "gauge",
+            ("monitor",),
+            "How long the last check took.",
+            "max",
+        ),
+        Metric(
+            "headgate_monitor_checks_total",
+            "counter",
+            ("monitor", "result"),
+            "Checks by what they found: ok, degraded or failing.",
+        ),
+        Metric(
+            "headgate_monitor_certificate_expiry_seconds",
+            "gauge",
+            ("monitor",),
+            "How long the certificate that it showed is still good.",
+            "max",
+        ),
+        Metric(
+            "headgate_monitor_uptime_ratio",
+            "gauge",
+            ("monitor",),
+            "The share of today (UTC) in which it was up, of the time that is known.",
+            "max",
+        ),
+        Metric(
+            "headgate_monitor_results_lost_total",
+            "counter",
+            (),
+            "Results that could not be written and found no room to wait.",
+        ),
+        Metric(
             "headgate_alerts",
             "gauge",
             ("rule", "level", "state"),
@@ -433,7 +480,7 @@ METRICS: Final[dict[str, Metric]] = {
             "Attempts to tell a receiver: sent, retried (it failed and is tried again), failed"
             " (given up), dropped (the queue was full).",
         ),
-        Metric("headgate_alerts_queue", "gauge", (), "Notifications that wait to be sent."),
+        Metric("headgate_alerts_queued", "gauge", (), "Notifications that wait to be sent."),
         Metric(
             "headgate_alerts_held_back_total",
             "counter",
@@ -467,8 +514,79 @@ METRICS: Final[dict[str, Metric]] = {
             "Lines in the searchable store: written, dropped for want of room in its queue, failed"
             " to be written.",
         ),
+        Metric(
+            "headgate_slo_target_ratio",
+            "gauge",
+            ("slo", "objective"),
+            "The share of events that must be good.",
+            "max",
+        ),
+        Metric(
+            "headgate_slo_good_ratio",
+            "gauge",
+            ("slo", "objective"),
+            "The share of events that were good, over the window of the SLO.",
+            "max",
+        ),
+        Metric(
+            "headgate_slo_budget_left_ratio",
+            "gauge",
+            ("slo", "objective"),
+            "What is left of the error budget: 1 is all, below 0 it is overspent.",
+            "max",
+        ),
+        Metric(
+            "headgate_slo_burn_rate",
+            "gauge",
+            ("slo", "objective", "window"),
+            "How many times as fast as allowed the budget was spent in a window, times that do not"
+            " count left out.",
+            "max",
+        ),
+        Metric(
+            "headgate_slo_window_events",
+            "gauge",
+            ("slo", "objective", "window", "result"),
+            "Events in a window; result is all or bad.",
+            "max",
+        ),
+        Metric(
+            "headgate_slo_age_seconds",
+            "gauge",
+            ("slo",),
+            "How long ago the objectives of an SLO were judged.",
+            "max",
+        ),
+        Metric(
+            "headgate_capacity_full_seconds",
+            "gauge",
+            ("resource", "name", "bound"),
+            "By the forecast, until something is full: likely, or soonest and latest with 80 %"
+            " confidence; only where that is within the horizon.",
+            "max",
+        ),
+        Metric(
+            "headgate_capacity_instances_wanted",
+            "gauge",
+            ("service",),
+            "Instances that a service needs for the busiest hour of the forecast.",
+            "max",
+        ),
+        Metric(
+            "headgate_capacity_forecasts_total",
+            "counter",
+            ("result",),
+            "Forecasts: made, short (too little is known yet), failed.",
+        ),
         Metric("headgate_history_series", "gauge", (), "Series of which the history has samples."),
         Metric("headgate_history_samples_total", "counter", (), "Samples taken into the history."),
+        Metric(
+            "headgate_metrics_left_out",
+            "gauge",
+            (),
+            "Families that a process told and that cannot be added up: it is of another version.",
+            "max",
+        ),
         Metric(
             "headgate_history_dropped_total",
             "counter",
@@ -501,7 +619,8 @@ METRICS: Final[dict[str, Metric]] = {
             "headgate_traces_exported_total",
             "counter",
             ("outcome",),
-            "Spans for `tracing.export`: sent, refused there, late (given up), full (no room).",
+            "Spans for `tracing.export`: sent, refused there, late (given up), full (no room),"
+            " faulty (they could not be written).",
         ),
         Metric("headgate_traces_store_bytes", "gauge", (), "Size of the store of traces."),
         Metric("headgate_traces_stored", "gauge", (), "Traces in the store."),

@@ -63,12 +63,12 @@ def rig(tmp_path):
         {"rules": {"queue": {"expr": "x", "warning": 10, "for": 0}}, "route": {"group_wait": 0}}
     )
     department.take(SimpleNamespace(alerts=spec))  # type: ignore[arg-type]
-    watched = department._watched["queue"]
+    watched = department.watching.rules["queue"]
     watched.judge.judge([S(15.0, {"q": "mail"}), S(5.0)], time.time())
     book = Book()
     app = FastAPI()
     router = APIRouter()
-    add_alerts(router, SimpleNamespace(alerts=department, auditing=book))  # type: ignore[arg-type]
+    add_alerts(router, SimpleNamespace(alerts=department, auditing=book))
     app.include_router(router)
     problem.install(app)
     return Client(app), department, book

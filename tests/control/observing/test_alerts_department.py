@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from headgate.config.alerting import AlertsSpec
 from headgate.control.observing.alerts import Alerts, NoSuchRule
 from headgate.control.observing.observing import Surroundings
 from headgate.errors import HeadgateError
+from headgate.observe import new_rows
 from headgate.observe.alerts.keeping import Keeper
 from headgate.observe.alerts.matching import parse_matcher
 from tests.observe.alerts.alert_peer import Peer
@@ -63,11 +64,13 @@ class Rig:
         self.fault: Exception | None = None
         self.wait = 0.0
         self.marks: list[str] = []
+        self.told: list[tuple[str, str, dict[str, Any]]] = []
         self.wall_by = 0.0
         self.alerts = Alerts(
             around,
             self.ask,
             lambda _at, _kind, text, _attributes: self.marks.append(text),
+            tell=lambda kind, text, **more: self.told.append((kind, text, more)),
             wall=lambda: time.time() + self.wall_by,
             turn_s=0.02,
         )
@@ -120,7 +123,7 @@ def test_an_alert_is_told_gets_worse_ends_and_is_kept_in_the_log(tmp_path, peer)
         await until(lambda: not len(rig.alerts.post.outbox))
         rows = await rig.alerts.told(limit=10)
         assert [row["outcome"] for row in rows] == ["sent"] * 3
-        rows_into = defaultdict(list)
+        rows_into = new_rows()
         rig.alerts.rows_into(rows_into)
         assert rows_into["headgate_alerts_notifications_total"] == [(["ops/webhook", "sent"], 3)]
         assert not list(rig.alerts.worries())
@@ -132,6 +135,10 @@ def test_an_alert_is_told_gets_worse_ends_and_is_kept_in_the_log(tmp_path, peer)
     assert levels == ["warning", "critical", "critical"]
     assert len({each["groupKey"] for each in got}) == 1
     assert [mark.partition(":")[0] for mark in rig.marks] == ["warning", "critical", "resolved"]
+    assert {kind for kind, _, _ in rig.told} == {"alert"}
+    assert [more["state"] for _, _, more in rig.told] == ["firing", "firing", "resolved"]
+    assert rig.told[-1][1] == "resolved: queue (q=mail)"
+    assert rig.told[-1][2]["labels"]["q"] == "mail"
 
 
 def test_a_restart_sends_nothing_again_and_still_tells_the_end(tmp_path, peer):
@@ -228,7 +235,7 @@ def test_a_slow_rule_is_cut_short_and_delays_no_other(tmp_path):
             time.sleep(1.0)
         return [S(15.0)]
 
-    rig.alerts.ask = ask
+    rig.alerts.watching.ask = ask
 
     async def go() -> None:
         rules = lambda: {each["name"]: each for each in rig.alerts.rules()}  # noqa: E731
@@ -298,6 +305,39 @@ def test_without_a_disk_it_is_told_all_the_same(tmp_path, peer, monkeypatch):
     run(rig, spec(peer.url), go)
 
 
+@pytest.mark.parametrize("what", ["write", "open"])
+def test_a_disk_that_hangs_holds_up_no_alert(tmp_path, peer, monkeypatch, what):
+    released = threading.Event()
+    real = getattr(Keeper, what)
+
+    def hangs(*args: Any) -> Any:
+        released.wait(PATIENCE_S * 3)
+        return real(*args)
+
+    monkeypatch.setattr(Keeper, what, hangs)
+    rig = Rig(tmp_path)
+    rig.alerts.store.patience_s = 0.05
+    rig.samples = [S(15.0)]
+
+    async def go() -> None:
+        try:
+            await until(lambda: len(peer.got) == 1)
+            await until(lambda: any("not answer" in each for each in rig.alerts.worries()))
+            rig.samples = [S(25.0)]
+            await until(lambda: len(peer.got) == 2)
+            if what == "write":
+                with pytest.raises(HeadgateError, match="not answer"):
+                    await rig.alerts.told(limit=10)
+        finally:
+            released.set()
+            rig.alerts.store.patience_s = PATIENCE_S
+        await until(lambda: not list(rig.alerts.worries()))
+        await until(lambda: not len(rig.alerts.post.outbox))
+        assert {row["outcome"] for row in await rig.alerts.told(limit=10)} == {"sent"}
+
+    run(rig, spec(peer.url), go)
+
+
 def test_silences_acks_tests_and_the_switch(tmp_path, peer):
     rig = Rig(tmp_path)
     rig.samples = [S(15.0)]
@@ -317,8 +357,8 @@ def test_silences_acks_tests_and_the_switch(tmp_path, peer):
         ident = rig.alerts.alerts()[0].id
         assert rig.alerts.acknowledge(ident, "ann", "") is not None
         assert rig.alerts.acknowledge("nothing", "ann", "") is None
-        (row,) = await rig.alerts.test("ops")
-        assert row["ok"]
+        rows = await rig.alerts.test("ops")
+        assert rows is not None and [row["ok"] for row in rows] == [True]
         assert await rig.alerts.test("nobody") is None
         rig.take(False)
         assert rig.alerts.rules() == []
@@ -331,12 +371,15 @@ def test_a_clock_that_is_set_neither_ends_nor_repeats(tmp_path, peer):
     rig = Rig(tmp_path)
     rig.samples = [S(15.0)]
 
+    def more_than(count: int) -> Callable[[], bool]:
+        return lambda: bool(rig.alerts.rules()[0]["evaluations"] > count)
+
     async def go() -> None:
         await until(lambda: len(peer.got) == 1)
         for by in (-7200.0, 1e6):
             rig.wall_by += by
             count = rig.alerts.rules()[0]["evaluations"]
-            await until(lambda count=count: rig.alerts.rules()[0]["evaluations"] > count + 3)
+            await until(more_than(count + 3))
         assert len(peer.got) == 1
         assert rig.alerts.rules()[0]["state"] == "firing"
 
@@ -348,7 +391,9 @@ def test_a_replay_says_when_it_would_have_fired(tmp_path):
 
     async def go() -> None:
         now = time.time()
-        rig.alerts.ask = lambda _expr, at: [S(25.0 if now - 500 <= at < now - 300 else 1.0)]
+        rig.alerts.watching.ask = lambda _expr, at: [
+            S(25.0 if now - 500 <= at < now - 300 else 1.0)
+        ]
         made = await rig.alerts.replayed("queue", 1000.0, 10.0)
         (fired,) = made.firings
         assert fired.level == "critical"
@@ -374,3 +419,23 @@ def test_a_sign_of_life_is_given_only_while_rules_are_judged(tmp_path, peer):
         assert {path for path, _, _ in peer.got} == {"/ping"}
 
     run(rig, spec(heartbeat={"url": f"{peer.url}/ping", "every": "0.05s"}), go)
+
+
+def test_a_sign_of_life_that_hangs_holds_up_no_alert(tmp_path, peer):
+    rig = Rig(tmp_path)
+    pinged: list[str] = []
+
+    async def hangs(url: str) -> str:
+        pinged.append(url)
+        await asyncio.Event().wait()
+        return ""
+
+    rig.alerts.post.sender.ping = hangs  # type: ignore[method-assign]
+
+    async def go() -> None:
+        await until(lambda: pinged)
+        rig.samples = [S(15.0)]
+        await until(lambda: len(peer.got) == 1)
+        assert len(pinged) == 1
+
+    run(rig, spec(peer.url, heartbeat={"url": f"{peer.url}/ping", "every": "0.05s"}), go)

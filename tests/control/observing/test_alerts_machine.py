@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from types import SimpleNamespace
+import asyncio
+import os
+import threading
+from typing import Any
 
 import pytest
 
+from headgate.config import Config
 from headgate.control.observing.machine import Machine, cpu_share, memory_of
+from headgate.observe import new_rows
 
+NO_LISTENERS = Config.model_construct(listeners=())
 MEMINFO = "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 400 kB\n"
 
 
@@ -44,20 +49,66 @@ def test_memory_is_of_the_smaller_bound(most, current, inactive, expected):
 
 def test_a_system_that_tells_nothing_has_no_figures(tmp_path):
     machine = Machine(tmp_path / "away", root=tmp_path)
-    machine.take(SimpleNamespace(listeners=()))
-    rows = defaultdict(list)
+    machine.take(NO_LISTENERS)
+    machine.look()
+    rows = new_rows()
     machine.rows_into(rows)
-    assert dict(rows) == {}
+    assert not any(rows.values())
 
 
 def test_this_machine_tells_all_of_them(tmp_path):
     now = [0.0]
-    ends = [{"name": "shop.example", "not_after": 1000.0}, {"name": "none", "not_after": None}]
+    ends: list[dict[str, object]] = [
+        {"name": "shop.example", "not_after": 1000.0},
+        {"name": "none", "not_after": None},
+    ]
     machine = Machine(tmp_path, lambda: ends, mono=lambda: now[0], wall=lambda: 900.0)
-    machine.take(SimpleNamespace(listeners=()))
-    rows = defaultdict(list)
+    machine.take(NO_LISTENERS)
+    machine.look()
+    rows = new_rows()
     now[0] = 5.0
     machine.rows_into(rows)
     assert rows["headgate_certificate_expiry_seconds"] == [(["shop.example"], 100)]
     assert rows["headgate_system_memory_total_bytes"][0][1] > 0
     assert rows["headgate_system_disk_free_bytes"][0][0] == [str(tmp_path)]
+    now[0] = 40.0
+    rows = new_rows()
+    machine.rows_into(rows)
+    assert not any(rows.values())
+
+
+def test_a_disk_that_hangs_holds_up_no_snapshot_and_is_told(tmp_path, monkeypatch):
+    released, hung = threading.Event(), threading.Event()
+    real = os.statvfs
+
+    def hangs(path: Any) -> Any:
+        hung.set()
+        released.wait(60.0)
+        return real(path)
+
+    now = [0.0]
+    monkeypatch.setattr(os, "statvfs", hangs)
+    machine = Machine(tmp_path, mono=lambda: now[0])
+
+    async def whole() -> None:
+        machine.start()
+        try:
+            machine.take(NO_LISTENERS)
+            assert await asyncio.to_thread(hung.wait, 20.0)
+            rows = new_rows()
+            machine.rows_into(rows)
+            assert not any(rows.values())
+            assert not list(machine.worries())
+            now[0] = 31.0
+            assert "does not answer" in next(iter(machine.worries()))
+        finally:
+            released.set()
+            async with asyncio.timeout(20.0):
+                while list(machine.worries()):
+                    await asyncio.sleep(0.01)
+            await machine.close()
+        rows = new_rows()
+        machine.rows_into(rows)
+        assert rows["headgate_system_disk_free_bytes"]
+
+    asyncio.run(whole())

@@ -18,7 +18,7 @@ from headgate.control.admin.problem import install
 from headgate.control.observing import Surroundings
 from headgate.control.observing.history import History, HistoryOff
 from headgate.observe import METRICS, Carried, WorkerStats, new_rows
-from headgate.observe.history import Family
+from headgate.observe.history import Family, Markers
 from headgate.observe.query import parse
 
 PATIENCE_S = 20.0
@@ -50,11 +50,19 @@ def config(**more) -> Config:
 
 
 @pytest.fixture
-def history(tmp_path):
-    """One that lives on a loop of its own, as beside the API's threads."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+def loop():
+    made = asyncio.new_event_loop()
+    thread = threading.Thread(target=made.run_forever)
     thread.start()
+    yield made
+    made.call_soon_threadsafe(made.stop)
+    thread.join(PATIENCE_S)
+    made.close()
+
+
+@pytest.fixture
+def history(tmp_path, loop):
+    """One that lives on a loop of its own, as beside the API's threads."""
     made = History(surroundings(tmp_path))
 
     async def begin() -> None:
@@ -63,20 +71,16 @@ def history(tmp_path):
         made.take(config())
 
     asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE_S)
-    made.loop = loop
     yield made
     asyncio.run_coroutine_threadsafe(made.close(), loop).result(PATIENCE_S)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(PATIENCE_S)
-    loop.close()
 
 
 @pytest.fixture
-def client(history):
+def client(history, loop):
     app = FastAPI()
     install(app)
     add_history(app.router, SimpleNamespace(history=history))
-    return Client(app, history.loop)
+    return Client(app, loop)
 
 
 class Client:
@@ -178,6 +182,28 @@ def test_markers_are_kept_also_those_of_before_the_store(client):
     assert client.post("/api/markers", json={"text": "", "kind": "!"}).status_code == 422
 
 
+def test_markers_of_the_loop_are_written_by_a_thread_before_the_end(tmp_path, monkeypatch):
+    threads: list[str] = []
+    real = Markers.write
+
+    def write(markers: Markers) -> None:
+        threads.append(threading.current_thread().name)
+        real(markers)
+
+    monkeypatch.setattr(Markers, "write", write)
+
+    async def whole() -> None:
+        made = History(surroundings(tmp_path))
+        made.start()
+        made.take(config())
+        made.mark(7.0, "alert", "late", {})
+        await made.close()
+
+    asyncio.run(whole())
+    assert set(threads) == {"markers"}
+    assert [one.text for one in Markers(tmp_path / "history" / "markers.jsonl").held] == ["late"]
+
+
 def test_what_services_send_is_asked_for_like_the_rest(client, history):
     point = {"asDouble": 1.5}
     metric = {"name": "shop.load", "gauge": {"dataPoints": [point]}}
@@ -186,7 +212,7 @@ def test_what_services_send_is_asked_for_like_the_rest(client, history):
     wait_until(lambda: asked(client, "/api/query", query="shop_load").json()["data"]["result"])
     bad = client.post("/v1/metrics", content=b"\xff\xff", headers={"content-type": "x/protobuf"})
     assert bad.status_code == 422
-    many = {(str(n),): 1.0 for n in range(30_000)}
+    many: dict[tuple[str, ...], float] = {(str(n),): 1.0 for n in range(30_000)}
     assert history.give("huge", [Family("big", "gauge", ("n",), many)]) == 30_000 - (20_000 - 1)
 
 

@@ -7,6 +7,8 @@ import gzip
 import json
 import logging
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -32,7 +34,10 @@ def surroundings(tmp_path):
     async def refresh():
         pass
 
-    return Surroundings(tmp_path, refresh, lambda: None, lambda: ("ok", []), lambda *_, **__: None)
+    def no_rows() -> Any:
+        return None
+
+    return Surroundings(tmp_path, refresh, no_rows, lambda: ("ok", []), lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -59,11 +64,7 @@ def running(surroundings, talk, **said):
         logs.take(config(**said))
         router = APIRouter()
 
-        class Held:
-            pass
-
-        held = Held()
-        held.logs = logs
+        held: Any = SimpleNamespace(logs=logs)
         add_logs(router, held)
         app = FastAPI()
         app.include_router(router)
@@ -254,7 +255,7 @@ def test_a_sink_that_cannot_be_had_is_said_and_ends_nothing(own_process):
 
 
 def test_the_feed_is_bounded_and_says_what_it_lost(own_process, tmp_path):
-    told = []
+    told: list[dict[str, Any]] = []
     feed = process_logs.Feed(told.append)
     feed.take(StoreRules())
     sink = LogSinkSpec(kind="file", path=str(tmp_path / "feed.log"))
@@ -272,7 +273,7 @@ def test_the_feed_is_bounded_and_says_what_it_lost(own_process, tmp_path):
 
 @pytest.mark.parametrize(("access", "kept"), [("errors", 2), ("all", 3), ("off", 0)])
 def test_lines_of_the_access_log_are_chosen(own_process, access, kept):
-    told = []
+    told: list[dict[str, Any]] = []
     feed = process_logs.Feed(told.append)
     feed.take(StoreRules(access=access))
     batch = (

@@ -108,9 +108,10 @@ def test_the_tail_is_followed_as_lines_come(gateway):
 def test_sinks_are_counted_in_the_metrics_of_every_process(gateway):
     text = wait_until(lambda: gateway.admin.ask("GET", "/metrics").content)
     for process in ("control", "worker"):
+        row = f'headgate_logs_lines_total{{process="{process}'
         wait_until(
-            lambda process=process: any(
-                line.startswith(f'headgate_logs_lines_total{{process="{process}')
+            lambda row=row: any(  # type: ignore[misc]  # what it is bound to has its type
+                line.startswith(row)
                 for line in gateway.admin.ask("GET", "/metrics").content.splitlines()
             )
         )

@@ -259,8 +259,9 @@ def test_without_extras_it_is_the_rule_of_prometheus_at_each_level(values):
         fires = None
         for level, bound in (("warning", 70.0), ("critical", 90.0)):
             if value is not None and value > bound:
-                since[level] = now if since[level] is None else since[level]
-                if now - since[level] >= 10.0:
+                began = since[level]
+                since[level] = began = now if began is None else began
+                if now - began >= 10.0:
                     fires = level
             else:
                 since[level] = None

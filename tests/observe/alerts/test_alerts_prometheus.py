@@ -102,7 +102,7 @@ STEP = 30.0
 
 
 def fired_here() -> dict[tuple[str, int], list[dict[str, str]]]:
-    rows = {
+    rows: dict[tuple[str, tuple[tuple[str, str], ...]], list[float | None]] = {
         ("load", (("host", "a"),)): [float(v) for v in LOAD_A],
         ("load", (("host", "b"),)): [float(v) for v in LOAD_B],
         ("errors_total", (("code", "500"),)): [float(v) for v in ERRORS],
@@ -137,7 +137,7 @@ def test_both_fire_at_the_same_evaluations_on_the_same_samples(tmp_path):
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(exported))
     here = fired_here()
     assert {name for name, _ in here} == {"busy", "errors", "low", "gone"}
-    series = {
+    series: dict[str, Sequence[float]] = {
         'load{host="a"}': LOAD_A,
         'load{host="b"}': LOAD_B,
         'errors_total{code="500"}': ERRORS,

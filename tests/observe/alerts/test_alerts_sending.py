@@ -21,8 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from headgate.observe.alerts.alert import Alert
-from headgate.observe.alerts.notification import Notification
+from headgate.observe.alerts.alert import Alert, State
+from headgate.observe.alerts.notification import Kind, Notification
 from headgate.observe.alerts.receivers import (
     CommandChannel,
     EmailChannel,
@@ -43,8 +43,8 @@ AT = 1_800_000_000.0
 EVIL = 'api <b>&"|\r\nX-Evil: 1'
 
 
-def said(kind: str = "firing", summary: str = EVIL) -> Notification:
-    state = "resolved" if kind == "resolved" else "firing"
+def said(kind: Kind = "firing", summary: str = EVIL) -> Notification:
+    state: State = "resolved" if kind == "resolved" else "firing"
     one = Alert(
         id="ab12",
         rule="error-rate",
@@ -272,6 +272,7 @@ class _MailServer(Controller):
 
     def _trigger_server(self) -> None:
         # The library connects to the port it was given; ours is chosen by the system.
+        assert isinstance(self.server, asyncio.Server)
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
 

@@ -15,7 +15,8 @@ from headgate.observe.alerts.alert import Alert, fingerprint, sorted_labels
 from headgate.observe.alerts.allowance import Allowances
 from headgate.observe.alerts.matching import MatcherFault, parse_matcher
 from headgate.observe.alerts.muting import Inhibition, MuteWindow, Silence
-from headgate.observe.alerts.outbox import Outbox
+from headgate.observe.alerts.notification import Notification
+from headgate.observe.alerts.outbox import Entry, Outbox
 from headgate.observe.alerts.routing import ALL, Escalation, Node, Routing
 from headgate.observe.alerts.telling import Telling
 
@@ -295,13 +296,19 @@ def test_a_failed_attempt_waits_longer_each_time_and_is_given_up():
     assert len(outbox) == 0
 
 
+def due(outbox: Outbox, now: float) -> Entry:
+    entry = outbox.next_due("ops", now)
+    assert entry is not None
+    return entry
+
+
 def test_retry_after_is_kept_and_bounded():
     outbox = box()
     outbox.put(some(1), 0.0)
-    entry = outbox.next_due("ops", 0.0)
+    entry = due(outbox, 0.0)
     outbox.failed(entry, "429", 0.0, retry_after_s=120.0)
     assert entry.due >= 120.0
-    entry = outbox.next_due("ops", entry.due)
+    entry = due(outbox, entry.due)
     before = entry.due
     outbox.failed(entry, "429", before, retry_after_s=1e9)
     assert entry.due - before <= 900.0
@@ -312,9 +319,9 @@ def test_no_end_overtakes_its_beginning_but_other_groups_go_on():
     one, two = alert(h="1"), alert(h="2")
     outbox = box()
     outbox.put(telling.turn([one, two], T0), T0)
-    first = outbox.next_due("ops", T0)
+    first = due(outbox, T0)
     outbox.failed(first, "no", T0)
-    second = outbox.next_due("ops", T0)
+    second = due(outbox, T0)
     assert second.notification.dedup != first.notification.dedup
     outbox.sent(second)
     outbox.put(telling.turn([over(one, T0), two], T0 + 301), T0 + 301)
@@ -357,8 +364,10 @@ def test_no_alert_is_lost_or_sent_twice(events, group_by):
     """
     routing = Routing(node(group_by=group_by, group_wait_s=30.0, repeat_interval_s=1e9))
     telling, outbox = Telling(routing), box()
-    now, firing, ended = T0, {}, {}
-    sent: dict[str, object] = {}
+    now = T0
+    firing: dict[str, Alert] = {}
+    ended: dict[str, Alert] = {}
+    sent: dict[str, Notification] = {}
     state: dict[str, tuple[str, str]] = {}
     counts: Counter[tuple[str, str, str]] = Counter()
     episodes: Counter[str] = Counter()
@@ -415,10 +424,12 @@ def test_no_alert_is_lost_or_sent_twice(events, group_by):
                 telling.shift(by)
                 outbox.shift(by)
                 firing = {
-                    k: replace(a, since=a.since + by, fired_at=a.fired_at + by)
+                    k: replace(a, since=a.since + by, fired_at=(a.fired_at or 0.0) + by)
                     for k, a in firing.items()
                 }
-                ended = {k: replace(a, resolved_at=a.resolved_at + by) for k, a in ended.items()}
+                ended = {
+                    k: replace(a, resolved_at=(a.resolved_at or 0.0) + by) for k, a in ended.items()
+                }
             case "silence":
                 telling.silences[which] = Silence(
                     which, matchers(f"h={which}"), now, now + 50, "me", "", now

@@ -47,7 +47,10 @@ def test_no_more_series_than_allowed_are_taken():
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_left_out(text):
-    of_text(text, {"service": "x"}, 10)
+    families, left_out = of_text(text, {"service": "x"}, 10)
+    assert sum(len(one.samples) for one in families) <= 10
+    assert left_out >= 0
+    assert all(one.samples and "service" in one.labels for one in families)
 
 
 def test_figures_are_the_series_of_the_exposition():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -363,6 +364,45 @@ def test_markers_survive_and_a_torn_line_harms_no_other(tmp_path):
     again = Markers(path)
     assert [one.text for one in again.between(0, 10)] == ["one", "two", "three"]
     assert again.between(0, 10, "deploy")[0].attributes == {"version": "2"}
+
+
+def test_to_note_a_marker_and_to_look_at_them_waits_for_no_disk(tmp_path, monkeypatch):
+    path = tmp_path / "markers.jsonl"
+    markers = Markers(path, most=10)
+    released, hung = threading.Event(), threading.Event()
+    real = os.open
+
+    def hangs(*args):
+        hung.set()
+        released.wait(60.0)
+        return real(*args)
+
+    monkeypatch.setattr(os, "open", hangs)
+    markers.note(1.0, "deploy", "m1", {})
+    writer = threading.Thread(target=markers.write)
+    writer.start()
+    try:
+        assert hung.wait(20.0)
+        for number in range(2, 14):
+            markers.note(number, "deploy", f"m{number}", {})
+        assert [one.at for one in markers.between(0, 99)] == [*range(4, 14)]
+        assert markers.unwritten == 2
+    finally:
+        released.set()
+        writer.join(20.0)
+    assert [one.at for one in Markers(path).between(0, 99)] == [1, *range(4, 14)]
+
+
+def test_markers_noted_while_the_file_is_rewritten_stand_in_it_once(tmp_path):
+    path = tmp_path / "markers.jsonl"
+    markers = Markers(path, most=5)
+    for number in range(10):
+        markers.add(float(number), "deploy", "x", {})
+    for number in range(10, 14):
+        markers.note(float(number), "deploy", "x", {})
+    markers.write()
+    said = [json.loads(line)["at"] for line in path.read_text().splitlines()]
+    assert said == [9.0, 10.0, 11.0, 12.0, 13.0]
 
 
 def test_markers_are_bounded_in_memory_and_in_the_file(tmp_path):

@@ -66,7 +66,7 @@ def test_setting_up_again_keeps_sinks_that_are_the_same(own_logging, tmp_path):
     assert logs.flush(20)
     assert logs.snapshot()[f"file:{path}"].written == 2
     with pytest.raises(ValueError, match="no format"):
-        logs.setup("orders", format="xml", sinks=[])
+        logs.setup("orders", format="xml", sinks=[])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="http://"):
         logs.setup("orders", sinks=[SinkRules(kind="loki", url="nowhere")])
     app.info("three")
@@ -153,6 +153,7 @@ def test_a_storm_into_a_pipe_that_nobody_reads_holds_nobody_up():
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None and process.stderr is not None
     try:
         process.wait(50)  # it ends although its standard output is full
         last = process.stderr.read().strip().splitlines()

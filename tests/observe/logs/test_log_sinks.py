@@ -22,7 +22,7 @@ from tests.observe.logs.conftest import lines, wait_until
 
 pytestmark = pytest.mark.integration
 WHO = Identity("orders", "1.2", "host-1", 42)
-OK = (200, {}, b'{"errors":false,"items":[]}')
+OK: tuple[int, dict[str, str], bytes] = (200, {}, b'{"errors":false,"items":[]}')
 
 
 def soon():
@@ -143,6 +143,7 @@ def test_otlp_is_given_records_and_may_refuse_some(scripted, carried):
     path, _, body = server.asked[0]
     (resource,) = json.loads(body)["resourceLogs"]
     record = resource["scopeLogs"][0]["logRecords"][0]
+    assert resource["scopeLogs"][0]["scope"] == {"name": "shop"}
     assert path == "/v1/logs"
     assert record["body"] == {"stringValue": "a"}
     assert (record["severityNumber"], record["timeUnixNano"]) == (9, "1700000000500000000")

@@ -31,8 +31,11 @@ def store(tmp_path):
 
     def make(**said):
         wall = said.pop("wall", lambda: 1000.0)
+        mono = said.pop("mono", time.monotonic)
         queue = said.pop("queue_bytes", 16_000_000)
-        made.append(LogStore(tmp_path / "logs", StoreRules(**said), wall=wall, queue_bytes=queue))
+        rules = StoreRules(**said)
+        folder = tmp_path / "logs"
+        made.append(LogStore(folder, rules, wall=wall, mono=mono, queue_bytes=queue))
         made[-1].start()
         return made[-1]
 
@@ -95,8 +98,10 @@ def test_no_text_is_a_fault_of_the_question(text):
     db = sqlite3.connect(":memory:")
     db.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='')")
     match = match_of(text)
+    db.execute("INSERT INTO words (rowid, words) VALUES (1, ?)", (text,))
     if match:
-        db.execute("SELECT rowid FROM words WHERE words MATCH ?", (match,)).fetchall()
+        found = db.execute("SELECT rowid FROM words WHERE words MATCH ?", (match,)).fetchall()
+        assert found == [(1,)]  # what is looked for finds itself
     db.close()
 
 
@@ -140,8 +145,13 @@ def test_what_is_too_old_goes(store):
     assert first.settle(20)
     first.close(20)
     now[0] = 1051.0
-    second = store(keep_s=100.0, wall=lambda: now[0])
-    second.settle(20)
+    passed = [0.0]
+    second = store(keep_s=100.0, wall=lambda: now[0], mono=lambda: passed[0])
+    assert second.settle(20)
+    assert second.find(Query()).lines, "a clock that leaps is not believed at once"
+    for passed[0] in (700.0, 1400.0):
+        now[0] = 1051.0 + passed[0]
+        assert second.settle(20)
     assert not second.find(Query()).lines
 
 
@@ -217,6 +227,7 @@ for number in range(100000):
     print(number, flush=True)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
         last = -1
         while last < 5:

@@ -61,7 +61,7 @@ def test_the_process_and_the_machine_are_known():
     assert found["process_resident_memory_bytes"].numbers[()] > 1e6
     assert found["process_threads"].numbers[()] >= 1
     assert found["process_uptime_seconds"].numbers[()] >= 0
-    assert found["system_cpu_count"].numbers[()] >= 1
+    assert found["system_cpus"].numbers[()] >= 1
     assert (
         found["system_memory_bytes"].numbers["total",]
         > found["system_memory_bytes"].numbers["available",]

@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from headgate.observe.protobuf import BadProtobuf
 from headgate.observe.tracing.export import Exporter, endpoint_of, wait_s
 from headgate.observe.tracing.otlp import decode, decode_json, encode, partial_success
 from headgate.observe.tracing.process import setup, shutdown
-from headgate.observe.tracing.protobuf import BadProtobuf
 from headgate.observe.tracing.record import UNDECIDED, SpanEvent, SpanLink, SpanRecord
 from headgate.observe.tracing.rules import ExportRules
 from headgate.observe.tracing.tracer import Tracer
@@ -156,9 +156,11 @@ def test_what_is_no_span_is_counted_and_the_others_are_taken(field):
 def test_any_bytes_are_spans_or_a_fault(body):
     for read in (decode, decode_json):
         try:
-            read(body)
+            got, refused = read(body)
         except ValueError:
             continue
+        assert refused >= 0
+        assert [SpanRecord.of_json(each.to_json()) for each in got] == list(got)
 
 
 @given(st.lists(spans, min_size=1, max_size=2), st.data())
@@ -168,10 +170,11 @@ def test_torn_and_turned_bytes_do_no_harm(batch, data):
     body[at] = data.draw(st.integers(0, 255))
     for each in (bytes(body), bytes(body[:at])):
         try:
-            for got in decode(each)[0]:
-                SpanRecord.of_json(got.to_json())
+            got, refused = decode(each)
         except BadProtobuf:
             continue
+        assert len(got) + refused <= len(each) // 2  # a span takes two bytes at the least
+        assert [SpanRecord.of_json(one.to_json()) for one in got] == list(got)
 
 
 JSON = st.recursive(
@@ -195,10 +198,11 @@ def test_json_of_any_shape_does_no_harm(value, where):
     whole = {"resourceSpans": [{"scopeSpans": [{"spans": [one, value]}]}]}
     for document in (whole, {where: value}, value):
         try:
-            for got in decode_json(json.dumps(document).encode())[0]:
-                SpanRecord.of_json(got.to_json())
+            got, refused = decode_json(json.dumps(document).encode())
         except ValueError:
             continue
+        assert len(got) + refused <= 2
+        assert [SpanRecord.of_json(each.to_json()) for each in got] == list(got)
 
 
 def test_json_that_is_nested_without_end_is_a_fault():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -179,7 +180,7 @@ def test_calls_of_httpx_are_client_spans_and_carry_the_trace_on(tracer):
 
 
 def test_baggage_of_a_request_is_there_and_goes_with_it(tracer):
-    found = []
+    found: list[Any] = []
 
     async def app(scope, receive, send):
         found.append(dict(tracer.baggage))
@@ -187,7 +188,7 @@ def test_baggage_of_a_request_is_there_and_goes_with_it(tracer):
 
     async def scenario():
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"baggage", b"a=1")]}
-        await TracingMiddleware(app, tracer=tracer)(scope, None, None)
+        await TracingMiddleware(app, tracer=tracer)(scope, None, None)  # type: ignore[arg-type]
         return dict(tracer.baggage)
 
     assert asyncio.run(scenario()) == {}
@@ -429,10 +430,12 @@ def test_metrics_are_told_which_trace_is_sure_to_be_kept(monkeypatch):
     monkeypatch.setattr(lines, "current", lines.current)
     setup("users", sample=1.0)
     try:
+        recorded: Any = exemplars.current
         with trace.span("x"):
-            assert exemplars.current() == trace.current_ids()[0]
-            assert (lines.current()["trace_id"], lines.current()["span_id"]) == trace.current_ids()
-        assert exemplars.current() is None
+            ids = trace.current_ids()
+            assert ids is not None and recorded() == ids[0]
+            assert (lines.current()["trace_id"], lines.current()["span_id"]) == ids
+        assert recorded() is None
         assert lines.current() == {}
     finally:
         shutdown()

@@ -225,6 +225,7 @@ def test_what_was_put_is_there_after_kill_9(tmp_path):
         """
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
         last = 0
         while last < 20:

@@ -168,13 +168,19 @@ def test_off_costs_nothing_and_says_nothing():
     assert tracer.take() == []
 
 
+def trace_of(tracer: Tracer) -> str:
+    ids = tracer.current_ids()
+    assert ids is not None
+    return ids[0]
+
+
 def test_a_trace_that_is_not_recorded_still_hands_its_context_on():
     tracer = Tracer(NONE)
     with tracer.root("server", Incoming(PARENT, False)), tracer.span("child"):
         headers = dict(tracer.inject())
         again = dict(tracer.inject())
         assert tracer.exemplar() is None
-        assert tracer.current_ids()[0] == PARENT.trace_id
+        assert trace_of(tracer) == PARENT.trace_id
     assert headers["traceparent"].startswith(f"00-{PARENT.trace_id}-")
     assert headers["traceparent"].endswith("-00")
     assert headers["tracestate"] == "a=1"
@@ -195,11 +201,11 @@ def test_a_caller_that_has_decided_is_followed():
 def test_a_stranger_does_not_decide_and_may_be_kept_out():
     tracer = Tracer(TracingRules(sample=0.0, keep_slow_s=0, keep_errors=False))
     with tracer.root("server", Incoming(PARENT, True), is_trusted=False):
-        assert tracer.current_ids()[0] == PARENT.trace_id
+        assert trace_of(tracer) == PARENT.trace_id
     assert tracer.take() == []
     tracer = Tracer(TracingRules(sample=1.0, trust=False))
     with tracer.root("server", Incoming(PARENT, True), is_trusted=False):
-        assert tracer.current_ids()[0] != PARENT.trace_id
+        assert trace_of(tracer) != PARENT.trace_id
         assert "tracestate" not in dict(tracer.inject())
     span = tracer.take()[0]
     assert span.parent_id == ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
 
 from headgate.control.admin.audit import actor_of, origin_of
 from headgate.control.admin.models import Accepted, Answer
+from headgate.control.admin.paging import Cursor, Limit, page
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.auditing import Auditing
 from headgate.control.observing.alerts import Alerts, NoSuchRule
@@ -64,6 +65,8 @@ class AlertList(Answer):
     """What fires and is worst comes first."""
     counts: dict[str, int]
     """By state, of all."""
+    next: str | None = None
+    """Ask again with this as `cursor`; null on the last page."""
 
 
 class LastValue(Answer):
@@ -212,11 +215,13 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
 
     @router.get("/api/alerts", tags=tags, responses=_ASKED)
     async def alerts(
+        request: Request,
+        response: Response,
         state: Annotated[str, Query(max_length=20, pattern="^(|pending|firing|resolved)$")] = "",
         rule: Annotated[str, Query(max_length=64)] = "",
         match: Annotated[list[str] | None, Query(description='`label="value"`')] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+        limit: Limit = 200,
+        cursor: Cursor = "",
     ) -> AlertList:
         """What fires, is about to, or was resolved in the last 15 minutes."""
         matchers = _matchers(match or [])
@@ -231,9 +236,11 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
             and (not rule or each.rule == rule)
             and all(one.matches(each.matched) for one in matchers)
         ]
-        found.sort(key=_order)
-        shown = [_shown(control.alerts, each) for each in found[offset : offset + limit]]
-        return AlertList(total=len(found), alerts=shown, counts=counts)
+        found.sort(key=_place)
+        part = page(found, limit=limit, cursor=cursor, key=_place)
+        response.headers.update(part.headers(request))
+        shown = [_shown(control.alerts, each) for each in part.items]
+        return AlertList(total=part.total, alerts=shown, counts=counts, next=part.next)
 
     @router.get("/api/alerts/rules", tags=tags, responses=_ASKED)
     async def rules() -> list[AlertRuleState]:
@@ -321,9 +328,12 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         outcome: Annotated[str, Query(max_length=20)] = "",
     ) -> ToldList:
         """What was sent to whom, every attempt with its outcome."""
-        rows = await control.alerts.told(
-            limit=limit, before=before, receiver=receiver, outcome=outcome
-        )
+        try:
+            rows = await control.alerts.told(
+                limit=limit, before=before, receiver=receiver, outcome=outcome
+            )
+        except HeadgateError as error:
+            raise Problem(503, str(error)) from error
         following = rows[-1]["number"] if len(rows) == limit else None
         return ToldList(notifications=[Told.model_validate(row) for row in rows], next=following)
 
@@ -384,8 +394,10 @@ def _duration(text: str) -> float:
 _STATES = {"firing": 0, "pending": 1, "resolved": 2}
 
 
-def _order(alert: Alert) -> tuple[int, int, str, Any]:
-    return _STATES[alert.state], -RANK[alert.level], alert.rule, alert.labels
+def _place(alert: Alert) -> str:
+    """Where it stands in the list, as a text that a cursor holds."""
+    labels = " ".join(value for _, value in alert.labels)[:60]
+    return f"{_STATES[alert.state]} {9 - RANK[alert.level]} {alert.rule} {labels} {alert.id}"
 
 
 def _shown(alerts: Alerts, alert: Alert) -> AlertState:

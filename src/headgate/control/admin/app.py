@@ -68,9 +68,11 @@ def make_api(control: Control) -> FastAPI:
     return api
 
 
-def make_app(control: Control, *, is_local: bool, bind: str) -> ASGIApp:
+def make_app(api: FastAPI, control: Control, *, is_local: bool, bind: str) -> ASGIApp:
+    """The endpoints with the guard of one listener before them. They take a while to make, so all
+    listeners share them.
+    """
     own_host = "" if bind.startswith("unix:") else bind.rpartition(":")[0]
-    api = make_api(control)
     guard = Guard(
         WithHeadAndOptions(api, api.router.routes),
         knows=control.access,

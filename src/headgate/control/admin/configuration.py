@@ -37,7 +37,8 @@ from headgate.control.admin.roles import Role
 from headgate.control.auditing import shown_changes
 from headgate.control.config_file import NotWritable
 from headgate.control.config_history import in_words
-from headgate.control.control import Control, fault_text
+from headgate.control.control import Control
+from headgate.control.fault_rows import fault_text
 from headgate.control.redaction import brought_in, redact
 from headgate.control.trial import folder_of, trial
 from headgate.errors import ConfigInvalid, Fault, HeadgateError
@@ -170,7 +171,13 @@ class _Writing:
                 except ConfigInvalid as error:
                     raise _faulty(_named(error.faults, draft, file.path)) from error
                 del loaded
-                backup = await asyncio.to_thread(file.swap, draft)
+                # Whoever comes after us, if we are killed in between, will know from this.
+                await asyncio.to_thread(control.versions.begin_change, reason)
+                try:
+                    backup = await asyncio.to_thread(file.swap, draft)
+                except BaseException:
+                    await asyncio.to_thread(control.versions.end_change)
+                    raise
             except NotWritable as error:
                 raise Problem(409, str(error)) from error
             except OSError as error:
@@ -182,9 +189,12 @@ class _Writing:
                 result = await control.reload(reason)
             except BaseException:
                 await asyncio.to_thread(file.restore, backup)
+                await asyncio.to_thread(control.versions.end_change)
                 raise
             if not result.ok:
                 await asyncio.to_thread(file.restore, backup)
+            await asyncio.to_thread(control.versions.end_change)
+            if not result.ok:
                 raise Problem(
                     422,
                     "refused, and the file is as it was: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -17,26 +18,30 @@ from headgate.control.admin.audit import add_audit
 from headgate.control.admin.bans import add_bans
 from headgate.control.admin.breakers import add_breakers
 from headgate.control.admin.caching import add_caching
+from headgate.control.admin.capacity import add_capacity
 from headgate.control.admin.certificates import add_certificates
 from headgate.control.admin.configuration import add_configuration
 from headgate.control.admin.consumers import add_consumers
 from headgate.control.admin.history import add_history
 from headgate.control.admin.identities import add_identities
 from headgate.control.admin.instances import add_instances
+from headgate.control.admin.logs import add_logs
+from headgate.control.admin.monitors import add_health_parts, add_monitors
 from headgate.control.admin.orders import add_standing
 from headgate.control.admin.overview import add_overview
-from headgate.control.admin.logs import add_logs
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.rate_limits import add_rate_limits
 from headgate.control.admin.routes import add_routes
 from headgate.control.admin.services import add_services
+from headgate.control.admin.slos import add_slos
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
 from headgate.control.admin.system import add_system
 from headgate.control.admin.traces import add_traces
 from headgate.control.admin.traffic import add_traffic, instances_out
 from headgate.control.channel import ChannelClosed
-from headgate.control.control import Control, fault_text
+from headgate.control.control import Control
 from headgate.control.explaining import described, explain, with_judgement
+from headgate.control.fault_rows import fault_text
 from headgate.errors import HeadgateError
 from headgate.observe import to_accepted
 
@@ -56,6 +61,7 @@ def _refused(what: str) -> dict[int | str, dict[str, Any]]:
 def make_router(control: Control) -> APIRouter:
     router = APIRouter()
     add_health(router, control)
+    add_health_parts(router, control)
     add_figures(router, control)
     add_orders(router, control)
     add_explain(router, control)
@@ -79,6 +85,9 @@ def make_router(control: Control) -> APIRouter:
     add_traces(router, control)
     add_history(router, control)
     add_logs(router, control)
+    add_monitors(router, control)
+    add_slos(router, control)
+    add_capacity(router, control)
     return router
 
 
@@ -111,12 +120,24 @@ def add_health(router: APIRouter, control: Control) -> None:
     async def workers() -> list[models.WorkerState]:
         """Every worker process, also those that drain or wait to be started again."""
         now = time.monotonic()
+        passed_s = now - control.workers_at
         states = []
         for row in control.workers:
             link = control.hub.links.get(row["pid"] or 0)
             silent_s = round(now - link.heard_at, 1) if link and link.is_silent else None
-            states.append(models.WorkerState.model_validate({**row, "silent_s": silent_s}))
+            states.append(
+                models.WorkerState.model_validate({**_now(row, passed_s), "silent_s": silent_s})
+            )
         return states
+
+
+def _now(row: Mapping[str, Any], passed_s: float) -> dict[str, Any]:
+    """What the supervisor said of a worker when something changed, as it is by now."""
+    found = {**row, "age_s": round(row["age_s"] + passed_s, 3)} if row["pid"] else dict(row)
+    for name in ("next_start_s", "deadline_s"):
+        if found.get(name):
+            found[name] = round(max(0.0, found[name] - passed_s), 3)
+    return found
 
 
 def add_figures(router: APIRouter, control: Control) -> None:

@@ -50,7 +50,18 @@ from headgate.control.admin.tokens import Caller
 
 __all__ = ["Guard", "Knows"]
 
-OPEN_PATHS = frozenset({"/", "/api/health", "/api/identity/keys", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {
+        "/",
+        "/api/health",
+        "/api/health/live",
+        "/api/health/ready",
+        "/api/health/startup",
+        "/api/identity/keys",
+        "/docs",
+        "/openapi.json",
+    }
+)
 MAX_HEAD_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 MAX_LARGE_BODY_BYTES = 4 * 1024 * 1024

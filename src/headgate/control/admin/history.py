@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headgate.control.admin.models import Answer
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
+from headgate.control.admin.turns import Turns
 from headgate.control.observing.history import History, HistoryOff
 from headgate.errors import HeadgateError
 
@@ -97,6 +98,7 @@ def _seconds(said: str | None, otherwise: float, what: str) -> float:
     if said is None or said == "":
         return otherwise
     try:
+        said = said.replace("min", "m")  # as the file says it
         found = duration_s(said) if _DURATION.fullmatch(said) else float(said)
     except ValueError as error:
         raise _Fault(422, "bad_data", f"{what} is no duration; write 15s or 1h") from error
@@ -320,7 +322,7 @@ def _add_markers(router: APIRouter, control: HasHistory) -> None:
         """Say that something has happened, such as a deploy."""
         at = _now() if order.at is None else order.at
         made = await asyncio.to_thread(
-            control.history.mark, at, order.kind, order.text, order.attributes
+            control.history.mark, at, order.kind, order.text, order.attributes, waits=True
         )
         return MarkerOut(
             at=made.at, kind=made.kind, text=made.text, attributes=dict(made.attributes)
@@ -423,6 +425,8 @@ def _add_prometheus(router: APIRouter, asking: _Asking) -> None:
 
 
 def _add_reports(router: APIRouter, control: HasHistory) -> None:
+    turns = Turns()
+
     @router.post("/v1/metrics", tags=["history"], responses=_ASKED)
     async def otlp(request: Request) -> Response:
         """Take metrics that a service sends as OTLP over HTTP, as protobuf or as JSON."""
@@ -432,7 +436,7 @@ def _add_reports(router: APIRouter, control: HasHistory) -> None:
         is_json = request.headers.get("content-type", "").startswith("application/json")
         try:
             decode = of_json if is_json else of_protobuf
-            source, families, left_out = await asyncio.to_thread(decode, body)
+            source, families, left_out = await turns.run(decode, body)
         except OtlpUnreadable as error:
             raise Problem(422, str(error)) from error
         left_out += control.history.give(f"otlp {source}", families)

@@ -38,6 +38,7 @@ __all__ = ["History", "HistoryOff"]
 
 _WAITING: Final = 30
 _CLOSE_S: Final = 10.0
+_BRIEF_S: Final = 3.0
 _FOREIGN_SERIES: Final = 20_000
 _SENT_HOLDS_S: Final = 300.0
 
@@ -65,13 +66,16 @@ class History:
         self._surroundings = surroundings
         self._folder = surroundings.state_dir / self.name
         self._markers: Markers | None = None
+        self._marking: threading.Thread | None = None
+        self._marked = threading.Event()
+        self._is_closing = False
         self._early: list[Marker] = []
         self._keep: Keep | None = None
         self._store: Store | None = None
         self._thread: threading.Thread | None = None
+        self._ending: threading.Thread | None = None
         self._queue: queue.Queue[_Moment | None] = queue.Queue(_WAITING)
         self._task: asyncio.Task[None] | None = None
-        self._is_begun = False
         self._missed = 0
         self._left_out = 0
         self._failure = ""
@@ -89,13 +93,9 @@ class History:
         keep = spec.rules() if isinstance(spec, HistorySpec) else None
         scrapes = spec.scrapes() if isinstance(spec, HistorySpec) else ()
         self._scraper.take(config, scrapes)
-        if self._is_begun:
-            now = time.time()  # noqa: TID251  as samples are known
-            self.mark(now, "config", "a new configuration serves")
-        self._is_begun = True
         if keep == self._keep:
             return
-        self._stop_thread()
+        before = self._end_thread()
         self._keep = keep
         if keep is None:
             return
@@ -106,12 +106,17 @@ class History:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._markers = Markers(self._folder / "markers.jsonl")
             for one in self._early:
-                self._markers.add(one.at, one.kind, one.text, one.attributes)
+                self._markers.note(one.at, one.kind, one.text, one.attributes)
             self._early.clear()
+            self._marked.set()
+            self._marking = threading.Thread(
+                target=self._write_marks, args=(self._markers,), name="markers", daemon=True
+            )
+            self._marking.start()
         self._queue = queue.Queue(_WAITING)
         self._store = Store(self._folder, keep)
         self._thread = threading.Thread(
-            target=self._work, args=(self._store, self._queue), name="history", daemon=True
+            target=self._work, args=(self._store, self._queue, before), name="history", daemon=True
         )
         self._thread.start()
 
@@ -124,12 +129,41 @@ class History:
         await asyncio.to_thread(self._stop_thread)
 
     def _stop_thread(self) -> None:
+        self._is_closing = True
+        self._marked.set()
+        thread = self._end_thread()
+        if thread is not None:
+            thread.join(_CLOSE_S)
+        if self._marking is not None:
+            self._marking.join(_CLOSE_S)
+
+    def _write_marks(self, markers: Markers) -> None:
+        """Markers come on the loop, which no file may hold up."""
+        is_last = False
+        while not is_last:
+            self._marked.wait()
+            self._marked.clear()
+            is_last = self._is_closing
+            try:
+                markers.write()
+            except Exception:
+                log.exception("a marker is not written")
+
+    def _end_thread(self) -> threading.Thread | None:
+        """Have the thread end; the one that ends. Waits for nothing: a disk may be slow."""
         thread, self._thread, self._store = self._thread, None, None
         if thread is None:
-            return
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=_CLOSE_S)
-        thread.join(_CLOSE_S)
+            return self._ending
+        while True:
+            try:
+                self._queue.put_nowait(None)
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._queue.get_nowait()
+                    self._missed += 1
+            else:
+                self._ending = thread
+                return thread
 
     def worries(self) -> Iterable[str]:
         if self._failure:
@@ -173,8 +207,15 @@ class History:
             every_s = keep.every_s if keep is not None else 1.0
             due = max(due + every_s, time.monotonic() - every_s)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if self._store is not None:
+            if self._store is None:
+                continue
+            try:
                 self._sample()
+            except Exception as error:
+                if not self._failure:
+                    log.exception("a moment of the history is lost")
+                self._failure = f"a moment is lost: {error!r}"
+                self._missed += 1
 
     def _sample(self) -> None:
         now = time.monotonic()
@@ -186,9 +227,17 @@ class History:
         except queue.Full:
             self._missed += 1
 
-    def _work(self, store: Store, moments: queue.Queue[_Moment | None]) -> None:
+    def _work(
+        self,
+        store: Store,
+        moments: queue.Queue[_Moment | None],
+        before: threading.Thread | None,
+    ) -> None:
         from headgate.observe.history.families import families_of
 
+        if before is not None:
+            before.join()  # the folder is still another store's
+            del before
         while True:
             moment = moments.get()
             if moment is None:
@@ -244,6 +293,12 @@ class History:
 
         return ask(expr, self.store, at)
 
+    def ask_briefly(self, expr: Expr, at: float) -> list[Sample]:
+        """Likewise, for rules: many are asked, and none may hold a thread for long."""
+        from headgate.observe.history.asking import ask
+
+        return ask(expr, self.store, at, seconds=_BRIEF_S)
+
     def ask_range(self, expr: Expr, start: float, end: float, step: float) -> list[Series]:
         """Likewise over time."""
         from headgate.observe.history.asking import ask_range
@@ -251,11 +306,22 @@ class History:
         return ask_range(expr, self.store, start, end, step)
 
     def mark(
-        self, at: float, kind: str, text: str, attributes: Mapping[str, Any] | None = None
+        self,
+        at: float,
+        kind: str,
+        text: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        waits: bool = False,
     ) -> Marker:
-        """Something has happened, to be shown beside the figures."""
+        """Something has happened, to be shown beside the figures. `waits`: for the file, too."""
         if self._markers is not None:
-            return self._markers.add(at, kind, text, attributes or {})
+            made = self._markers.note(at, kind, text, attributes or {})
+            if waits:
+                self._markers.write()
+            else:
+                self._marked.set()
+            return made
         made = Marker(at, kind, text, {n: str(v) for n, v in (attributes or {}).items()})
         self._early = [*self._early[-99:], made]
         return made

@@ -1,18 +1,23 @@
 """Figures of the machine and of certificates, which alerts and forecasts are judged by.
 
-Theory of operation. Read when a snapshot of control is taken, from files of the kernel: cheap and
-without waiting. Processor use is what was used since the reading before; readings less than a
-second apart share an answer, because several may ask at once. Where a control group bounds memory,
-that bound is the machine's size. Certificate files are looked at once a minute. What a system does
-not tell has no figure.
+Theory of operation. A thread reads every `EVERY_S` seconds, because a file system that is mounted
+from elsewhere may hang, and control must not; a snapshot shows the last reading. While one hangs,
+the last is shown until it is `_OLD_S` old, then none: no figure is better than a wrong one. Use of
+processors is what was used between two readings. Where a control group bounds memory, that bound is
+the machine's size. Certificate files are looked at once a minute. What a system does not tell has
+no figure.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +26,15 @@ from headgate.observe import Rows
 
 __all__ = ["Machine", "cpu_share", "memory_of"]
 
-_FRESH_S: Final = 1.0
+EVERY_S: Final = 5.0
+_FIRST_S: Final = 1.0
+"""Until the second reading, from which on use of processors is known."""
+_OLD_S: Final = 30.0
+_CLOSE_S: Final = 2.0
 _CERTIFICATES_S: Final = 60.0
 _UNBOUND: Final = 1 << 60
+
+log = logging.getLogger("headgate.control")
 
 
 def cpu_share(before: Sequence[int], after: Sequence[int]) -> float | None:
@@ -58,6 +69,17 @@ def memory_of(
     return total, available
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    at: float
+    """Monotonic."""
+    share: float | None = None
+    memory: tuple[int, int] = (0, 0)
+    disk: tuple[int, int] | None = None
+    """Total and free, in bytes."""
+    ends: Mapping[str, float] = field(default_factory=dict)
+
+
 class Machine:
     name = "machine"
 
@@ -75,15 +97,20 @@ class Machine:
         self._root = root
         self._mono = mono
         self._wall = wall
-        self._stat = self._read_stat()
-        self._at = mono()
-        self._share: float | None = None
+        self._stat: list[int] = []
         self._files: tuple[str, ...] = ()
         self._ends: dict[str, float] = {}
         self._looked_at = float("-inf")
+        self._reading: _Reading | None = None
+        self._begun_at: float | None = None
+        """Of a reading under way, monotonic."""
+        self._news = threading.Event()
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Nothing runs by itself."""
+        self._thread = threading.Thread(target=self._run, name="machine", daemon=True)
+        self._thread.start()
 
     def take(self, config: Config) -> None:
         found: dict[str, None] = {}
@@ -96,36 +123,70 @@ class Machine:
                         found[str(each.cert_file)] = None
         self._files = tuple(found)
         self._looked_at = float("-inf")
+        self._news.set()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        self._is_closing = True
+        self._news.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _CLOSE_S)
 
     def worries(self) -> Iterable[str]:
-        return ()
+        begun_at = self._begun_at
+        if begun_at is not None and self._mono() - begun_at > _OLD_S:
+            yield (
+                "figures of the machine and of certificates are not known: the file system of"
+                f" {self._disk} or of a certificate does not answer"
+            )
 
     def rows_into(self, rows: Rows) -> None:
-        share = self._cpu()
-        if share is not None:
-            rows["headgate_system_cpu_usage_ratio"].append(([], round(share, 4)))
-        total, available = self._memory()
+        reading = self._reading
+        if reading is None or self._mono() - reading.at > _OLD_S:
+            return
+        if reading.share is not None:
+            rows["headgate_system_cpu_usage_ratio"].append(([], round(reading.share, 4)))
+        total, available = reading.memory
         if total:
             rows["headgate_system_memory_total_bytes"].append(([], total))
             rows["headgate_system_memory_available_bytes"].append(([], available))
-        with contextlib.suppress(OSError):
-            disk = os.statvfs(self._disk)
+        if reading.disk is not None:
             path = [str(self._disk)]
-            rows["headgate_system_disk_total_bytes"].append((path, disk.f_blocks * disk.f_frsize))
-            rows["headgate_system_disk_free_bytes"].append((path, disk.f_bavail * disk.f_frsize))
-        for name, ends in self._certificates().items():
+            rows["headgate_system_disk_total_bytes"].append((path, reading.disk[0]))
+            rows["headgate_system_disk_free_bytes"].append((path, reading.disk[1]))
+        for name, ends in reading.ends.items():
             rows["headgate_certificate_expiry_seconds"].append(([name], round(ends - self._wall())))
 
-    def _cpu(self) -> float | None:
-        now = self._mono()
-        if now - self._at >= _FRESH_S:
-            after = self._read_stat()
-            self._share = cpu_share(self._stat, after)
-            self._stat, self._at = after, now
-        return self._share
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        wait_s = _FIRST_S
+        while not self._is_closing:
+            try:
+                self.look()
+            except Exception:
+                log.exception("figures of the machine could not be read")
+            if not self._news.wait(wait_s):
+                wait_s = EVERY_S
+            self._news.clear()
+
+    def look(self) -> None:
+        """Read everything. May wait for files."""
+        self._begun_at = self._mono()
+        try:
+            disk = None
+            with contextlib.suppress(OSError):
+                said = os.statvfs(self._disk)
+                disk = (said.f_blocks * said.f_frsize, said.f_bavail * said.f_frsize)
+            before, self._stat = self._stat, self._read_stat()
+            self._reading = _Reading(
+                at=self._mono(),
+                share=cpu_share(before, self._stat) if before else None,
+                memory=self._memory(),
+                disk=disk,
+                ends=self._certificates(),
+            )
+        finally:
+            self._begun_at = None
 
     def _read_stat(self) -> list[int]:
         first = self._text("proc/stat").partition("\n")[0].split()
@@ -153,7 +214,7 @@ class Machine:
     def _certificates(self) -> dict[str, float]:
         if self._mono() - self._looked_at < _CERTIFICATES_S:
             return self._ends
-        self._looked_at = self._mono()
+        self._looked_at = self._mono()  # before the names are read, which `take` may change
         from cryptography import x509
 
         found: dict[str, float] = {}

@@ -94,11 +94,21 @@ class Observing:
     def worries(self) -> Iterable[str]:
         yield from (f"{name}: {why}" for name, why in self._failed.items())
         for one in self._departments:
-            yield from one.worries()
+            yield from _worries_of(one)
+
+    def worries_by_name(self) -> dict[str, list[str]]:
+        """The same, by department; empty for those that are well."""
+        found = {one.name: _worries_of(one) for one in self._departments}
+        for name, why in self._failed.items():
+            found.setdefault(name, []).insert(0, why)
+        return found
 
     def rows_into(self, rows: Rows) -> None:
         for one in self._departments:
-            one.rows_into(rows)
+            try:
+                one.rows_into(rows)
+            except Exception:
+                log.exception("%s cannot say its figures", one.name)
 
     def _try(self, one: Department, what: str, act: Callable[[], Any]) -> None:
         try:
@@ -108,3 +118,12 @@ class Observing:
             log.exception("%s cannot %s", one.name, what)
         else:
             self._failed.pop(one.name, None)
+
+
+def _worries_of(one: Department) -> list[str]:
+    """Health has to answer, whatever a department does."""
+    try:
+        return list(one.worries())
+    except Exception as error:
+        log.exception("%s cannot say what worries it", one.name)
+        return [f"{one.name}: cannot say what worries it: {error}"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ _AT_ONCE: Final = 4
 _TIMEOUT_S: Final = 5.0
 _MAX_BYTES: Final = 5_000_000
 _MISSES: Final = 2.5  # how many rounds an instance may be silent before its series end
-_ACCEPT: Final = "text/plain;version=0.0.4"
+_ASKING: Final = {"accept": "text/plain;version=0.0.4", "accept-encoding": "gzip"}
 
 
 class Scraper:
@@ -78,6 +79,23 @@ class Scraper:
         self._give(f"scrape {scrape.service} {url}", families, holds_s=holds_s)
 
 
+def _unpacker(encoding: str) -> Any:
+    match encoding.strip().lower():
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip":
+            return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    raise ValueError("it is packed in a way that was not asked for")
+
+
+def _unpacked(unpack: Any, packed: bytes, most: int) -> bytes:
+    try:
+        made: bytes = unpack.decompress(packed, most)
+    except zlib.error as error:
+        raise ValueError("it is spoilt") from error
+    return made
+
+
 async def _text_of(httpx: Any, url: str, path: str) -> str:
     found = bytearray()
     transport = None
@@ -88,13 +106,24 @@ async def _text_of(httpx: Any, url: str, path: str) -> str:
             address = f"http://localhost{path}"
     async with (
         httpx.AsyncClient(trust_env=False, transport=transport) as client,
-        client.stream("GET", address, headers={"accept": _ACCEPT}) as answer,
+        client.stream("GET", address, headers=_ASKING) as answer,
     ):
         answer.raise_for_status()
-        async for piece in answer.aiter_bytes():
-            found += piece
-            if len(found) > _MAX_BYTES:
-                raise ValueError("it shows too much")
+        # Not unpacked by the client: a small piece may become very much.
+        unpack = _unpacker(answer.headers.get("content-encoding", ""))
+        async for piece in answer.aiter_raw():
+            left: bytes = piece
+            while left and not (unpack is not None and unpack.eof):
+                if unpack is None:
+                    found += left
+                    left = b""
+                else:
+                    found += _unpacked(unpack, left, _MAX_BYTES + 1 - len(found))
+                    left = unpack.unconsumed_tail
+                if len(found) > _MAX_BYTES:
+                    raise ValueError("it shows too much")
+        if unpack is not None and not unpack.eof:
+            raise ValueError("it is torn")
     with contextlib.suppress(UnicodeDecodeError):
         return found.decode()
     raise ValueError("it is no text")

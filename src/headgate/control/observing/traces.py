@@ -31,12 +31,13 @@ from headgate.config import Config
 from headgate.config.tracing import TracingExportSpec, TracingSpec, TracingStoreSpec
 from headgate.control.observing.observing import Surroundings
 from headgate.observe import Rows
+from headgate.observe.odd_files import set_aside
 from headgate.observe.tracing.export import Exporter
 from headgate.observe.tracing.process import resource_of
 from headgate.observe.tracing.record import SpanRecord
 from headgate.observe.tracing.room import WaitingRoom
 from headgate.observe.tracing.rules import ExportRules, StoreRules, TracingRules
-from headgate.observe.tracing.store import TraceStore, reading, set_aside
+from headgate.observe.tracing.store import TraceStore, reading
 
 __all__ = ["NotKept", "TooSlow", "Traces"]
 
@@ -44,9 +45,16 @@ log = logging.getLogger("headgate.control")
 
 FILE: Final = "traces.sqlite"
 QUEUE: Final = 64
+QUEUE_SPANS: Final = 30_000
+"""A span takes one or two KB here, and a batch may have thousands."""
 EVERY_S: Final = 1.0
 EXPIRE_EVERY_S: Final = 60.0
+PROBE_EVERY_S: Final = 5.0
 SEARCH_S: Final = 5.0
+SEARCHES: Final = 2
+SEARCHES_WAITING: Final = 16
+"""Searches take a thread for seconds, and control has few threads."""
+EXPORTED: Final = ("sent", "refused", "late", "full", "faulty")
 T = TypeVar("T")
 
 
@@ -74,19 +82,25 @@ class Traces:
     def __init__(self, surroundings: Surroundings, *, queue_batches: int = QUEUE) -> None:
         self.path: Path = surroundings.state_dir / self.name / FILE
         self._queue: queue.Queue[Any] = queue.Queue(queue_batches)
+        self._guard = threading.Lock()
+        self._waiting = 0
+        """Spans in the queue."""
         self._thread: threading.Thread | None = None
         self._setting = self._set_to = _Setting(TracingRules(), None, None)
         self._store: TraceStore | None = None
         self._exporter: Exporter | None = None
         self._room = WaitingRoom(self._setting.rules)
         self._store_worry = ""
-        self._spoilt_worry = ""
+        self._aside: Path | None = None
         self._opened = threading.Event()
+        self._searches = asyncio.Semaphore(SEARCHES)
+        self._searching = 0
         self._due = 0.0
+        self._probe_due = 0.0
         self.stored = 0
         self.dropped = 0
         self.refused = 0
-        self._exported = [0, 0, 0, 0]
+        self._exported = [0, 0, 0, 0, 0]
         self._size = 0
         self._traces = 0
 
@@ -130,8 +144,12 @@ class Traces:
         thread.join(10.0)
 
     def worries(self) -> Iterable[str]:
-        if self._spoilt_worry:
-            yield self._spoilt_worry
+        aside = self._aside
+        if aside is not None and aside.exists():
+            yield (
+                f"the store of traces was spoilt; it was put aside as {aside.name}: remove it when"
+                " you have looked at it"
+            )
         if self._store_worry:
             yield self._store_worry
         exporter = self._exporter
@@ -146,7 +164,7 @@ class Traces:
         spans.append((["unwanted"], self._room.expired))
         exported = rows["headgate_traces_exported_total"]
         counts = self._export_counts()
-        for outcome, count in zip(("sent", "refused", "late", "full"), counts, strict=True):
+        for outcome, count in zip(EXPORTED, counts, strict=True):
             exported.append(([outcome], count))
         rows["headgate_traces_store_bytes"].append(([], self._size))
         rows["headgate_traces_stored"].append(([], self._traces))
@@ -156,7 +174,13 @@ class Traces:
         if exporter is None:
             return self._exported
         stats = exporter.stats
-        now = (stats.sent, stats.dropped_refused, stats.dropped_late, stats.dropped_full)
+        now = (
+            stats.sent,
+            stats.dropped_refused,
+            stats.dropped_late,
+            stats.dropped_full,
+            stats.dropped_faulty,
+        )
         return [before + more for before, more in zip(self._exported, now, strict=True)]
 
     # -- what comes in ------------------------------------------------------------------------
@@ -166,10 +190,9 @@ class Traces:
         return self._setting.store is not None or self._setting.export is not None
 
     def heard(self, _worker: int, event: dict[str, Any]) -> None:
-        """`{"event": "spans", "spans": [...], "dropped": n}` of a worker."""
-        dropped = event.get("dropped")
-        if isinstance(dropped, int) and not isinstance(dropped, bool) and dropped > 0:
-            self.dropped += dropped
+        """`{"event": "spans", "spans": [...]}` of a worker. Whole traces that it had no room for it
+        counts itself, before they have spans.
+        """
         rows = event.get("spans")
         spans: list[SpanRecord] = []
         for row in rows if isinstance(rows, list) else ():
@@ -183,12 +206,18 @@ class Traces:
         """Keep these; False if there was no place and they are dropped. Never waits."""
         if not spans or not self.is_on:
             return True
-        try:
-            self._queue.put_nowait(list(spans))
-        except queue.Full:
+        with self._guard:
+            has_room = self._waiting == 0 or self._waiting + len(spans) <= QUEUE_SPANS
+            if has_room:
+                try:
+                    self._queue.put_nowait(list(spans))
+                except queue.Full:
+                    has_room = False
+                else:
+                    self._waiting += len(spans)
+        if not has_room:
             self.dropped += len(spans)
-            return False
-        return True
+        return has_room
 
     # -- searching ----------------------------------------------------------------------------
 
@@ -196,7 +225,14 @@ class Traces:
         """What a search of the store finds."""
         if self._setting.store is None:
             raise NotKept
-        return await asyncio.to_thread(self._ask, search)
+        if self._searching >= SEARCHES_WAITING:
+            raise TooSlow
+        self._searching += 1
+        try:
+            async with self._searches:
+                return await asyncio.to_thread(self._ask, search)
+        finally:
+            self._searching -= 1
 
     def _ask(self, search: Callable[[sqlite3.Connection], T]) -> T:
         if not self._opened.wait(SEARCH_S):
@@ -225,6 +261,9 @@ class Traces:
                 order = self._queue.get(timeout=EVERY_S)
             except queue.Empty:
                 order = None
+            if isinstance(order, list):
+                with self._guard:
+                    self._waiting -= len(order)
             try:
                 if self._set_to is not self._setting:
                     self._set(self._setting)
@@ -245,6 +284,9 @@ class Traces:
             if self._exporter is not None:
                 self._exporter.put(kept)
             self._write(kept)
+        if self._store_worry and now >= self._probe_due:
+            self._probe_due = now + PROBE_EVERY_S
+            self._probe()
         if now >= self._due and self._store is not None:
             self._due = now + EXPIRE_EVERY_S
             try:
@@ -271,13 +313,27 @@ class Traces:
         self._store.refused = 0
         self._look()
 
+    def _probe(self) -> None:
+        """After a fault, when no spans come: whether it is over."""
+        if self._store is None:
+            if self._setting.store is not None:
+                self._open(self._setting.store)
+            return
+        try:
+            self._store.probe()
+        except sqlite3.DatabaseError as error:
+            self._failed(error, 0)
+        else:
+            self._store_worry = ""
+
     def _look(self) -> None:
         if self._store is not None:
             self._size = self._store.size()
-            self._traces = self._store.counts()[0]
+            self._traces = self._store.traces
 
     def _failed(self, error: sqlite3.DatabaseError, spans: int) -> None:
         self.dropped += spans
+        self._probe_due = time.monotonic() + PROBE_EVERY_S
         code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
         if not self._store_worry:
             log.warning("traces cannot be written to %s: %s", self.path, error)
@@ -330,10 +386,7 @@ class Traces:
 
     def _spoilt(self, aside: Path) -> None:
         log.error("the store of traces was spoilt; it is now %s, and a new one is begun", aside)
-        self._spoilt_worry = (
-            f"the store of traces was spoilt; it was put aside as {aside.name}: remove it when you"
-            " have looked at it, and restart or reload"
-        )
+        self._aside = aside
 
     def _end(self) -> None:
         if self._exporter is not None:

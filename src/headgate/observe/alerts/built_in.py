@@ -159,6 +159,27 @@ BUILT_IN: Final[tuple[Rule, ...]] = (
         is_built_in=True,
     ),
     _fact(
+        "monitor-down",
+        'headgate_monitor_up{critical="true"} == 0',
+        "critical",
+        "{monitor} is down",
+        description="See headgate monitors for why and since when.",
+    ),
+    _fact(
+        "monitor-down-minor",
+        'headgate_monitor_up{critical="false"} == 0',
+        "warning",
+        "{monitor} is down",
+        description="See headgate monitors for why and since when.",
+    ),
+    _fact(
+        "monitor-degraded",
+        "headgate_monitor_degraded == 1",
+        "info",
+        "{monitor} works, but is slow or about to fail",
+        for_s=300.0,
+    ),
+    _fact(
         "worker-restarts",
         "sum(increase(headgate_worker_restarts_total[10m])) > 2",
         "warning",

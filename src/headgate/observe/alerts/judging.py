@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any, Final, Protocol, cast
 
 from headgate.observe.alerts.alert import Alert, Labels, State, fingerprint, finite, sorted_labels
@@ -70,6 +71,14 @@ class _Tracked:
         return not self.since and not self.fired and not self.is_flapping
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An answer with the labels that alerts have."""
+
+    found: dict[str, tuple[Labels, float]]
+    first: tuple[tuple[Labels, float], ...]
+
+
 class Judge:
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -85,13 +94,23 @@ class Judge:
 
     def judge(self, samples: Iterable[SampleLike], now: float) -> None:
         """Take up one answer of the expression. Never raises for what samples say."""
+        self.take(self.prepared(samples), now)
+
+    def prepared(self, samples: Iterable[SampleLike]) -> Prepared:
+        """What `take` wants of an answer. Most of the work, and on any thread: the rule is all that
+        it reads.
+        """
         found: dict[str, tuple[Labels, float]] = {}
         for sample in samples:
             labels = self._labels(sample.labels)
             found[fingerprint(labels)] = (labels, float(sample.value))
+        return Prepared(found, tuple(nsmallest(20, found.values())))
+
+    def take(self, prepared: Prepared, now: float) -> None:
+        found = prepared.found
         self.error = ""
         self.last_at = now
-        self.last_values = tuple(sorted(found.values())[:20])
+        self.last_values = prepared.first
         forced: dict[str, tuple[Labels, float]] = {}
         if not found and self.rule.no_data == "alert":
             forced = self._own("no_data", 0.0)

@@ -15,9 +15,12 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from headgate.observe.odd_files import put_odd_aside, set_aside
 
 __all__ = ["Keeper"]
 
@@ -28,8 +31,21 @@ CREATE TABLE IF NOT EXISTS told (
     receiver TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, alerts TEXT NOT NULL,
     attempt INTEGER NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, took_ms REAL NOT NULL);
 """
+_VERSION: Final = 1
+_TOLD: Final = "number, at, id, receiver, kind, subject, alerts, attempt, outcome, detail, took_ms"
+_SPOILT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_SPOILT_KEPT: Final = 3
 _TRIM_EVERY: Final = 200
 _BUSY_S: Final = 2.0
+
+
+def _is_spoilt(error: sqlite3.Error) -> bool:
+    """Whether the file is not, or no longer, one of ours; and not just out of reach or full."""
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code in {0, sqlite3.SQLITE_ERROR}:
+        said = str(error)
+        return any(words in said for words in ("no such", "has no column", "decode", "already"))
+    return code in _SPOILT
 
 
 class Keeper:
@@ -41,6 +57,7 @@ class Keeper:
         self._written = 0
         self._last: dict[str, str] = {}
         self.faults: list[str] = []
+        self._aside: list[tuple[Path, str]] = []
         self._db: sqlite3.Connection | None = None
 
     def open(self, wall: float) -> dict[str, Any]:
@@ -48,19 +65,30 @@ class Keeper:
         itself is unusable.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (odd := put_odd_aside(self.path, wall)) is not None:
+            self._aside.append((odd, "it is no file"))
         try:
             return self._open()
-        except (sqlite3.DatabaseError, ValueError) as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise
+        except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             self._close_quietly()
-            aside = self.path.with_name(f"{self.path.name}.spoilt-{int(wall)}")
-            self.path.replace(aside)
-            for ending in ("-wal", "-shm"):
-                with contextlib.suppress(OSError):
-                    self.path.with_name(self.path.name + ending).unlink()
-            self.faults.append(f"{self.path.name} was spoilt and is now {aside.name}: {error}")
+            if isinstance(error, sqlite3.Error) and not _is_spoilt(error):
+                raise
+            self._set_aside(error, wall)
             return self._open()
+
+    def worries(self) -> Iterable[str]:
+        """What was set aside, until somebody has taken it away."""
+        yield from self.faults
+        for aside, why in self._aside:
+            if aside.exists():
+                yield (
+                    f"{self.path.name} was spoilt and is now {aside.name}: {why}; remove it when"
+                    " you have looked at it"
+                )
+
+    def _set_aside(self, error: BaseException, wall: float) -> None:
+        aside = set_aside(self.path, wall)
+        self._aside = [*self._aside, (aside, str(error)[:200])][-_SPOILT_KEPT:]
 
     def _open(self) -> dict[str, Any]:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -72,8 +100,13 @@ class Keeper:
         db.execute("PRAGMA synchronous=NORMAL")
         found = db.execute("PRAGMA quick_check(1)").fetchone()
         if found is None or found[0] != "ok":
-            raise sqlite3.DatabaseError("the check of the file failed")
-        db.executescript(_SCHEMA)
+            raise ValueError("the check of the file failed")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise ValueError(f"its tables are of version {version}")
+        db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={_VERSION};COMMIT;")
+        db.execute(f"SELECT {_TOLD} FROM told LIMIT 1").fetchall()  # noqa: S608 - our names
+        self._last.clear()
         kept: dict[str, Any] = {}
         for name, text in db.execute("SELECT name, json FROM kept"):
             kept[name] = json.loads(text)
@@ -81,7 +114,21 @@ class Keeper:
         return kept
 
     def write(self, kept: Mapping[str, Any], told: Iterable[tuple[Any, ...]] = ()) -> None:
-        """All of it or nothing. What did not change is not written. Raises sqlite3.Error."""
+        """All of it or nothing. What did not change is not written. Raises OSError, sqlite3.Error.
+        A file that has become unreadable is set aside, and all is written to a new one.
+        """
+        rows = list(told)
+        try:
+            self._write(kept, rows)
+        except sqlite3.DatabaseError as error:
+            if not _is_spoilt(error):
+                raise
+            self._close_quietly()
+            self._set_aside(error, time.time())  # noqa: TID251 - for its name
+            self._open()
+            self._write(kept, rows)
+
+    def _write(self, kept: Mapping[str, Any], rows: Sequence[tuple[Any, ...]]) -> None:
         if self._db is None:
             raise sqlite3.OperationalError("the store is not open")
         changed = {}
@@ -89,7 +136,6 @@ class Keeper:
             text = json.dumps(value, separators=(",", ":"))
             if self._last.get(name) != text:
                 changed[name] = text
-        rows = list(told)
         if not changed and not rows:
             return
         db = self._db
@@ -124,7 +170,7 @@ class Keeper:
         """The newest first."""
         if self._db is None:
             return []
-        names = "number, at, id, receiver, kind, subject, alerts, attempt, outcome, detail, took_ms"
+        names = _TOLD
         rows = self._db.execute(
             f"SELECT {names} FROM told WHERE (? IS NULL OR number < ?)"  # noqa: S608 - our names
             " AND (? = '' OR receiver = ? OR receiver LIKE ? || '/%')"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, Literal, cast
+
+from headgate.observe.label_patterns import PatternFault, label_pattern
 
 __all__ = ["LabelMatcher", "MatcherFault", "all_match", "parse_matcher"]
 
@@ -33,17 +34,12 @@ class LabelMatcher:
             return said == self.value
         if self.op == "!=":
             return said != self.value
-        is_like = _compiled(self.value).fullmatch(said) is not None
+        is_like = label_pattern(self.value).fits(said)
         return is_like if self.op == "=~" else not is_like
 
     def __str__(self) -> str:
         value = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'{self.label}{self.op}"{value}"'
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.DOTALL)
 
 
 _ESCAPES: Final = {"n": "\n", '"': '"', "\\": "\\"}
@@ -60,9 +56,9 @@ def parse_matcher(text: str) -> LabelMatcher:
     op = cast("Op", found[2])
     if op in ("=~", "!~"):
         try:
-            _compiled(value)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise MatcherFault(f"has a pattern that is not one: {error}") from None
+            label_pattern(value)
+        except PatternFault as error:
+            raise MatcherFault(f"has a pattern that {error}") from None
     return LabelMatcher(found[1], op, value)
 
 

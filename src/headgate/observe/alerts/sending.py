@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import json
 import logging
 import os
@@ -35,6 +34,7 @@ from headgate.observe.alerts.receivers import (
     WebhookChannel,
 )
 from headgate.observe.alerts.rendering import Links
+from headgate.policy.retry import parse_retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -177,7 +177,7 @@ class Sender:
         return Failed(
             _struck(f"answered {got.status_code} {shown}".strip(), channel),
             is_final=got.status_code in _FINAL or 300 <= got.status_code < 400,
-            retry_after_s=_retry_after(got.headers.get("retry-after"), wall),
+            retry_after_s=parse_retry_after(got.headers.get("retry-after", ""), wall),
         )
 
     def _client(self, ca_file: str | None) -> httpx.AsyncClient:
@@ -271,20 +271,6 @@ async def _first_bytes(got: httpx.Response) -> bytes:
         if len(answer) >= _MOST_ANSWER:
             break
     return answer
-
-
-def _retry_after(said: str | None, wall: float) -> float | None:
-    """RFC 9110 section 10.2.3: seconds, or a date."""
-    if said is None:
-        return None
-    text = said.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        at = email.utils.parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0.0, at - wall)
 
 
 def _struck(text: str, channel: Channel) -> str:

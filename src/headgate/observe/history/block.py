@@ -141,7 +141,10 @@ def read_head(data: bytes, size: int) -> Block:
         if size < start + max(ends, default=0):
             raise Spoilt("it is cut short")
         made = Block(tier, sequence, series, np.frombuffer(times), fields, rows, size, start)
-    except (struct.error, ValueError, TypeError, zlib.error, msgpack.UnpackException) as error:
+    except (
+        struct.error, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+        zlib.error, msgpack.UnpackException,
+    ) as error:  # fmt: skip
         raise Spoilt(str(error)) from error
     if not len(made.times) or not np.isfinite(made.times).all():
         raise Spoilt("it has no times")

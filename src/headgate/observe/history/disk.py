@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from headgate.observe.history.block import Block, head_length, read_head
 from headgate.observe.history.codec import Spoilt
 from headgate.observe.history.rules import TIERS
 from headgate.observe.history.series import SeriesSet
+from headgate.observe.odd_files import put_odd_aside
 
 __all__ = ["Disk", "Locked"]
 
@@ -45,6 +47,7 @@ class Disk:
         self._sets: OrderedDict[str, SeriesSet] = OrderedDict()
         self._set_bytes: dict[str, int] = {}
         self.spoilt: list[str] = []
+        self._where: dict[str, Path] = {}
 
     @property
     def is_open(self) -> bool:
@@ -55,6 +58,11 @@ class Disk:
         folders = (self._folder, *(self._folder / tier.name for tier in TIERS))
         for folder in (*folders, self._folder / "sets"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for own in (self._folder / "lock", self.log_path):
+            if (odd := put_odd_aside(own, time.time())) is not None:  # noqa: TID251  for its name
+                said = f"{own.name} was no file and is now {odd.name}"
+                self.spoilt.append(said)
+                self._where[said] = odd
         descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +82,9 @@ class Disk:
     def _found(self) -> list[Block]:
         self._set_bytes = {}
         for path in (self._folder / "sets").iterdir():
-            if path.suffix == _SET:
+            if not path.is_file():
+                self.set_aside(path, "it is no file")
+            elif path.suffix == _SET:
                 self._set_bytes[path.stem] = path.stat().st_size
             elif path.suffix == ".part":
                 path.unlink(missing_ok=True)
@@ -83,6 +93,9 @@ class Disk:
             for path in (self._folder / tier.name).iterdir():
                 if path.suffix == ".part":
                     path.unlink(missing_ok=True)
+                    continue
+                if not path.is_file():
+                    self.set_aside(path, "it is no file")
                     continue
                 if path.suffix != _BLOCK:
                     continue
@@ -109,18 +122,25 @@ class Disk:
 
     def set_aside(self, path: Path, why: str) -> None:
         """Move a file where it does no harm, and remember that for people."""
-        self.spoilt.append(f"{path.name} was spoilt ({why}) and is set aside")
-        del self.spoilt[:-_SPOILT_KEPT]
+        said = f"{path.name} was spoilt ({why}) and is set aside in {self._folder.name}/spoilt"
+        self.spoilt.append(said)
         aside = self._folder / "spoilt"
+        self._where[said] = aside / f"{path.parent.name}-{path.name}"
+        while len(self.spoilt) > _SPOILT_KEPT:
+            self._where.pop(self.spoilt.pop(0), None)
         with suppress(OSError):
             aside.mkdir(mode=0o700, exist_ok=True)
             path.replace(aside / f"{path.parent.name}-{path.name}")
-            old = sorted(aside.iterdir(), key=lambda one: one.stat().st_mtime)
+            old = sorted(aside.iterdir(), key=lambda one: one.lstat().st_mtime)
             for one in old[:-_SPOILT_KEPT]:
                 one.unlink()
             return
         with suppress(OSError):
             path.unlink()
+
+    def lies_there(self) -> list[str]:
+        """Of `spoilt`, what nobody has taken away yet."""
+        return [said for said in list(self.spoilt) if os.path.lexists(self._where.get(said, ""))]
 
     # --------------------------------------------------------------------------------- sets
 

@@ -2,23 +2,23 @@
 
 Theory of operation
 -------------------
-JSON and protobuf come to one form: the fields of the message by their JSON names. Protobuf is read
-by a small reader that knows just the fields that are used and skips all others. Names and labels
-become what Prometheus makes of them: dots are underscores, a monotonic sum ends in `_total`, and a
-histogram is `_bucket`, `_sum` and `_count`. Sums and histograms of deltas are left out: what each
-sender counts would have to be added up for ever, for senders that may never come again.
+JSON and protobuf come to one form: the fields of the message by their JSON names; of protobuf just
+the fields that are used are read, all others are skipped. Names and labels become what Prometheus
+makes of them: dots are underscores, a monotonic sum ends in `_total`, and a histogram is `_bucket`,
+`_sum` and `_count`. Sums and histograms of deltas are left out: what each sender counts would have
+to be added up for ever, for senders that may never come again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from headgate.errors import HeadgateError
 from headgate.observe.history.rules import Family
+from headgate.observe.protobuf import Shape, shaped
 
 __all__ = ["OtlpUnreadable", "of_json", "of_protobuf"]
 
@@ -45,8 +45,8 @@ def of_json(body: bytes) -> tuple[str, list[Family], int]:
 def of_protobuf(body: bytes) -> tuple[str, list[Family], int]:
     """Likewise."""
     try:
-        return _families(_message(memoryview(body), _REQUEST))
-    except (ValueError, TypeError, AttributeError, KeyError, struct.error, IndexError) as error:
+        return _families(shaped(memoryview(body), _REQUEST))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OtlpUnreadable(f"this is no OTLP in protobuf: {type(error).__name__}") from error
 
 
@@ -140,107 +140,44 @@ def _attributes(pairs: Any) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------ protobuf
-# Fields by number: the JSON name, and what it is. A dict is a message; a list stands for many.
-
-_ANY: Final[dict[int, Any]] = {
+_ANY: Final[Shape] = {
     1: ("stringValue", "text"),
     2: ("boolValue", "flag"),
     3: ("intValue", "signed"),
     4: ("doubleValue", "double"),
 }
-_PAIR: Final[dict[int, Any]] = {1: ("key", "text"), 2: ("value", _ANY)}
-_POINT: Final[dict[int, Any]] = {
+_PAIR: Final[Shape] = {1: ("key", "text"), 2: ("value", _ANY)}
+_POINT: Final[Shape] = {
     7: ("attributes", [_PAIR]),
     4: ("asDouble", "double"),
     6: ("asInt", "sfixed"),
 }
-_HISTOGRAM_POINT: Final[dict[int, Any]] = {
+_HISTOGRAM_POINT: Final[Shape] = {
     9: ("attributes", [_PAIR]),
     4: ("count", "fixed"),
     5: ("sum", "double"),
     6: ("bucketCounts", ["fixed"]),
     7: ("explicitBounds", ["double"]),
 }
-_GAUGE: Final[dict[int, Any]] = {1: ("dataPoints", [_POINT])}
-_SUM: Final[dict[int, Any]] = {
+_GAUGE: Final[Shape] = {1: ("dataPoints", [_POINT])}
+_SUM: Final[Shape] = {
     1: ("dataPoints", [_POINT]),
     2: ("aggregationTemporality", "signed"),
     3: ("isMonotonic", "flag"),
 }
-_HISTOGRAM: Final[dict[int, Any]] = {
+_HISTOGRAM: Final[Shape] = {
     1: ("dataPoints", [_HISTOGRAM_POINT]),
     2: ("aggregationTemporality", "signed"),
 }
-_METRIC: Final[dict[int, Any]] = {
+_METRIC: Final[Shape] = {
     1: ("name", "text"),
     5: ("gauge", _GAUGE),
     7: ("sum", _SUM),
     9: ("histogram", _HISTOGRAM),
 }
-_SCOPE: Final[dict[int, Any]] = {2: ("metrics", [_METRIC])}
-_RESOURCE: Final[dict[int, Any]] = {
+_SCOPE: Final[Shape] = {2: ("metrics", [_METRIC])}
+_RESOURCE: Final[Shape] = {
     1: ("resource", {1: ("attributes", [_PAIR])}),
     2: ("scopeMetrics", [_SCOPE]),
 }
-_REQUEST: Final[dict[int, Any]] = {1: ("resourceMetrics", [_RESOURCE])}
-_EIGHT: Final = {"double": "<d", "fixed": "<Q", "sfixed": "<q"}
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has no end")
-
-
-def _message(data: memoryview, fields: Mapping[int, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        raw: Any
-        if wire == 0:
-            raw, at = _varint(data, at)
-        elif wire == 2:
-            size, at = _varint(data, at)
-            raw, at = data[at : at + size], at + size
-        else:
-            size = {1: 8, 5: 4}[wire]
-            raw, at = data[at : at + size], at + size
-        if at > len(data):
-            raise ValueError("a field is cut short")
-        if number not in fields:
-            continue
-        name, kind = fields[number]
-        if not isinstance(kind, list):
-            found[name] = _field(kind, raw, wire)
-            continue
-        many = found.setdefault(name, [])
-        if isinstance(kind[0], str) and wire == 2:
-            if len(raw) % 8:
-                raise ValueError("numbers are cut short")
-            many += [one[0] for one in struct.iter_unpack(_EIGHT[kind[0]], raw)]
-        else:
-            many.append(_field(kind[0], raw, wire))
-    return found
-
-
-def _field(kind: Any, raw: Any, wire: int) -> Any:
-    if isinstance(kind, dict):
-        return _message(raw, kind)
-    if isinstance(kind, str) and kind in _EIGHT:
-        return struct.unpack(_EIGHT[kind], raw)[0]
-    if kind == "text":
-        return bytes(raw).decode(errors="replace")
-    if wire != 0:
-        raise ValueError("a field has another form")
-    if kind == "flag":
-        return bool(raw)
-    return raw - (1 << 64) if raw >> 63 else raw
+_REQUEST: Final[Shape] = {1: ("resourceMetrics", [_RESOURCE])}

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -89,7 +88,9 @@ class Store:
         """The samples of one moment. `mono` is a clock that does not jump."""
         self._open_disk(mono)
         if not self._clock.is_set:
-            self._clock.begin(max((one.end for one in self._blocks), default=wall), mono)
+            # The earlier of the two: a clock that was wrong may have left a block of next year.
+            newest = max((one.end for one in self._blocks), default=wall)
+            self._clock.begin(min(wall, newest), mono)
         self._clock.note(wall, mono)
         now = self._open[0]
         if now.used:
@@ -328,9 +329,8 @@ class Store:
     def _drop_unwritten(self) -> None:
         waiting = [one for one in self._blocks if one.data is not None]
         size = sum(one.size for one in waiting)
-        most = self.keep.max_memory_bytes
         for one in sorted(waiting, key=lambda one: (one.tier, one.start)):
-            if size <= most:
+            if size <= self.keep.max_memory_bytes:
                 break
             size -= one.size
             self.figures.lost_blocks += 1
@@ -339,8 +339,7 @@ class Store:
 
     def _tidy(self) -> None:
         """Let go what is too old or too much."""
-        now = self._clock.now
-        keep = self.keep.keep.by_tier
+        now, keep = self._clock.now, self.keep.keep.by_tier
         with self._lock:
             gone = [one for one in self._blocks if one.end < now - keep[one.tier]]
             sets = self._disk.sets_bytes() if self._disk is not None else 0
@@ -384,8 +383,7 @@ class Store:
 
     def _series(self, one: Block) -> SeriesSet:
         with self._lock:
-            held = self._sets.get(one.series)
-            if held is not None:
+            if (held := self._sets.get(one.series)) is not None:
                 return held
             if self._disk is None:
                 raise Spoilt("the names of its series are lost")
@@ -435,21 +433,24 @@ class Store:
             low, high = spans[one.tier]
             if one.end < low or one.start > high:
                 continue
-            with suppress(FileNotFoundError):  # it was let go of meanwhile
-                try:
-                    series = self._series(one)
-                    if one.series not in meant:
-                        meant[one.series] = series.find(name, matchers)
-                    rows = meant[one.series]
-                    if not rows:
-                        continue
-                    is_gauge = not all(series.is_counter[row] for row in rows)
-                    names = FIELDS if one.tier and is_gauge else FIELDS[:1]
-                    fields = {field: one.read(field, rows) for field in names}
-                except Spoilt as error:
-                    self._lose(one, str(error))
+            try:
+                series = self._series(one)
+                if one.series not in meant:
+                    meant[one.series] = series.find(name, matchers)
+                rows = meant[one.series]
+                if not rows:
                     continue
-                held[one.tier].append(Held(series, rows, one.times, fields, one.sequence))
+                is_gauge = not all(series.is_counter[row] for row in rows)
+                names = FIELDS if one.tier and is_gauge else FIELDS[:1]
+                fields = {field: one.read(field, rows) for field in names}
+            except Spoilt as error:
+                self._lose(one, str(error))
+                continue
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):  # else it was let go of meanwhile
+                    self.figures.trouble = f"a part of the history cannot be read: {error}"
+                continue
+            held[one.tier].append(Held(series, rows, one.times, fields, one.sequence))
         return gathered(held, spans, start, end)
 
     def series(self, name: str, matchers: Sequence[Matcher], start: float, end: float) -> list[Key]:
@@ -484,8 +485,8 @@ class Store:
         return TIERS[-1].each_s
 
     def spoilt(self) -> list[str]:
-        """What was set aside, and why."""
-        return list(self._disk.spoilt) if self._disk is not None else []
+        """What was set aside, and why, until somebody has taken it away."""
+        return self._disk.lies_there() if self._disk is not None else []
 
     def close(self) -> None:
         """Seal what is open. The store is not used after."""

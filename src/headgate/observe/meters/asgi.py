@@ -15,7 +15,6 @@ import asyncio
 import gzip
 import hmac
 import inspect
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, TypeAlias
@@ -69,11 +68,13 @@ def route_of(scope: Scope, root: str = "") -> str:
 def _masked(path: str, parameters: dict[str, Any], *, must_all: bool) -> str:
     """A path with its parameters' names in place of their values."""
     for name, value in parameters.items():
-        there = re.search(rf"(?<=/){re.escape(str(value))}(?=/|$)", path)
-        if there is None and must_all:
+        # No pattern: it would be compiled anew for each id.
+        text = str(value)
+        before = f"{path}/".find(f"/{text}/")
+        if before < 0 and must_all:
             return _UNKNOWN  # its value was converted: the raw path must not become a label
-        if there is not None:
-            path = f"{path[: there.start()]}{{{name}}}{path[there.end() :]}"
+        if before >= 0:
+            path = f"{path[: before + 1]}{{{name}}}{path[before + 1 + len(text) :]}"
     return path
 
 

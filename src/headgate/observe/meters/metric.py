@@ -120,6 +120,8 @@ class Metric(Generic[C]):
                 return child
             if self.label_names and len(self._children) >= self.max_series:
                 return self._overflow()
+            if self._other is not None and texts == (OTHER,) * len(self.label_names):
+                return self._other
             child = self._children[texts] = self._make()
             self.shape += 1
             return child
@@ -188,8 +190,11 @@ class Metric(Generic[C]):
     def _overflow(self) -> C:
         self.overflowed += 1
         if self._other is None:
-            self._other = self._make()
-            self.shape += 1
+            # A label may have this value by itself: then both are counted in one series.
+            self._other = self._children.get((OTHER,) * len(self.label_names))
+            if self._other is None:
+                self._other = self._make()
+                self.shape += 1
         if not self._is_warned:
             self._is_warned = True
             log.warning(

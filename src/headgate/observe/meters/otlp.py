@@ -185,7 +185,10 @@ class Pusher:
             response.read(_ANSWER_MAX)
             if response.status < 300:
                 return Pushed(True)
-            waits = _seconds(response.getheader("retry-after", ""))
+            from headgate.policy.retry import parse_retry_after  # few ever need it
+
+            wall = time.time()  # noqa: TID251 - it may be a date
+            waits = parse_retry_after(response.getheader("retry-after", ""), wall) or 0.0
             passing = response.status in _PASSING
             return Pushed(False, passing, waits, f"answered {response.status}")
         finally:
@@ -226,13 +229,6 @@ class Pusher:
             # What the parent had counted, the parent pushes.
             self._registry.begin_anew()
             self.start()
-
-
-def _seconds(value: str) -> float:
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        return 0.0  # a date: the doubled wait will do
 
 
 def _after_fork() -> None:

@@ -16,6 +16,10 @@ from typing import Final
 from headgate.observe.meters.exemplars import Exemplar
 from headgate.observe.meters.families import Family, Labels
 from headgate.observe.meters.sketch import FLOOR, SCALE, Sketch
+from headgate.observe.protobuf import bytes_field as message
+from headgate.observe.protobuf import double_field as double
+from headgate.observe.protobuf import fixed64_field as fixed
+from headgate.observe.protobuf import varint
 
 __all__ = ["BUCKETS_MAX", "encode"]
 
@@ -24,41 +28,12 @@ BUCKETS_MAX: Final = 320
 
 _CUMULATIVE: Final = b"\x10\x02"
 _MONOTONIC: Final = b"\x18\x01"
-_DOUBLE: Final = struct.Struct("<d")
-_FIXED: Final = struct.Struct("<Q")
 _SIGNED: Final = struct.Struct("<q")
 _LARGEST: Final = 2**63
 
 
-_SMALL: Final = tuple(bytes((number,)) for number in range(128))
-
-
-def varint(number: int) -> bytes:
-    if number < 128:
-        return _SMALL[number]
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def message(field: int, body: bytes) -> bytes:
-    """A field that is a message, a text or packed numbers."""
-    return varint(field << 3 | 2) + varint(len(body)) + body
-
-
 def text(field: int, value: str) -> bytes:
     return message(field, value.encode("utf-8", "replace")) if value else b""
-
-
-def double(field: int, value: float) -> bytes:
-    return varint(field << 3 | 1) + _DOUBLE.pack(value)
-
-
-def fixed(field: int, value: int) -> bytes:
-    return varint(field << 3 | 1) + _FIXED.pack(value)
 
 
 def zigzag(field: int, value: int) -> bytes:

@@ -145,7 +145,7 @@ class Runtime:
         )
 
     def _system(self) -> Iterator[Family]:
-        yield _number("system_cpu_count", "Processors.", os.cpu_count() or 1, merge="max")
+        yield _number("system_cpus", "Processors.", os.cpu_count() or 1, merge="max")
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         if usable:
             yield _number(

@@ -10,7 +10,8 @@ batch that is too large (413) is halved as long as that helps. While a batch wai
 behind it; when the queue is full the oldest go: of an outage the end is what one looks for.
 
 What was dropped, and why, is counted by `ExportStats`; the log is told once when it begins and once
-when it is over. Headers may hold a key, so they are in no message.
+when it is over. Headers may hold a key, so they are in no message, nor is what an error that
+nobody foresaw says of itself. Such an error costs the batch that it met; the thread goes on.
 
 `close` flushes within a deadline; a process that just ends has a thread that does not hold it.
 """
@@ -25,6 +26,7 @@ import random
 import ssl
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +59,8 @@ class ExportStats:
     """Spans that the receiver did not want."""
     dropped_late: int = 0
     """Spans that could not be delivered in time, or before the end."""
+    dropped_faulty: int = 0
+    """Spans of a delivery that broke down here, by a fault of ours or of what a span holds."""
     retries: int = 0
 
 
@@ -72,6 +76,13 @@ def wait_s(tries: int, asked_s: float | None, rng: random.Random) -> float:
         return min(max(asked_s, 0.0), _LONGEST_ASKED_S)
     longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(tries - 1, 10))
     return longest * (0.5 + rng.random() / 2)
+
+
+def _told_safely(error: Exception) -> str:
+    """Which error, and where: its text may quote a header."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
 
 
 class _Refused(Exception):
@@ -194,7 +205,7 @@ class Exporter:
             if self._ends_at is None and is_idle:
                 self._wake.wait(self._rules.every_s)
             is_end = self._ends_at is not None
-        taken = self._take(self._rules.batch) if self._take is not None else ()
+        taken = self._taken()
         self._has_more = len(taken) >= self._rules.batch
         with self._wake:
             self._put(taken)
@@ -202,7 +213,24 @@ class Exporter:
             batch = [self._queue.popleft() for _ in range(count)]
         return None if is_end and not batch else batch
 
+    def _taken(self) -> Sequence[SpanRecord]:
+        if self._take is None:
+            return ()
+        try:
+            return self._take(self._rules.batch)
+        except Exception as error:  # noqa: BLE001  it must not end the thread
+            self._told_down(_told_safely(error))
+            return ()
+
     def _deliver(self, batch: list[SpanRecord]) -> None:
+        try:
+            self._carry(batch)
+        except Exception as error:  # noqa: BLE001  a fault of ours must not end the thread
+            self._drop_connection()  # nobody knows how far it came
+            self.stats.dropped_faulty += len(batch)
+            self._told_down(_told_safely(error))
+
+    def _carry(self, batch: list[SpanRecord]) -> None:
         body = gzip.compress(encode(batch, self._resource), 1)
         begun = time.monotonic()
         tries = 0

@@ -96,6 +96,8 @@ class TraceStore:
         """Spans of traces that have too many, and those of the future."""
         self.dropped_traces = 0
         """Traces that had to go before their time, for want of room."""
+        self.traces = 0
+        """Traces that are held. Kept, since to count them takes as long as there are many."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.spoilt = put_odd_aside(path, wall())
         try:
@@ -122,6 +124,7 @@ class TraceStore:
             elif version != _SCHEMA_VERSION:
                 raise _Spoilt(f"its tables are of version {version}")
             _check(db)
+            (self.traces,) = db.execute("SELECT count(*) FROM traces").fetchone()
         except BaseException:
             db.close()
             raise
@@ -145,7 +148,7 @@ class TraceStore:
         db.execute("BEGIN IMMEDIATE")
         try:
             before = db.total_changes
-            self._cut(rows)
+            begun = self._cut(rows)
             db.executemany(
                 "INSERT OR IGNORE INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (row for each in rows.values() for row in each),
@@ -158,19 +161,23 @@ class TraceStore:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        self.traces += begun
         self._make_room(0)
         return new
 
-    def _cut(self, found: dict[bytes, list[tuple[Any, ...]]]) -> None:
-        """Leave of each trace what it may still have."""
+    def _cut(self, found: dict[bytes, list[tuple[Any, ...]]]) -> int:
+        """Leave of each trace what it may still have; how many there were none of."""
+        begun = 0
         for trace_id, rows in found.items():
             held = self._db.execute(
                 "SELECT spans FROM traces WHERE trace_id=?", (trace_id,)
             ).fetchone()
+            begun += held is None
             room = MOST_SPANS - (held[0] if held else 0)
             if len(rows) > room:
                 self.refused += len(rows) - max(0, room)
                 del rows[max(0, room) :]
+        return begun
 
     def _summarise(self, trace_id: bytes) -> None:
         db = self._db
@@ -230,6 +237,7 @@ class TraceStore:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        self.traces -= len(ids)
         if ids:
             db.execute("PRAGMA incremental_vacuum").fetchall()
         return len(ids)
@@ -243,7 +251,7 @@ class TraceStore:
         return int((pages - free) * page)
 
     def counts(self) -> tuple[int, int]:
-        """Traces and spans."""
+        """Traces and spans, counted."""
         found = self._db.execute("SELECT count(*), coalesce(sum(spans), 0) FROM traces").fetchone()
         return int(found[0]), int(found[1])
 
