@@ -1,4 +1,4 @@
-# make demo     run the gateway before two echo services, and say what to try
+# make demo     run the gateway before a few services, and say what to try
 # make test     everything: format, lint, types, all tests, docs drift, the wheel
 # make check    the quick part of it, for every few minutes
 # make bench    Headgate beside nginx, Envoy, HAProxy and Caddy; writes docs/benchmarks.md

@@ -1,16 +1,15 @@
-"""`headgate demo`: the gateway before two echo services, and what to try on it.
+"""`headgate demo`: the gateway before two echo services and a shop, and what to try on it.
 
-The two services run in this process, the gateway in a child of it, on a copy of `demo.yaml` in a
-temporary folder. With --check the demo does by itself what it would suggest to a person, and says
+The services run in this process, the gateway in a child of it, on a copy of `demo.yaml` in a
+temporary folder. A few visitors look into baskets of the shop all the time, so that there is
+something to see. With --check the demo does by itself what it would suggest to a person, and says
 what came of it; the tests run that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import http.client
-import json
 import os
 import shlex
 import signal
@@ -21,7 +20,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from headgate.cli.demo_shop import ShopInstance, observe_shop, observe_shop_no_more
+from headgate.cli.demo_tries import LINES, TRIES, Answer, Line, Try
+from headgate.control.client import AdminClient
+from headgate.control.state_dir import StateDir
 from headgate.errors import HeadgateError
 from headgate.testing.echo import EchoServer
 
@@ -40,36 +44,12 @@ CACHED = "/api/catalog/chairs"
 CACHED_ASKS = 20
 """So that two workers are surely both asked before the last."""
 STOP_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, reduced to what the checks look at."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> dict[str, object]:
-        said = json.loads(self.body)
-        return said if isinstance(said, dict) else {}
-
-    def sent_headers(self) -> dict[str, str]:
-        """The request headers that the echo service says it saw."""
-        seen = self.json().get("headers")
-        return seen if isinstance(seen, dict) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """One thing to try: a line for a person, and the same request for --check."""
-
-    title: str
-    path: str
-    holds: Callable[[Answer], bool]
-    headers: dict[str, str] = field(default_factory=dict)
-    curl: str = "curl -i"
-    is_admin: bool = False
+LINE_S = 60.0
+LINES_AT_ONCE = 3
+SOON_S = 30.0
+"""For what is told once a second or so, on a machine that is busy."""
+VISITORS = 4
+PAUSE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +59,8 @@ class Stage:
     file: Path
     gateway: str
     admin: str
+    shops: tuple[str, ...] = ()
+    """The instances of the shop."""
 
     @property
     def log(self) -> Path:
@@ -86,8 +68,12 @@ class Stage:
         return self.file.with_name("gateway.log")
 
     @property
+    def state(self) -> Path:
+        return self.file.parent / ".headgate"
+
+    @property
     def token_file(self) -> Path:
-        return self.file.parent / ".headgate" / "admin-token"
+        return self.state / "admin-token"
 
     def token(self) -> str:
         return self.token_file.read_text().strip()
@@ -96,77 +82,12 @@ class Stage:
         return [sys.executable, "-m", "headgate", *words]
 
 
-TRIES = (
-    Try(
-        "A route by its path: the users service answers",
-        "/api/users/42?full=1",
-        lambda got: got.status == 200 and got.json()["service"] == "users",
-    ),
-    Try(
-        "A template with a typed parameter, rewritten: products sees /items/7",
-        "/api/products/7",
-        lambda got: got.status == 200 and got.json()["path"] == "/items/7",
-    ),
-    Try(
-        "No route: problem+json with the request id",
-        "/nowhere",
-        lambda got: (
-            got.status == 404
-            and got.headers["content-type"] == "application/problem+json"
-            and bool(got.headers["x-request-id"])
-        ),
-    ),
-    Try(
-        "Header edits: x-internal is taken out, x-from put in, server hidden",
-        "/api/users/me",
-        lambda got: (
-            got.sent_headers().get("x-from") == "the gateway"
-            and "x-internal" not in got.sent_headers()
-            and got.headers["x-served-by"] == "headgate"
-            and "server" not in got.headers
-        ),
-        headers={"x-internal": "forged"},
-    ),
-    Try(
-        "Compression of a stream, negotiated",
-        "/api/products/stream/300?tick=0",
-        lambda got: (
-            got.headers.get("content-encoding") == "gzip"
-            and gzip.decompress(got.body).count(b"piece") == 300
-        ),
-        headers={"accept-encoding": "gzip"},
-        curl="curl --compressed -i",
-    ),
-    Try(
-        "A redirect",
-        "/users/42",
-        lambda got: got.status == 308 and got.headers["location"].endswith("/api/users/42"),
-    ),
-    Try(
-        "Server-sent events, without delay",
-        "/api/products/sse?n=3&tick=0.5",
-        lambda got: (
-            got.headers["content-type"] == "text/event-stream"
-            and got.body.count(b"event: tick") == 3
-        ),
-        curl="curl -N",
-    ),
-    Try(
-        "Metrics, for Prometheus, with the token",
-        "/metrics",
-        lambda got: got.status == 200 and b"headgate_" in got.body,
-        is_admin=True,
-        curl="curl",
-    ),
-)
-
-
 def demo(
     check: Annotated[
         bool, typer.Option("--check", help="Do what would be suggested, and end.")
     ] = False,
 ) -> None:
-    """Run the gateway before two echo services, and say what to try. Ctrl-C ends it."""
+    """Run the gateway before a few services, and say what to try. Ctrl-C ends it."""
     console = Console(highlight=False, soft_wrap=True)
     leave = threading.Event()
 
@@ -178,15 +99,17 @@ def demo(
     with stage() as (scene, gateway):
         if not wait_until_ready(scene, gateway, leave):
             return
-        if check:
-            if not run_checks(console, scene):
-                raise typer.Exit(1)
-            return
-        suggest(console, scene)
-        while not leave.wait(0.2):
-            if gateway.poll() is not None:
-                raise failed(scene, f"ended by itself, with {gateway.returncode}")
-        console.print("\nstopping")
+        observe(scene)
+        with visited(scene):
+            if check:
+                if not run_checks(console, scene):
+                    raise typer.Exit(1)
+                return
+            suggest(console, scene)
+            while not leave.wait(0.2):
+                if gateway.poll() is not None:
+                    raise failed(scene, f"ended by itself, with {gateway.returncode}")
+            console.print("\nstopping")
 
 
 @contextlib.contextmanager
@@ -196,17 +119,22 @@ def stage() -> Iterator[tuple[Stage, subprocess.Popen[bytes]]]:
         tempfile.TemporaryDirectory(prefix="headgate-demo-") as folder,
         EchoServer("users") as users,
         EchoServer("products") as products,
+        ShopInstance(free_port(3003)) as shop,
+        ShopInstance(free_port(3004)) as other_shop,
     ):
-        gateway, admin = free_address(8080), free_address(9900)
+        gateway, admin = (f"127.0.0.1:{free_port(port)}" for port in (8080, 9900))
         text = resources.files("headgate.cli").joinpath("demo.yaml").read_text()
         for here, there in (
             ("127.0.0.1:8080", gateway),
             ("127.0.0.1:9900", admin),
             ("127.0.0.1:3001", users.url.removeprefix("http://")),
             ("127.0.0.1:3002", products.url.removeprefix("http://")),
+            ("127.0.0.1:3003", shop.url.removeprefix("http://")),
+            ("127.0.0.1:3004", other_shop.url.removeprefix("http://")),
         ):
             text = text.replace(here, there)
-        scene = Stage(Path(folder) / "demo.yaml", f"http://{gateway}", f"http://{admin}")
+        shops = (shop.url, other_shop.url)
+        scene = Stage(Path(folder) / "demo.yaml", f"http://{gateway}", f"http://{admin}", shops)
         scene.file.write_text(text)
         with scene.log.open("wb") as out:
             child = subprocess.Popen(
@@ -219,6 +147,7 @@ def stage() -> Iterator[tuple[Stage, subprocess.Popen[bytes]]]:
         try:
             yield scene, child
         finally:
+            observe_shop_no_more()
             stop(child)
 
 
@@ -235,7 +164,7 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def free_address(port: int) -> str:
+def free_port(port: int) -> int:
     """The usual port if nobody has it, else a free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -243,7 +172,8 @@ def free_address(port: int) -> str:
             probe.bind(("127.0.0.1", port))
         except OSError:
             probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+        found: int = probe.getsockname()[1]
+        return found
 
 
 def wait_until_ready(
@@ -279,6 +209,35 @@ def get(base: str, path: str, headers: dict[str, str] | None = None) -> Answer:
         connection.close()
 
 
+def observe(scene: Stage) -> None:
+    """Have the shop send its spans and lines to the gateway, with a token of its own."""
+    order = {"name": "shop", "role": "ingest"}
+    made = AdminClient(StateDir(scene.state)).ask("POST", "/api/tokens", order)
+    observe_shop(scene.admin, made.content["token"])
+
+
+@contextlib.contextmanager
+def visited(scene: Stage) -> Iterator[None]:
+    """People who look into their baskets, meanwhile."""
+    leave = threading.Event()
+
+    def visit(number: int) -> None:
+        while not leave.wait(PAUSE_S):
+            number += VISITORS
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                get(scene.gateway, f"/baskets/{number}")
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(VISITORS)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        yield
+    finally:
+        leave.set()
+        for visitor in visitors:
+            visitor.join()
+
+
 # ---- for a person
 
 
@@ -286,6 +245,7 @@ def suggest(console: Console, scene: Stage) -> None:
     console.print(
         f"\n[bold]The gateway answers on {scene.gateway}[/bold]; its file is {scene.file}"
     )
+    show(console, "In another terminal, first", prelude(scene))
     for one in TRIES:
         base = scene.admin if one.is_admin else scene.gateway
         line = [one.curl]
@@ -295,35 +255,27 @@ def suggest(console: Console, scene: Stage) -> None:
             if name != "accept-encoding"
         ]
         if one.is_admin:
-            line.append(f'-H "Authorization: Bearer $(cat {shlex.quote(str(scene.token_file))})"')
+            line.append('-H "Authorization: Bearer $(cat .headgate/admin-token)"')
         line.append(shlex.quote(base + one.path))
         show(console, one.title, " ".join(line))
-    program = shlex.join(scene.command())
-    file = shlex.quote(str(scene.file))
-    show(
-        console,
-        "Which route a request takes, and why the others do not",
-        f"{program} explain {file} GET {scene.gateway}/api/products/7",
-    )
-    state = shlex.quote(str(scene.token_file.parent))
     show(
         console,
         "A cached route: ask twice, and Cache-Status says that the second is a hit",
         f"curl -i {scene.gateway}{CACHED}",
     )
-    show(
-        console,
-        "What the cache did; then have it forget what is tagged",
-        f"{program} cache stats --state-dir {state}"
-        f" && {program} cache purge --tag catalog --state-dir {state}",
-    )
-    show(
-        console,
-        "Change the file, then swap it in without dropping a request",
-        f"sed -i 's/\"hello/\"good day/' {file} && {program} reload {file}"
-        f" && curl {scene.gateway}/hello",
-    )
+    for each in LINES:
+        show(console, each.title, filled(each, scene))
     console.print("\nCtrl-C ends the demo.")
+
+
+def prelude(scene: Stage) -> str:
+    """Where the lines are for, and what `headgate` is there."""
+    folder = shlex.quote(str(scene.file.parent))
+    return f'cd {folder}; headgate() {{ {shlex.join(scene.command())} "$@"; }}'
+
+
+def filled(line: Line, scene: Stage) -> str:
+    return line.code.format(gateway=scene.gateway, shop=scene.shops[-1])
 
 
 def show(console: Console, title: str, line: str) -> None:
@@ -335,9 +287,11 @@ def show(console: Console, title: str, line: str) -> None:
 
 def run_checks(console: Console, scene: Stage) -> bool:
     results = [attempt(console, one.title, partial(try_one, scene, one)) for one in TRIES]
-    results.append(attempt(console, "explain names the route", lambda: explains(scene)))
     results.append(attempt(console, "a cached route is a hit until purged", lambda: caches(scene)))
-    results.append(attempt(console, "reload takes the changed file", lambda: reloads(scene)))
+    # Some wait most of their time; a few at once, and told in order.
+    with ThreadPoolExecutor(LINES_AT_ONCE) as hands:
+        told = [(each.title, hands.submit(try_line, scene, each)) for each in LINES]
+        results += [attempt(console, title, each.result) for title, each in told]
     good = sum(results)
     console.print(f"{good} of {len(results)} as promised")
     return good == len(results)
@@ -346,7 +300,9 @@ def run_checks(console: Console, scene: Stage) -> bool:
 def attempt(console: Console, title: str, holds: Callable[[], str]) -> bool:
     try:
         fault = holds()
-    except (OSError, http.client.HTTPException, KeyError, ValueError) as error:
+    except (OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    except (KeyError, ValueError) as error:
         fault = f"{type(error).__name__}: {error}"
     console.print(f"{'FAILED' if fault else 'ok':<7} {escape(title)}")
     if fault:
@@ -362,10 +318,19 @@ def try_one(scene: Stage, one: Try) -> str:
     return "" if one.holds(got) else f"{got.status} {got.headers} {got.body[:300]!r}"
 
 
-def explains(scene: Stage) -> str:
-    done = call(scene, "explain", str(scene.file), "GET", f"{scene.gateway}/api/products/7")
-    is_named = done.returncode == 0 and "product" in done.stdout
-    return "" if is_named else f"{done.returncode} {done.stdout[-500:]} {done.stderr[-500:]}"
+def try_line(scene: Stage, line: Line) -> str:
+    """As somebody would: again in a moment, when it shows nothing yet."""
+    code = f"{prelude(scene)}; {filled(line, scene)}{line.ends}"
+    until = time.monotonic() + SOON_S
+    while True:
+        done = subprocess.run(
+            ["/bin/sh", "-c", code], capture_output=True, text=True, check=False, timeout=LINE_S
+        )
+        if done.returncode == 0 and line.holds(done.stdout):
+            return ""
+        if time.monotonic() > until:
+            return f"{done.returncode} {done.stdout[-500:]} {done.stderr[-500:]}"
+        time.sleep(0.5)
 
 
 def caches(scene: Stage) -> str:
@@ -373,24 +338,13 @@ def caches(scene: Stage) -> str:
     said = [get(scene.gateway, CACHED).headers["cache-status"] for _ in range(CACHED_ASKS)]
     if "; stored" not in said[0] or "; hit" not in said[-1]:
         return f"{said}"
-    state = ("--state-dir", str(scene.token_file.parent))
-    for words in (("stats",), ("purge", "--tag", "catalog")):
-        done = call(scene, "cache", *words, *state)
-        if done.returncode:
-            return f"{done.returncode} {done.stdout[-500:]} {done.stderr[-500:]}"
-    after = get(scene.gateway, CACHED).headers["cache-status"]
-    return "" if "; hit" not in after else after
-
-
-def reloads(scene: Stage) -> str:
-    text = scene.file.read_text()
-    scene.file.write_text(text.replace(r"hello\n", r"good day\n"))
-    done = call(scene, "reload", str(scene.file))
+    done = subprocess.run(
+        scene.command("cache", "purge", "--tag", "catalog", "--state-dir", str(scene.state)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         return f"{done.returncode} {done.stdout[-500:]} {done.stderr[-500:]}"
-    got = get(scene.gateway, "/hello")
-    return "" if got.body == b"good day\n" else f"{got.status} {got.body!r}"
-
-
-def call(scene: Stage, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(scene.command(*words), capture_output=True, text=True, check=False)
+    after = get(scene.gateway, CACHED).headers["cache-status"]
+    return "" if "; hit" not in after else after

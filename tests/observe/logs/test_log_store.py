@@ -98,7 +98,7 @@ def test_no_text_is_a_fault_of_the_question(text):
     db = sqlite3.connect(":memory:")
     db.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='')")
     match = match_of(text)
-    db.execute("INSERT INTO words (rowid, words) VALUES (1, ?)", (text,))
+    db.execute("INSERT INTO words (rowid, text) VALUES (1, ?)", (text,))
     if match:
         found = db.execute("SELECT rowid FROM words WHERE words MATCH ?", (match,)).fetchall()
         assert found == [(1,)]  # what is looked for finds itself
