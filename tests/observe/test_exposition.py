@@ -69,6 +69,7 @@ def full_stats():
         rows["headgate_breaker_state"].append((["users", "", "open"], 1))
         rows["headgate_breaker_rejected_total"].append((["users", ""], 3))
         rows["headgate_instance_usable"].append((["users", "http://u:1"], 1))
+        rows["headgate_instance_drained"].append((["users", "http://u:1"], 0))
         rows["headgate_limit_decisions_total"].append((["global/ip", "refused"], 4))
         rows["headgate_limit_keys"].append((["global/ip"], 2))
         rows["headgate_guard_decisions_total"].append((["jwt", "verified"], 7))

@@ -368,6 +368,7 @@ class States:
                 rows["headgate_instance_usable"].append(
                     ([name, member.id], int(member.usable and not member.drained))
                 )
+                rows["headgate_instance_drained"].append(([name, member.id], int(member.drained)))
         for name, limit in self.limits.items():
             for outcome in ("allowed", "refused", "shadowed"):
                 rows["headgate_limit_decisions_total"].append(

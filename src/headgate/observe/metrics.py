@@ -182,6 +182,12 @@ METRICS: Final[dict[str, Metric]] = {
             "Workers that consider the instance fit to serve.",
         ),
         Metric(
+            "headgate_instance_drained",
+            "gauge",
+            _INSTANCE,
+            "Workers that give the instance no new requests because somebody has said so.",
+        ),
+        Metric(
             "headgate_limit_decisions_total",
             "counter",
             ("limit", "outcome"),

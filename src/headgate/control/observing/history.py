@@ -244,7 +244,7 @@ class History:
                 break
             try:
                 families = [*families_of(moment.merged), *moment.foreign]
-                store.append(moment.wall, moment.mono, families)
+                store.append(moment.wall, moment.mono, families, moment.merged.lives)
                 self._failure = ""
             except Exception as error:
                 if not self._failure:

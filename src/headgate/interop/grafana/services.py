@@ -79,8 +79,12 @@ SERVICES: Final = Board(
                             f"sum by ({_BY_INSTANCE}) (headgate_instance_usable{{{SERVED}}})",
                             _NAMED,
                         ),
+                        Query(
+                            f"sum by ({_BY_INSTANCE}) (headgate_instance_drained{{{SERVED}}}) > 0",
+                            f"{_NAMED} drained",
+                        ),
                     ),
-                    text="0 is out everywhere.",
+                    text="0 is out everywhere; drained is out because somebody said so.",
                 ),
                 Panel(
                     "Failures",

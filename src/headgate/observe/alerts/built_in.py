@@ -133,7 +133,9 @@ BUILT_IN: Final[tuple[Rule, ...]] = (
     ),
     _fact(
         "instance-down",
-        "headgate_instance_usable == 0",
+        # What somebody has drained is out because he wants it so.
+        "headgate_instance_usable == 0"
+        " unless on (service, service_instance) headgate_instance_drained > 0",
         "critical",
         "{service_instance} of {service} is fit to serve in no worker",
         for_s=60.0,

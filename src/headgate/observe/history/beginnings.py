@@ -26,6 +26,8 @@ __all__ = ["Beginnings", "Lives", "key_of"]
 Lives = frozenset[tuple[str, str]]
 """Processes with their starts."""
 
+Rows = dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], int]]
+
 _LONGEST_S: Final = 60.0
 """The moment before is not before that."""
 
@@ -39,6 +41,7 @@ class Beginnings:
     """What one must know of the moments before."""
 
     def __init__(self, most: int) -> None:
+        """`most` series there may be."""
         self._most = most
         self._lives: Lives | None = None
         self._ended: set[Key] = set()
@@ -48,7 +51,9 @@ class Beginnings:
         self._lives = lives
 
     def ended(self, keys: Iterable[Key]) -> None:
-        self._ended.update(keys)
+        """Series that are not shown any more."""
+        if len(self._ended) <= self._most:
+            self._ended.update(keys)
 
     def rows(
         self,
@@ -56,26 +61,34 @@ class Beginnings:
         wall: float,
         lives: Lives | None,
         families: Sequence[Family],
-        most_series: int,
+        known: Rows,
     ) -> list[int]:
-        """Rows that got a 0 in the newest column of `now`."""
+        """Rows that got a 0 in the newest column of `now`. `known` are rows by family, to
+        which they are added.
+        """
         before, found = self._lives, list[int]()
         if lives is None or before is None or not lives <= before or not now.used:
             return found
         if not 0.0 < wall - float(now.times[now.used - 1]) <= _LONGEST_S:
             return found
         if len(self._ended) > self._most:
-            return found  # of so many that ended some are forgotten, or would have to be
+            return found  # more are not remembered
         for family in families:
             if not family.from_zero or family.kind != "counter":
                 continue
+            have = known.setdefault((family.name, family.labels), {})
+            if family.samples.keys() <= have.keys():
+                continue
             for labels in family.samples:
+                if labels in have:
+                    continue
                 key = key_of(family, labels)
                 if key in now.row_of or key in self._ended:
                     continue
-                if len(now.keys) >= most_series:
-                    return found
-                found.append(now.row(key, is_counter=True))
+                if len(now.keys) >= self._most:
+                    break
+                have[labels] = now.row(key, is_counter=True)
+                found.append(have[labels])
         if found:
             now.set_newest(found, 0.0)
         return found

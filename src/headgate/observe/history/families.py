@@ -23,7 +23,8 @@ def families_of(merged: Merged) -> Iterator[Family]:
         metric = METRICS[name]
         kind = "counter" if metric.kind == "counter" else "gauge"
         if numbers:
-            yield Family(name, kind, metric.labels, numbers)  # type: ignore[arg-type]
+            is_counter = kind == "counter"
+            yield Family(name, kind, metric.labels, numbers, is_counter)  # type: ignore[arg-type]
     for name, histograms in merged.histograms.items():
         labels = METRICS[name].labels
         buckets: dict[tuple[str, ...], float] = {}
@@ -36,9 +37,9 @@ def families_of(merged: Merged) -> Iterator[Family]:
             sums[key] = counted.sum
             counts[key] = running[-1]
         if sums:
-            yield Family(f"{name}_bucket", "counter", (*labels, "le"), buckets)
-            yield Family(f"{name}_sum", "counter", labels, sums)
-            yield Family(f"{name}_count", "counter", labels, counts)
+            yield Family(f"{name}_bucket", "counter", (*labels, "le"), buckets, from_zero=True)
+            yield Family(f"{name}_sum", "counter", labels, sums, from_zero=True)
+            yield Family(f"{name}_count", "counter", labels, counts, from_zero=True)
 
 
 _LINE: Final = re.compile(

@@ -63,6 +63,10 @@ class OpenBlock:
         self.times[self.used] = at
         self.used += 1
 
+    def set_newest(self, rows: Sequence[int], value: float) -> None:
+        """Put this, after all, into the newest column of rows that had nothing there."""
+        self._fields["last"][np.asarray(rows, dtype=np.intp), self.used - 1] = value
+
     def series(self) -> SeriesSet:
         if self._set is None:
             self._set = SeriesSet(self.keys, self.is_counter)

@@ -3,7 +3,7 @@
     length (4), checksum (4), kind (1), payload
 
 `S` adds series to the rows; `V` is one moment: its time and the bits by which its values differ
-from the moment before. A record that is torn ends the log; what stands before it holds.
+from the moment before; `Z` names rows that were 0 in the newest moment, as was learned later. A record that is torn ends the log; what stands before it holds.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class OpenLog:
         self._write(b"V", _TIME.pack(at) + zstd.compress(planes.tobytes(), 1))
         self._before = bits.copy()
 
+    def zeros(self, rows: list[int]) -> None:
+        self._write(b"Z", msgpack.packb(rows))
+
     def _write(self, kind: bytes, payload: bytes) -> None:
         if self._file is None:
             self.begin()
@@ -99,6 +102,12 @@ def replay(path: Path) -> tuple[list[Key], list[bool], list[tuple[float, Floats]
                 before = bits
                 if len(bits) <= len(keys):
                     moments.append((_TIME.unpack_from(payload)[0], bits.view(np.float64)))
-        except (ValueError, TypeError, zstd.ZstdError, struct.error, msgpack.UnpackException):
+            elif kind == b"Z" and moments:
+                when, values = moments[-1]
+                wide = np.full(len(keys), np.nan)
+                wide[: len(values)] = values
+                wide[np.asarray(msgpack.unpackb(payload), dtype=np.intp)] = 0.0
+                moments[-1] = (when, wide)
+        except (ValueError, TypeError, IndexError, zstd.ZstdError, struct.error, msgpack.UnpackException):
             break
     return keys, kinds, moments

@@ -56,6 +56,8 @@ class Family:
     kind: Kind
     labels: tuple[str, ...]
     samples: Mapping[tuple[str, ...], float]
+    from_zero: bool = False
+    """Whether its series are there from their first count on, and were 0 before."""
 
 
 @dataclass(frozen=True, slots=True)

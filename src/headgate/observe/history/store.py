@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.observe.history import block as blocks
+from headgate.observe.history.beginnings import Beginnings, Lives, key_of
 from headgate.observe.history.block import Block
 from headgate.observe.history.codec import Floats, Spoilt, nine_digits
 from headgate.observe.history.disk import Disk
+from headgate.observe.history.figures import Figures
 from headgate.observe.history.gather import Held, gathered
 from headgate.observe.history.open_block import FIELDS, OpenBlock, rolled_up
 from headgate.observe.history.openlog import OpenLog, replay
@@ -48,20 +49,6 @@ __all__ = ["Figures", "Store"]
 _COLUMNS: Final = (64, 60, 24)
 _WAIT_S: Final = 5.0
 _RETRY_S: Final = 5.0
-
-
-@dataclass(slots=True)
-class Figures:
-    samples: int = 0
-    series: int = 0
-    dropped_series: int = 0
-    skipped_moments: int = 0
-    lost_blocks: int = 0
-    unwritten_blocks: int = 0
-    bytes_on_disk: int = 0
-    blocks: dict[str, int] = field(default_factory=dict)
-    spoilt: int = 0
-    trouble: str = ""
 
 
 class Store:
@@ -82,10 +69,13 @@ class Store:
         self._sequence = 0
         self._tried_at = -_RETRY_S
         self._clock = TrustedClock()
+        self._beginnings = Beginnings(keep.max_series)
         self.figures = Figures()
 
-    def append(self, wall: float, mono: float, families: Iterable[Family]) -> None:
-        """The samples of one moment. `mono` is a clock that does not jump."""
+    def append(
+        self, wall: float, mono: float, families: Sequence[Family], lives: Lives | None = None
+    ) -> None:
+        """One moment's samples. `mono` does not jump; `lives` says whose: see `beginnings.py`."""
         self._open_disk(mono)
         if not self._clock.is_set:
             # The earlier of the two: a clock that was wrong may have left a block of next year.
@@ -98,10 +88,18 @@ class Store:
             if newest - _WAIT_S < wall <= newest:
                 self.figures.skipped_moments += 1
                 return
+            with self._lock:
+                zeros = self._beginnings.rows(now, wall, lives, families, self._rows)
+            if zeros:
+                self._note(wall, zeros)
             if now.is_full or wall <= newest or wall // 60 != now.times[0] // 60:
                 self._seal_seconds()
+        self._beginnings.noted(None)
+        left_out = self.figures.dropped_series
         with self._lock:
             self._put(wall, families)
+        if left_out == self.figures.dropped_series:  # else some have counted unseen
+            self._beginnings.noted(lives)
 
     def _put(self, wall: float, families: Iterable[Family]) -> None:
         now = self._open[0]
@@ -137,13 +135,11 @@ class Store:
                 if len(now.keys) >= self.keep.max_series:
                     self.figures.dropped_series += 1
                     continue
-                pairs = zip(family.labels, labels, strict=True)
-                key = (("__name__", family.name), *((n, v) for n, v in pairs if v))
-                known[labels] = now.row(key, family.kind == "counter")
+                known[labels] = now.row(key_of(family, labels), family.kind == "counter")
             kept[labels] = value
         return kept
 
-    def _note(self, wall: float, column: Floats) -> None:
+    def _note(self, wall: float, told: Floats | list[int]) -> None:
         """Into the log; where that fails, a crash would lose this minute, and no more."""
         if self._log is None or not self._is_logging:
             return
@@ -152,7 +148,10 @@ class Store:
             if self._logged < len(now.keys):
                 self._log.series(now.keys[self._logged :], now.is_counter[self._logged :])
                 self._logged = len(now.keys)
-            self._log.moment(wall, column)
+            if isinstance(told, list):
+                self._log.zeros(told)
+            else:
+                self._log.moment(wall, told)
         except OSError as error:
             self.figures.trouble = f"the history cannot be written: {error}"
             self._is_logging = False
@@ -181,6 +180,7 @@ class Store:
                 for key, is_counter in zip(now.keys, now.is_counter, strict=True):
                     fresh.row(key, is_counter)
             else:
+                self._beginnings.ended(set(now.keys) - {now.keys[row] for row in living})
                 self._rows = {}  # some have ended; the others get rows as they come
             self._open[0] = fresh
         self._begin_log()
