@@ -105,6 +105,9 @@ CLAIMS: Final = (
     ),
     Claim("a labelled count costs under 0.3 us", "counter, labelled", 300.0),
     Claim("an observation of a histogram costs under 0.4 us", "histogram, bound", 400.0),
+    Claim("a span that is not sampled costs under 1 us", "span, not sampled", 1000.0),
+    Claim("a root span that is not sampled costs under 1 us", "root span, not sampled", 1000.0),
+    Claim("a root span that is recorded costs under 4 us", "root span, recorded", 4000.0),
 )
 REDIS_BELOW_US: Final = 20.0
 """A command of a hundred at once to the second layer."""
