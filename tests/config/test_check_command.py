@@ -48,6 +48,12 @@ def test_a_good_file_is_summed_up(run):
     ]
 
 
+def test_the_file_is_the_one_that_run_would_take(run):
+    done = run("check", text=GOOD)
+    assert done.exit_code == 0
+    assert done.output.endswith("headgate.yaml: good\n")
+
+
 def test_faults_end_with_one(run):
     done = run("check", "headgate.yaml", text=BAD)
     assert done.exit_code == 1

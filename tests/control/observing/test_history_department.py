@@ -216,6 +216,41 @@ def test_what_services_send_is_asked_for_like_the_rest(client, history):
     assert history.give("huge", [Family("big", "gauge", ("n",), many)]) == 30_000 - (20_000 - 1)
 
 
+def figures_of(name: str, count: int) -> list[Family]:
+    return [Family(name, "gauge", ("n",), {(str(n),): 1.0 for n in range(count)})]
+
+
+def held_of(history: History) -> dict[str, int]:
+    return {name: size for name, (_, _, size) in history._foreign.items()}
+
+
+def test_who_came_first_does_not_keep_all_the_room(tmp_path):
+    history = History(surroundings(tmp_path))
+    assert history.give("otlp greedy", figures_of("big", 25_000)) == 5_000
+    for n in range(4):
+        assert history.give(f"scrape users {n}", figures_of("mine", 2_000), holds_s=60) == 0
+    assert history.give("otlp modest", figures_of("small", 100)) == 0
+    assert held_of(history) == {
+        "otlp greedy": 11_900,
+        **{f"scrape users {n}": 2_000 for n in range(4)},
+        "otlp modest": 100,
+    }
+    for n in range(50):  # and many of one kind do not crowd out the other
+        history.give(f"otlp {n}", figures_of("more", 400))
+    assert sum(held_of(history).values()) <= 20_000
+    assert sum(size for name, size in held_of(history).items() if "scrape" in name) == 8_000
+
+
+def test_sources_that_have_no_share_are_not_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr("headgate.control.observing.history._FOREIGN_SERIES", 10)
+    history = History(surroundings(tmp_path))
+    for n in range(100):
+        history.give(f"otlp {n}", figures_of("one", 3))
+    assert len(held_of(history)) <= 10
+    assert sum(held_of(history).values()) <= 10
+    assert history.give("scrape users", figures_of("mine", 5), holds_s=60) == 0
+
+
 def test_no_history_is_said_and_worries_nobody(tmp_path):
     async def run() -> None:
         history = History(surroundings(tmp_path))

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headgate.observe.logs.rules import StoreRules
@@ -93,6 +93,7 @@ def test_the_store_and_the_tail_find_the_same(store, query, found):
 
 
 @given(st.text(max_size=60))
+@example("\ud55c\uad6d")  # Hangul, whose letters come apart
 @settings(max_examples=200)
 def test_no_text_is_a_fault_of_the_question(text):
     db = sqlite3.connect(":memory:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -216,6 +217,20 @@ def test_prometheus_answers_every_question_alike(asked: tuple[Prometheus, Table]
         except AssertionError as error:
             wrong.append(str(error)[:300])
     assert not wrong, "\n\n".join(wrong)
+
+
+def test_no_answer_hangs_on_how_a_sum_was_rounded() -> None:
+    series = made_up().series
+    counters = [one for one in series if one.labels["__name__"] == "requests_total"]
+    standing: dict[float, str] = {}
+    for one in counters:
+        name = str(one.labels)
+        for value in set(one.values.tolist()):
+            assert standing.setdefault(value, name) == name, (value, name)
+    for one in series:
+        assert (one.values * 1024 % 1 == 0).all(), one.labels
+    near = sorted(standing)
+    assert min(after - before for before, after in pairwise(near)) > 1e-9
 
 
 def test_our_own_functions_stand_for_what_prometheus_answers_alike(

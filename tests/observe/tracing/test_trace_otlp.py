@@ -344,6 +344,42 @@ def test_partial_success_is_counted():
 
 
 @pytest.mark.integration
+def test_an_error_that_nobody_foresaw_costs_a_batch_and_not_the_thread(monkeypatch, caplog):
+    met: list[Any] = []
+
+    def broken(batch, resource):
+        if len(met) < 2:
+            met.append(len(batch))
+            raise RuntimeError("a header of Bearer s3cret")
+        return encode(batch, resource)
+
+    def take(most):
+        if len(met) == 1:
+            met.append(0)
+            raise KeyError("Bearer s3cret")
+        return ()
+
+    monkeypatch.setattr("headgate.observe.tracing.export.encode", broken)
+    with Collector() as collector, caplog.at_level("WARNING", "headgate.tracing"):
+        exporter = Exporter(ExportRules(url=collector.url, every_s=0.01), take=take)
+        exporter.put([span(1), span(2)])
+        for _ in range(400):
+            if len(met) == 2:
+                break
+            time.sleep(0.05)
+        assert exporter.is_down
+        assert exporter.stats.dropped_faulty == 2
+        exporter.put([span(3)])
+        exporter.close(20)
+        assert len(collector.spans()) == 1
+    assert (exporter.stats.sent, exporter.stats.dropped_faulty) == (1, 2)
+    assert not exporter.is_down
+    assert [one.message for one in caplog.records if "RuntimeError in broken" in one.message]
+    assert len(caplog.records) == 1  # told once
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.integration
 def test_nobody_there_means_dropped_and_counted_at_the_end():
     with Collector() as collector:
         url = collector.url

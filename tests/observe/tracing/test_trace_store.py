@@ -155,6 +155,33 @@ def test_the_old_go_by_their_age(tmp_path):
     store.close()
 
 
+def test_how_many_traces_there_are_is_known_and_not_counted_each_time(tmp_path, monkeypatch):
+    wall = [1_700_000_000.0]
+    rules = StoreRules(max_bytes=400_000, keep_s=1000.0)
+    store = TraceStore(tmp_path / "t.sqlite", rules, wall=lambda: wall[0], mono=lambda: wall[0])
+    for n in range(300):
+        # Each comes twice, in two batches; some are of the future and refused.
+        ahead = 1e6 if n % 7 == 0 else 0.0
+        store.put([span(n // 2 + 1, n + 1, start=wall[0] + ahead, attributes={"a": "x" * 2000})])
+        wall[0] += 1.0
+        assert store.traces == store.counts()[0]
+    assert store.dropped_traces
+    held = store.traces
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(store, "_summarise", lambda _: 1 // 0)
+        store.put([span(1000, start=wall[0]), span(1001, start=wall[0])])
+    assert held == store.traces == store.counts()[0]
+    store.close()
+    again = TraceStore(tmp_path / "t.sqlite", rules, wall=lambda: wall[0], mono=lambda: wall[0])
+    assert again.traces == held == again.counts()[0] > 0
+    again.expire()
+    for _ in range(100):
+        wall[0] += 60.0
+        again.expire()
+    assert again.traces == again.counts()[0] == 0
+    again.close()
+
+
 def test_one_trace_cannot_fill_the_store(store):
     store.put([span(number=n + 1) for n in range(MOST_SPANS + 10)])
     store.put([span(number=MOST_SPANS + 100)])

@@ -20,12 +20,14 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config import Config
 from headgate.config.history import HistorySpec
 from headgate.control.observing.observing import Surroundings
 from headgate.control.observing.scraping import Scraper
+from headgate.control.observing.shares import shared_by_kind
 from headgate.errors import HeadgateError
 from headgate.observe import Merged, Rows
 from headgate.observe.history import Family, Keep, Marker, Markers
@@ -55,6 +57,17 @@ class _Moment:
     mono: float
     merged: Merged
     foreign: Sequence[Family]
+
+
+def _first(families: Sequence[Family], most: int) -> list[Family]:
+    """So many series of them: the same each time, where the source tells them alike."""
+    kept: list[Family] = []
+    for family in families:
+        samples = dict(islice(family.samples.items(), most))
+        most -= len(samples)
+        if samples:
+            kept.append(replace(family, samples=samples))
+    return kept
 
 
 class History:
@@ -257,26 +270,23 @@ class History:
             log.exception("the history did not end in order")
 
     def give(self, source: str, families: Sequence[Family], *, holds_s: float = 0.0) -> int:
-        """Figures of others, in place of what the same source gave before. What would be too many
-        is left out; how many series is the answer.
+        """Figures of others, in place of what the same source gave before. Where all are too many
+        each source has its share, and what is beyond is left out; how many of these series is the
+        answer. The first word of a source says what kind it is.
         """
         now = time.monotonic()
-        others = sum(size for name, (_, _, size) in self._foreign.items() if name != source)
-        room = _FOREIGN_SERIES - others
-        kept: list[Family] = []
-        left_out = 0
-        for family in families:
-            samples: Mapping[tuple[str, ...], float] = family.samples
-            if len(samples) > room:
-                left_out += len(samples) - max(room, 0)
-                samples = dict(list(samples.items())[: max(room, 0)])
-            room -= len(samples)
-            if samples:
-                kept.append(replace(family, samples=samples))
-        self._left_out += left_out
-        size = sum(len(family.samples) for family in kept)
-        self._foreign[source] = (now + (holds_s or _SENT_HOLDS_S), kept, size)
-        return left_out
+        held = {name: one for name, one in self._foreign.items() if one[0] > now}
+        wanted = sum(len(family.samples) for family in families)
+        held[source] = (now + (holds_s or _SENT_HOLDS_S), families, wanted)
+        sizes = {name: size for name, (_, _, size) in held.items()}
+        shares = shared_by_kind(sizes, _FOREIGN_SERIES)
+        self._foreign = {}
+        for name, (until, has, size) in held.items():
+            share = shares[name]
+            self._left_out += size - share
+            if share:
+                self._foreign[name] = (until, _first(has, share) if share < size else has, share)
+        return wanted - shares[source]
 
     # -- questions -------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
     length (4), checksum (4), kind (1), payload
 
 `S` adds series to the rows; `V` is one moment: its time and the bits by which its values differ
-from the moment before; `Z` names rows that were 0 in the newest moment, as was learned later. A record that is torn ends the log; what stands before it holds.
+from the moment before; `Z` names rows that were 0 in the newest moment, as was learned later. A
+record that is torn ends the log; what stands before it holds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ __all__ = ["OpenLog", "replay"]
 _FRONT: Final = struct.Struct("<IIc")
 _TIME: Final = struct.Struct("<d")
 _MAX_RECORD: Final = 100_000_000
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    IndexError,
+    zstd.ZstdError,
+    struct.error,
+    msgpack.UnpackException,
+)
 
 
 class OpenLog:
@@ -108,6 +117,6 @@ def replay(path: Path) -> tuple[list[Key], list[bool], list[tuple[float, Floats]
                 wide[: len(values)] = values
                 wide[np.asarray(msgpack.unpackb(payload), dtype=np.intp)] = 0.0
                 moments[-1] = (when, wide)
-        except (ValueError, TypeError, IndexError, zstd.ZstdError, struct.error, msgpack.UnpackException):
+        except _UNREADABLE:
             break
     return keys, kinds, moments

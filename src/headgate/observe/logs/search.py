@@ -101,15 +101,16 @@ def words_of(said: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=128)
-def _parts(text: str) -> list[tuple[list[str], bool]]:
-    """Phrases of the text as lists of words; whether the last word is a beginning."""
+def _parts(text: str) -> list[tuple[list[str], bool, str]]:
+    """Phrases of the text as lists of words; whether the last word is a beginning; as written."""
     found = []
     for match in _PART.finditer(text[:TEXT_MAX]):
         phrase, star, word = match.groups()
         is_prefix = bool(star) if phrase is not None else word.endswith("*")
-        words = _folded(phrase if phrase is not None else word)
+        said = phrase if phrase is not None else word
+        words = _folded(said)
         if words:
-            found.append((words, is_prefix))
+            found.append((words, is_prefix, said.replace("\0", " ")))
     return found[:_WORDS_MAX]
 
 
@@ -122,9 +123,11 @@ def _folded(text: str) -> list[str]:
 
 
 def match_of(text: str) -> str:
-    """The question in the language of FTS5; empty for none."""
+    """The question in the language of FTS5; empty for none. Phrases stand in it as they were
+    written: the index folds them as it has folded the lines, Hangul and kana too.
+    """
     return " AND ".join(
-        f'"{" ".join(words)}"{"*" if is_prefix else ""}' for words, is_prefix in _parts(text)
+        f'"{said}"{"*" if is_prefix else ""}' for _, is_prefix, said in _parts(text)
     )
 
 
@@ -180,7 +183,7 @@ class Query:
             return False
         if self.until is not None and row.at >= self.until:
             return False
-        return all(_has(row.words, words, prefix) for words, prefix in _parts(self.text))
+        return all(_has(row.words, words, prefix) for words, prefix, _ in _parts(self.text))
 
 
 @lru_cache(maxsize=64)
