@@ -51,6 +51,7 @@ ALERTMANAGER = Program(
     "golang-github-prometheus-alertmanager",
     "alertmanager",
 )
+RSYSLOG = Program(("rsyslogd",), "rsyslog", "rsyslog", "rsyslog")
 REDIS = Program(("redis-server", "valkey-server"), "redis-server", "redis", "redis")
 CHROMIUM = Program(
     ("chromium", "chromium-browser", "google-chrome"), "chromium", "chromium", "chromium"
@@ -79,6 +80,7 @@ SETS: dict[str, tuple[Program, ...]] = {
         REDIS,
         POSTGRES,
         PEBBLE,
+        RSYSLOG,
     ),
     "bench": (NGINX, HAPROXY, CADDY, VARNISH, WRK, H2LOAD, REDIS),
 }

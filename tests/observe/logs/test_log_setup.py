@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import subprocess
@@ -121,7 +122,7 @@ def test_a_value_that_logs_while_it_is_shown_ends(own_logging, tmp_path):
 
 
 def test_structlog_ends_here(own_logging, tmp_path):
-    structlog = pytest.importorskip("structlog")
+    structlog = importlib.import_module("structlog")
     path = tmp_path / "o.log"
     logs.setup("o", sinks=[str(path)])
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ import pytest
 from headgate.observe.meters.otlp import Pushed, Pusher, wait_after
 from headgate.observe.meters.registry import Registry
 
-service = pytest.importorskip("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")
+service = importlib.import_module("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")
 pytestmark = pytest.mark.integration
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import importlib
 
 from headgate.observe.meters.prometheus import Exposed
 from headgate.observe.meters.registry import Registry
 from headgate.observe.meters.text import to_openmetrics, to_text
 
-client = pytest.importorskip("prometheus_client")
-om_parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+client = importlib.import_module("prometheus_client")
+om_parser = importlib.import_module("prometheus_client.openmetrics.parser")
 
 
 def theirs():

@@ -111,8 +111,7 @@ def site():
 
 @pytest.fixture
 def browser(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
+    assert CHROMIUM is not None, "`python tools/bootstrap.py programs test` installs Chromium"
     profile = tmp_path / "profile"
     chromium = subprocess.Popen(
         [
@@ -137,7 +136,7 @@ def browser(tmp_path):
         until = time.monotonic() + 60
         while not (told.exists() and told.read_text().strip()):
             if chromium.poll() is not None or time.monotonic() > until:
-                pytest.skip("Chromium does not start here")
+                pytest.fail("Chromium does not start")
             time.sleep(0.05)
         page = Browser(int(told.read_text().split()[0]))
         yield page

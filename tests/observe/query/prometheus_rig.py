@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import socket
 import subprocess
 import time
@@ -141,10 +140,6 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             with error:
                 return json.load(error)
-
-
-def found_binary() -> str | None:
-    return shutil.which("prometheus") if shutil.which("promtool") else None
 
 
 @contextmanager

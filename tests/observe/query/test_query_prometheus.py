@@ -16,15 +16,11 @@ from tests.observe.query.prometheus_rig import (
     LONG_S,
     Prometheus,
     Table,
-    found_binary,
     made_up,
     running,
 )
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(found_binary() is None, reason="needs prometheus and promtool"),
-]
+pytestmark = pytest.mark.integration
 
 QUESTIONS = (
     "requests_total",

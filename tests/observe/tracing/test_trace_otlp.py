@@ -345,7 +345,7 @@ def test_partial_success_is_counted():
 
 @pytest.mark.integration
 def test_an_error_that_nobody_foresaw_costs_a_batch_and_not_the_thread(monkeypatch, caplog):
-    met: list[Any] = []
+    met: list[int] = []
 
     def broken(batch, resource):
         if len(met) < 2:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
@@ -44,7 +45,7 @@ VALUE_MAX: Final = 300
 C = TypeVar("C")
 
 
-class Metric(Generic[C]):
+class Metric(ABC, Generic[C]):
     """One metric with its children."""
 
     kind: ClassVar[Kind]
@@ -162,15 +163,15 @@ class Metric(Generic[C]):
         for child in self.series().values():
             self._zero(child)
 
+    @abstractmethod
     def family(self) -> Family:
         """As it is now."""
-        raise NotImplementedError
 
-    def _make(self) -> C:
-        raise NotImplementedError
+    @abstractmethod
+    def _make(self) -> C: ...
 
-    def _zero(self, child: C) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _zero(self, child: C) -> None: ...
 
     def _bind(self, child: C) -> None:
         """The one child of a metric without labels has changed."""
