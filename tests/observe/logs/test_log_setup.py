@@ -40,7 +40,7 @@ def test_one_call_has_every_logger_write_lines_of_json(own_logging, tmp_path, mo
     server = logging.getLogger("uvicorn.access")
     # A server that another test ran in this process has chosen its own.
     monkeypatch.setattr(server, "level", logging.NOTSET)
-    server.manager._clear_cache()
+    server.manager._clear_cache()  # type: ignore[attr-defined]  # of the library
     server.addHandler(logging.StreamHandler())
     logs.setup("orders", version="2", sinks=[str(path)], levels={"noisy": "error"})
     logging.getLogger("any").info("%s %d", "std", 1, extra={"a": 1})
