@@ -118,6 +118,7 @@ class Shop(Serving):
     def __init__(self, folder: Path, origin: Origin) -> None:
         super().__init__(folder)
         self.worker_class = PATIENT
+        self.observes = False
         self.origin = origin
         self.keeps: dict[str, Any] = {}
 

@@ -14,6 +14,7 @@ from tests.control.running import Gateway
 def stopped(tmp_path: Path) -> Iterator[Gateway]:
     """A gateway with a file, not started yet."""
     gateway = Gateway(tmp_path)
+    gateway.observes = False
     gateway.write()
     yield gateway
     gateway.stop()

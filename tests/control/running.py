@@ -27,6 +27,9 @@ PATIENCE_S = 20.0
 START_PATIENCE_S = 60.0
 """Seven processes import what they need: 3 s when it is quiet, 25 s beside eight that compute."""
 ENV = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+# A control process that keeps nothing starts in three quarters of the time; most tests are about
+# something else.
+UNOBSERVED: dict[str, Any] = {"history": "off", "alerts": "off", "tracing": "off"}
 ECHO = "tests.control.echo_worker:EchoWorker"
 
 
@@ -79,6 +82,7 @@ class Gateway:
         self.port = free_port()
         self.admin_port = free_port()
         self.worker_class = ECHO
+        self.observes = True
         self.process: subprocess.Popen[str] | None = None
         self.log: list[str] = []
         self._reader: threading.Thread | None = None
@@ -92,6 +96,7 @@ class Gateway:
             "workers": 2,
             "drain": "5s",
             "routes": [{"match": {"path": "/"}, "respond": {"body": body}}],
+            **({} if self.observes else UNOBSERVED),
             **more,
         }
         draft = self.file.with_suffix(".draft")
