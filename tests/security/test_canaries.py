@@ -50,6 +50,10 @@ def canary(kind: str) -> str:
     return f"canary-{kind}-" + os.urandom(12).hex()
 
 
+ENDLESS = {"/api/live/overview", "/api/live/requests", "/api/live/events", "/api/logs/tail"}
+"""Streams: what they tell is told by other endpoints too, where it is looked for."""
+
+
 @dataclass
 class Canaries:
     """The secrets that were planted, and where each may be found."""
@@ -326,7 +330,7 @@ class Place:
         paths = self.admin("GET", "/openapi.json").json()["paths"]
         assert "/api/config" in paths
         for path, methods in paths.items():
-            if "get" in methods:
+            if "get" in methods and path not in ENDLESS:
                 self.admin("GET", path.replace("{", "").replace("}", ""))
         shown = self.admin("GET", "/api/config").json()
         assert shown["document"]["explain_token"] == "${env:CANARY_ENV}"
