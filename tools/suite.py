@@ -14,6 +14,7 @@ that fails is. A test that is broken fails twice.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 JUNIT = CACHE / "junit.xml"
 
-PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "worksteal", "-q", f"--junitxml={JUNIT}")
+# Half of the time is spent waiting, for servers that start and for leases that end.
+PROCESSES = str((os.cpu_count() or 1) + 1)
+PYTEST = ("-m", "pytest", "-n", PROCESSES, "--dist", "worksteal", "-q", f"--junitxml={JUNIT}")
 AGAIN = ("-m", "pytest", "-q", "--last-failed", "--last-failed-no-failures=none")
 FLAKY_MAX = 5
 TESTS_FAILED = 1  # pytest's exit code; others mean that it could not run
