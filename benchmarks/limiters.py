@@ -26,12 +26,12 @@ from headgate.policy.limiter import (
     LIMITERS,
     Algorithm,
     Ask,
-    Home,
-    Leased,
     LeaseRules,
     LimitRules,
     Rule,
     RuleSet,
+    home_of,
+    leased_of,
     make,
 )
 from headgate.policy.limiter.headers import LimitHeaders
@@ -156,7 +156,7 @@ def sets() -> Loop:
 
 def leases() -> Loop:
     rules = LimitRules(limit=AMPLE)
-    leased, home = Leased(rules, LeaseRules(share=1.0, ttl_s=1e6)), Home(rules)
+    leased, home = leased_of(rules, LeaseRules(share=1.0, ttl_s=1e6)), home_of(rules)
     for key in KEYS:
         for step in range(20):
             now = START + step * 1e-3
@@ -173,7 +173,7 @@ def leases() -> Loop:
 
 
 def grants() -> Loop:
-    home = Home(ample("gcra"))
+    home = home_of(ample("gcra"))
 
     def loop(keys: list[str]) -> None:
         grant = home.grant

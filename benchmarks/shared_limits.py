@@ -25,7 +25,7 @@ import uvloop
 
 from headgate.control.channel import Channel, Message
 from headgate.control.shared import Shared
-from headgate.policy.limiter.lease import Ask, Grant, Leased, LeaseRules
+from headgate.policy.limiter.lease import Ask, Grant, LeaseRules, leased_of
 from headgate.policy.limiter.rules import LimitRules
 from headgate.state.home import LimitAsk, LimitHome
 from headgate.state.hub import HubShared
@@ -146,7 +146,7 @@ async def rows(name: str, home: LimitHome, kinds: tuple[str, ...], for_s: float)
 
 
 def leased_us(for_s: float) -> float:
-    leased = Leased(RULES["gcra"], LeaseRules(share=1.0, ttl_s=1e9), 1)
+    leased = leased_of(RULES["gcra"], LeaseRules(share=1.0, ttl_s=1e9), 1)
     now = 0.0
     for _ in range(40):  # until the lease is large
         got = leased.hit("key", now)

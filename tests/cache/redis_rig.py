@@ -16,7 +16,8 @@ from headgate.cache.invalidation import Invalidation
 from headgate.cache.redis import RedisLayer, open_layer
 from headgate.cache.redis.node import Node
 from tests.listening import stop_listening
-from tests.state.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.state.redis_server import RedisServer
 
 PATIENCE_S = 20.0
 

@@ -31,7 +31,8 @@ from tests.cache.redis_rig import (
     value_of,
 )
 from tests.listening import stop_listening
-from tests.state.redis_server import PATIENCE_S, RedisServer, free_port, program
+from tests.ports import free_port
+from tests.state.redis_server import PATIENCE_S, RedisServer, program
 
 pytestmark = pytest.mark.integration
 

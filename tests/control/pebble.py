@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from headgate.wire import local_ca
-from tests.control.running import free_port, wait_until
+from tests.control.running import wait_until
+from tests.ports import free_port
 
 
 @dataclass

@@ -21,6 +21,7 @@ from typing import Any
 from headgate.cli.app import main
 from headgate.control.client import AdminClient
 from headgate.control.state_dir import StateDir
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20.0
@@ -31,13 +32,6 @@ ENV = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 # something else.
 UNOBSERVED: dict[str, Any] = {"history": "off", "alerts": "off", "tracing": "off"}
 ECHO = "tests.control.echo_worker:EchoWorker"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.control.cache_running_rig import Got, see
-from tests.control.running import ENV, ROOT, Gateway, free_port, wait_until
+from tests.control.running import ENV, ROOT, Gateway, wait_until
+from tests.ports import free_port
 
 NAMES = ("one", "two")
 STARTING_S = 60.0

@@ -23,7 +23,8 @@ from headgate.control.state_dir import StateDir
 from headgate.security.certificates.store import AcmeStore
 from tests.control import running
 from tests.control.pebble import Pebble, pebble
-from tests.control.running import Gateway, free_port
+from tests.control.running import Gateway
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -15,7 +15,7 @@ import pytest
 
 from headgate.gateway.caching.disk_place import Place
 from tests.control.cache_running_rig import Asking, Origin, Shop, shop, wait_until
-from tests.control.running import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

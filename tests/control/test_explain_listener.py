@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.control.running import Gateway, free_port
+from tests.control.running import Gateway
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

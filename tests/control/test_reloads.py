@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.running import Gateway, Load, free_port, running, wait_until
+from tests.control.running import Gateway, Load, running, wait_until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from headgate.cli.export import Kind, export
-from tests.control.running import free_port, wait_until
+from tests.control.running import wait_until
 from tests.control.serving import Instance, Serving
 from tests.observe.alerts.alert_peer import Peer
+from tests.ports import free_port
 
 TOKEN = "viewer-token-of-the-stack-0123456789"
 PATIENCE_S = 60.0
@@ -228,7 +229,12 @@ class Stack:
         """Until both have seen so many requests."""
         expr = 'sum(headgate_http_requests_total{route=~"users|pay|catalog"})'
         for which in ("prometheus", "headgate"):
-            wait_until(lambda: self.values(which, expr).get((), 0.0) >= count, PATIENCE_S)
+            try:
+                wait_until(lambda: self.values(which, expr).get((), 0.0) >= count, PATIENCE_S)
+            except AssertionError:
+                logs = {path.name: path.read_text()[-2000:] for path in self.folder.glob("*.log")}
+                found = self.values(which, expr)
+                raise AssertionError(f"{which} counts {found}, not {count}; {logs}") from None
 
     def told(self, who: str) -> list[dict[str, Any]]:
         """The alerts that `/headgate` or `/alertmanager` was told of."""

@@ -154,11 +154,13 @@ def test_prometheus_and_headgate_answer_a_dashboard_alike(at_work, where, apart)
     ]
     assert exprs, f"there is no panel {where}"
     at = f"{time.time():.3f}"
+    # A panel may have a line for what is not the case here, such as instances that are drained.
+    shown = 0
     for expr in exprs:
         there = at_work.values("prometheus", expr, time=at)
         here = at_work.values("headgate", expr, time=at)
         assert here.keys() == there.keys(), expr
-        assert here, expr
+        shown += len(here)
         if where in SHARES:
             here, there = shares(here), shares(there)
         for labels, value in here.items():
@@ -166,6 +168,7 @@ def test_prometheus_and_headgate_answer_a_dashboard_alike(at_work, where, apart)
             assert math.isclose(value, there[labels], rel_tol=apart, abs_tol=1e-9), (
                 f"{expr} {labels}: {value} here, {there[labels]} there"
             )
+    assert shown, exprs
 
 
 def test_grafana_may_ask_headgate_as_it_asks_prometheus(at_work):

@@ -19,8 +19,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from headgate.control.client import NothingRuns, Refused, Silent
-from tests.control.running import ENV, free_port, wait_until
+from tests.control.running import ENV, wait_until
 from tests.control.serving import Serving
+from tests.ports import free_port
 
 PATIENCE_S = 60.0
 TOKEN = "sent-by-services-only"

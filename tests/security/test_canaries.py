@@ -35,7 +35,8 @@ from headgate.cli.app import main
 from headgate.security.passwords import make_hash
 from headgate.security.secrets import FileKey, SecretFile, read_key_file, write_key_file
 from headgate.security.secrets.envelope import key_text
-from tests.control.running import ROOT, free_port, wait_until
+from tests.control.running import ROOT, wait_until
+from tests.ports import free_port
 from tests.security.openbao import OpenBao, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

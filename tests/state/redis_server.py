@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
@@ -12,20 +11,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.ports import free_port
+
 PATIENCE_S = 15.0
 PROGRAMS = ("redis-server", "valkey-server")
 _RNG = random.SystemRandom()
-
-
-def free_port() -> int:
-    """One to listen on a little later. Not of those that the system gives to connections: such a
-    one would soon be somebody's, also while a server that had it is being started again.
-    """
-    while True:
-        port = _RNG.randrange(12_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as sock:
-            sock.bind(("127.0.0.1", port))
-            return port
 
 
 def program() -> str:

@@ -20,7 +20,8 @@ from headgate.policy.limiter.rules import LimitRules
 from headgate.state.home import HomeAway, LimitAsk, StateUnusable
 from headgate.state.redis import RedisShared
 from headgate.state.redis_place import place_of
-from tests.state.redis_server import RedisServer, free_port, program
+from tests.ports import free_port
+from tests.state.redis_server import RedisServer, program
 
 pytestmark = pytest.mark.integration
 

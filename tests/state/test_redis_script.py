@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from headgate.policy.limiter.lease import Ask, Back, Grant, Home, LeaseRules
+from headgate.policy.limiter.lease import Ask, Back, Grant, LeaseRules, home_of
 from headgate.policy.limiter.rules import Algorithm, LimitRules
 from headgate.state.redis_script import LIMITS, Wire, grants_of, tag_of
 from tests.state.redis_server import RedisServer
@@ -77,7 +77,7 @@ class Both:
         self.rules = rules
         self.seat_ttl_s = seat_ttl_s
         self.wire = Wire(f"t{next(_serial)}")
-        self.home = Home(rules, LeaseRules(seat_ttl_s=seat_ttl_s))
+        self.home = home_of(rules, LeaseRules(seat_ttl_s=seat_ttl_s))
         self.began_us: int | None = None
         self.times_us: list[int] = []
 

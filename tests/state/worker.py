@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 
-from headgate.policy.limiter.lease import Ask, Leased, LeaseRules
+from headgate.policy.limiter.lease import Ask, LeaseRules, leased_of
 from headgate.policy.limiter.rules import LimitRules, Verdict
 from headgate.state.home import HomeAway, LimitAsk, LimitHome
 
@@ -17,7 +17,7 @@ class Worker:
     def __init__(self, home: LimitHome, rules: LimitRules, lease: LeaseRules) -> None:
         self.home = home
         self.rules = rules
-        self.leased = Leased(rules, lease, holders=home.holders)
+        self.leased = leased_of(rules, lease, holders=home.holders)
         self.passed: list[float] = []
         self.refused = 0
         self.alone = 0

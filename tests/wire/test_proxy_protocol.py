@@ -26,6 +26,7 @@ from headgate.wire.proxy_protocol import (
     crc32c,
     parse_proxy_header,
 )
+from tests.ports import free_port
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 TCP4 = (
@@ -279,12 +280,6 @@ def test_cancellation_closes_the_socket(run):
 
 
 # ----------------------------------------------------------------------------------- a real sender
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Answer(asyncio.Protocol):

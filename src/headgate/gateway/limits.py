@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.keys import compile_keys
 from headgate.gateway.steps import STOP, Answer, Flow
-from headgate.policy.limiter import LIMITERS, Verdict
+from headgate.policy.limiter import LIMITERS, Verdict, leased_of
 from headgate.policy.limiter.headers import LimitHeaders
 from headgate.policy.limiter.lease import Ask, Leased, LeaseRules
 from headgate.state.home import HomeAway, LimitAsk
@@ -61,7 +61,7 @@ class LimitState:
             self._own = LIMITERS[rules.algorithm](rules)
             self.hit: Callable[[str, float, int], Verdict | Ask] = self._own.hit
         else:
-            self.leased = Leased(rules, lease, holders=max(home.holders, 1))
+            self.leased = leased_of(rules, lease, holders=max(home.holders, 1))
             self.hit = self.leased.hit
 
     def take_rules(self, rules: LimitRules, lease: LeaseRules, now: float) -> None:

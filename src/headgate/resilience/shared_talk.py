@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import inf
 from typing import Final, Protocol
 
-from headgate.policy.limiter.lease import Ask, Back, Grant, Leased, LeaseRules
+from headgate.policy.limiter.lease import Ask, Back, Grant, LeaseRules, leased_of
 from headgate.policy.limiter.rules import LimitRules
 from headgate.resilience.settings import Clock
 from headgate.state.home import HomeAway, LimitAsk, LimitHome
@@ -49,7 +49,7 @@ class LeasedRule:
         self.id = name
         self.rules = rules
         self.lease = lease
-        self.leased = Leased(rules, lease)
+        self.leased = leased_of(rules, lease)
 
     def ask(self, ask: Ask) -> LimitAsk:
         return LimitAsk(self.id, self.rules, ask, self.lease.seat_ttl_s)

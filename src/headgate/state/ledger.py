@@ -18,7 +18,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from headgate.policy.limiter.lease import Ask, Back, Grant, Home, LeaseRules
+from headgate.policy.limiter.lease import Ask, Back, Grant, LeaseRules, home_of
 from headgate.policy.limiter.rules import Algorithm, LimitRules, Verdict
 
 __all__ = ["Ledger", "RuleSnapshot"]
@@ -42,7 +42,7 @@ class _Entry:
     __slots__ = ("asked_at", "home", "rules", "seat_ttl_s")
 
     def __init__(self, rules: LimitRules, seat_ttl_s: float, now: float) -> None:
-        self.home = Home(rules, LeaseRules(seat_ttl_s=seat_ttl_s))
+        self.home = home_of(rules, LeaseRules(seat_ttl_s=seat_ttl_s))
         self.rules = rules
         self.seat_ttl_s = seat_ttl_s
         self.asked_at = now

@@ -25,6 +25,7 @@ from headgate.observe import new_rows
 from headgate.observe.logs.installing import process_logging
 from headgate.observe.logs.rules import StoreRules
 from headgate.observe.logs.search import Query
+from tests.observe.logs.given_back import logging_given_back
 
 pytestmark = pytest.mark.integration
 
@@ -42,12 +43,9 @@ def surroundings(tmp_path):
 
 @pytest.fixture
 def own_process():
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, logging.raiseExceptions)
-    yield process_logging()
-    process_logging().remove()
-    root.handlers[:], logging.raiseExceptions = before[0], before[2]
-    root.setLevel(before[1])
+    with logging_given_back():
+        yield process_logging()
+        process_logging().remove()
 
 
 def config(**said):

@@ -16,7 +16,8 @@ import pytest
 from headgate.cli.app import main
 from headgate.cli.monitors import sparkline, table
 from headgate.control.client import Refused
-from tests.control.running import Gateway, free_port, wait_until
+from tests.control.running import Gateway, wait_until
+from tests.ports import free_port
 
 PART = pytest.mark.integration
 NAMES = {"workers", "control", "config", "state", "audit", "certificates", "memory", "disk"}

@@ -148,7 +148,7 @@ def test_postgres_is_asked_by_pool_engine_and_address(postgres):
 
 
 def test_what_is_not_there_is_refused_with_a_reason():
-    from tests.state.redis_server import free_port
+    from tests.ports import free_port
 
     port = free_port()
 

@@ -33,9 +33,8 @@ GB = 1 << 30
     ids=range(4),
 )  # fmt: skip
 def test_a_disk_is_judged_by_what_is_free(tmp_path, more, status):
-    said = os.statvfs(tmp_path)
-    if "fail_inodes" in more and more["fail_inodes"] and not said.f_files:
-        pytest.skip("this file system has no fixed number of inodes")
+    if more.get("fail_inodes") and not os.statvfs(tmp_path).f_files:
+        status = "ok"  # a file system without a fixed number of inodes does not run out of them
     assert health.disk(tmp_path, **more)().status == status
 
 

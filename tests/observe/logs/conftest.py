@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 
 from headgate.observe.logs.installing import _logging
 from headgate.observe.logs.pump import Line, Pump, Sent
+from tests.observe.logs.given_back import logging_given_back
 
 
 def lines(*texts: str, level: int = 20) -> list[Line]:
@@ -133,9 +133,6 @@ def pumped():
 @pytest.fixture
 def own_logging():
     """The logging of this process, given back as it was."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, logging.raiseExceptions)
-    yield _logging
-    _logging.remove()
-    root.handlers[:], logging.raiseExceptions = before[0], before[2]
-    root.setLevel(before[1])
+    with logging_given_back():
+        yield _logging
+        _logging.remove()

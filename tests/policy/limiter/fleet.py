@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import count
 from typing import Any
 
-from headgate.policy.limiter import Ask, Home, Leased, LeaseRules, LimitRules
+from headgate.policy.limiter import Ask, LeaseRules, LimitRules, home_of, leased_of
 
 
 class Fleet:
@@ -27,8 +27,8 @@ class Fleet:
         self.now = start
         self.home_clock = home_clock
         """The home's clock less that of the workers."""
-        self.home = Home(rules, lease)
-        self.workers = [Leased(rules, lease, workers) for _ in range(workers)]
+        self.home = home_of(rules, lease)
+        self.workers = [leased_of(rules, lease, workers) for _ in range(workers)]
         self.dead: set[int] = set()
         self.cut: set[int] = set()
         """Workers whose messages are lost; an ask of theirs fails after a moment."""

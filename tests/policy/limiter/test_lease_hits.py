@@ -6,14 +6,23 @@ from math import inf
 
 import pytest
 
-from headgate.policy.limiter import Ask, Back, Grant, Home, Leased, LeaseRules, LimitRules, Verdict
+from headgate.policy.limiter import (
+    Ask,
+    Back,
+    Grant,
+    LeaseRules,
+    LimitRules,
+    Verdict,
+    home_of,
+    leased_of,
+)
 
 MINUTE = LimitRules(limit=1_000, period_s=60.0)
 
 
 def pair(rules=MINUTE, lease=None, holders=1):
     lease = lease or LeaseRules()
-    return Leased(rules, lease, holders), Home(rules, lease)
+    return leased_of(rules, lease, holders), home_of(rules, lease)
 
 
 def served(leased, home, ask, now, home_now=None):
@@ -411,7 +420,7 @@ def test_no_more_keys_are_remembered_than_allowed():
 @pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window", "sliding_log"])
 def test_what_comes_back_late_does_not_lift_the_next_window(algorithm):
     rules = LimitRules(limit=100, period_s=10.0, algorithm=algorithm)
-    home = Home(rules)
+    home = home_of(rules)
     grant = home.grant("key", 20, 1, "w", 9.9)
     assert grant.at == 9.9
     home.grant("key", 10, 10, "w", 10.1)

@@ -6,13 +6,13 @@ from math import inf
 
 import pytest
 
-from headgate.policy.limiter import Ask, Grant, Home, Leased, LeaseRules, LimitRules, Verdict
+from headgate.policy.limiter import Ask, Grant, LeaseRules, LimitRules, Verdict, home_of, leased_of
 
 
 def pair(limit=10, holders=2, **lease):
     rules = LimitRules(limit=limit, period_s=2.0, algorithm="concurrency")
     lent = LeaseRules(**lease)
-    return Leased(rules, lent, holders), Home(rules, lent)
+    return leased_of(rules, lent, holders), home_of(rules, lent)
 
 
 def answer(leased, home, ask, now=100.0, holder="w"):
@@ -221,9 +221,9 @@ def test_the_home_lends_the_seats_of_the_silent_to_others():
 
 def test_a_home_that_forgot_is_told():
     leased, _ = pair(limit=4, seat_ttl_s=9.0)
-    first = Home(leased.rules)
+    first = home_of(leased.rules)
     hit(leased, first, cost=3)
-    second = Home(leased.rules)
+    second = home_of(leased.rules)
     (renewal,) = leased.wants(103.0)
     answer(leased, second, renewal, 103.0)
     assert second.grant("key", 2, 2, "other", 103.0).granted == 0
@@ -241,7 +241,7 @@ def test_giving_back_more_than_was_lent_gives_nothing():
 
 def test_a_full_home_refuses_new_keys_and_believes_what_is_held():
     rules = LimitRules(limit=4, period_s=2.0, algorithm="concurrency", max_keys=2)
-    home = Home(rules)
+    home = home_of(rules)
     home.grant("a", 1, 1, "w", 1.0)
     home.grant("b", 1, 1, "w", 1.0)
     assert home.grant("c", 1, 1, "w", 1.0) == Grant(0, 0, 2.0, 2.0, 1.0)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.policy.limiter import LIMITERS, Home, Leased, LeaseRules, LimitRules, make
+from headgate.policy.limiter import (
+    LIMITERS,
+    Home,
+    Leased,
+    LeaseRules,
+    LimitRules,
+    home_of,
+    leased_of,
+    make,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,17 +71,17 @@ def test_the_capacity_is_the_burst_or_the_limit():
 def test_senseless_leases_are_named_and_refused(lease, said, algorithm):
     assert any(said in problem for problem in lease.problems())
     with pytest.raises(ValueError, match=said.split("=")[0]):
-        Leased(LimitRules(limit=5, algorithm=algorithm), lease)
+        leased_of(LimitRules(limit=5, algorithm=algorithm), lease)
 
 
 @pytest.mark.parametrize("algorithm", LIMITERS)
 def test_homes_and_leases_are_made_by_the_rules(algorithm):
     rules = LimitRules(limit=5, algorithm=algorithm)
-    home, leased = Home(rules), Leased(rules, LeaseRules(), holders=4)
+    home, leased = home_of(rules), leased_of(rules, LeaseRules(), holders=4)
     assert home.rules is rules
     assert leased.rules is rules
     assert isinstance(home, Home)
     assert isinstance(leased, Leased)
     assert leased.holders == 4
     with pytest.raises(ValueError, match="limit"):
-        Home(LimitRules(limit=0, algorithm=algorithm))
+        home_of(LimitRules(limit=0, algorithm=algorithm))

@@ -10,13 +10,13 @@ from headgate.policy.limiter import (
     LIMITERS,
     Ask,
     Decision,
-    Home,
-    Leased,
     LeaseRules,
     LimitRules,
     Pending,
     Rule,
     RuleSet,
+    home_of,
+    leased_of,
     make,
 )
 
@@ -159,7 +159,7 @@ def test_a_price_named_afterwards_is_taken_from_all_but_the_seats():
 
 def leased(limit, period_s=60.0):
     rules = LimitRules(limit=limit, period_s=period_s, algorithm="fixed_window")
-    return Leased(rules, LeaseRules(share=0.0), 2), Home(rules)
+    return leased_of(rules, LeaseRules(share=0.0), 2), home_of(rules)
 
 
 def grants(pending, homes, now=5.0):

@@ -1,8 +1,8 @@
 """Rate limiters and a limiter of concurrency: pure, one small state a key.
 
 `make(rules)` gives the limiter that the rules name; `LIMITERS` is the table behind it. `RuleSet`
-decides several at once, `Home` and `Leased` share a limit between workers and machines. What tells
-clients is in `headers`, what makes keys in `keys`.
+decides several at once, `home_of` and `leased_of` make what shares a limit between workers and
+machines. What tells clients is in `headers`, what makes keys in `keys`.
 """
 
 from headgate.policy.limiter.concurrency import Concurrency
@@ -17,6 +17,8 @@ from headgate.policy.limiter.lease import (
     Leased,
     LeasedSnapshot,
     LeaseRules,
+    home_of,
+    leased_of,
 )
 from headgate.policy.limiter.rules import (
     SLACK_S,
@@ -58,5 +60,7 @@ __all__ = [
     "SlidingWindow",
     "TokenBucket",
     "Verdict",
+    "home_of",
+    "leased_of",
     "make",
 ]

@@ -41,6 +41,7 @@ A home that lost its memory has a full limit again; that is outside the bound.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 from math import isfinite
@@ -135,21 +136,19 @@ class LeasedSnapshot:
     fail: FailMode
 
 
-class Home:
-    """The home's side. `Home(rules, lease)` is that of the rules' algorithm."""
+class Home(ABC):
+    """The home's side; `home_of(rules)` makes that of the rules' algorithm."""
 
     __slots__ = ()
 
-    def __new__(cls, rules: LimitRules, *_: object, **_named: object) -> Home:  # noqa: PYI034  a side
-        return super().__new__(_sides(rules)[0] if cls is Home else cls)
-
-    def __init__(self, rules: LimitRules, lease: LeaseRules | None = None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, rules: LimitRules, lease: LeaseRules | None = None) -> None: ...
 
     @property
-    def rules(self) -> LimitRules:
-        raise NotImplementedError
+    @abstractmethod
+    def rules(self) -> LimitRules: ...
 
+    @abstractmethod
     def grant(
         self,
         key: Hashable,
@@ -161,38 +160,37 @@ class Home:
         holding: int | None = None,
     ) -> Grant:
         """Charge up to `want`, not less than `least`, after what is owed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def give_back(self, key: Hashable, n: int, now: float, holder: str, at: float) -> None:
         """Take back what was not spent; `at` is from the grant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peek(self, key: Hashable, now: float) -> Verdict:
         """How the key stands; charges nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clear(self, key: Hashable) -> bool:
         """Forget what the key has used. False where that would be a lie: seats are taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def top(self, now: float, most: int) -> list[tuple[Hashable, float]]:
         """The keys that have used most, with how much."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sweep(self, now: float, most: int = 1000) -> int:
         """Drop what is full or run out, looking at about `most` keys."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_rules(self, rules: LimitRules, now: float) -> None:
         """Go on under other rules of the same algorithm, as the limiter does."""
-        raise NotImplementedError
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
 
-class Leased:
-    """A worker's side. `Leased(rules, lease, holders)` is that of the rules' algorithm.
+class Leased(ABC):
+    """A worker's side; `leased_of(rules, lease, holders)` makes that of the rules' algorithm.
 
         got = leased.hit(key, now)
         if isinstance(got, Ask):
@@ -208,81 +206,89 @@ class Leased:
 
     is_away: bool
 
-    def __new__(cls, rules: LimitRules, *_: object, **_named: object) -> Leased:  # noqa: PYI034  a side
-        return super().__new__(_sides(rules)[1] if cls is Leased else cls)
-
-    def __init__(self, rules: LimitRules, lease: LeaseRules, holders: int = 1) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, rules: LimitRules, lease: LeaseRules, holders: int = 1) -> None: ...
 
     @property
-    def rules(self) -> LimitRules:
-        raise NotImplementedError
+    @abstractmethod
+    def rules(self) -> LimitRules: ...
 
     @property
+    @abstractmethod
     def holders(self) -> int:
         """How many workers share the home, this one included; may be set at any time."""
-        raise NotImplementedError
 
     @holders.setter
-    def holders(self, count: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def holders(self, count: int) -> None: ...
 
+    @abstractmethod
     def hit(self, key: Hashable, now: float, cost: int = 1) -> Verdict | Ask:
         """Take `cost` from the lease, or say what to ask the home for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peek(self, key: Hashable, now: float, cost: int = 1) -> Verdict:
         """What this worker knows of the key; it takes a key that it does not know for full."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, ask: Ask, grant: Grant, now: float) -> Verdict:
         """The home's answer. Where nobody waits (`least` 0) the verdict is of no interest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, ask: Ask, now: float) -> Verdict:
         """No answer came: decide by the fail mode. Also for what came from `wants`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop(self, ask: Ask, now: float) -> None:
         """The ask was never sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def charge(self, key: Hashable, cost: int, now: float) -> None:
         """Take `cost` also where it is not there; the home is told with the next ask."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refund(self, key: Hashable, cost: int, now: float, at: float | None = None) -> None:
         """Undo a hit of `cost` made at `at`, or a moment ago. For concurrency: leave."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forgive(self, key: Hashable) -> None:
         """The home has forgotten what the key used: remember no refusal and no debt of it."""
 
+    @abstractmethod
     def wants(self, now: float, most: int = 1000) -> list[Ask]:
         """What to tell the home, or ask it for, before a hit has to wait."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expired(self, now: float, most: int = 1000) -> list[Back]:
         """What to give back to the home."""
-        raise NotImplementedError
 
+    @abstractmethod
     def away(self, now: float) -> None:
         """The home cannot be reached: ask no more, decide by the fail mode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def back(self, now: float) -> None:
         """The home can be reached again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_rules(self, rules: LimitRules, lease: LeaseRules, now: float) -> None:
         """Go on under other rules of the same algorithm; what is leased stays."""
-        raise NotImplementedError
 
-    def snapshot(self, now: float) -> LeasedSnapshot:
-        raise NotImplementedError
+    @abstractmethod
+    def snapshot(self, now: float) -> LeasedSnapshot: ...
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+
+def home_of(rules: LimitRules, lease: LeaseRules | None = None) -> Home:
+    """The home's side of these rules. ValueError if they are none."""
+    return _sides(rules)[0](rules, lease)
+
+
+def leased_of(rules: LimitRules, lease: LeaseRules, holders: int = 1) -> Leased:
+    """A worker's side of these rules. ValueError if they are none."""
+    return _sides(rules)[1](rules, lease, holders)
 
 
 def _sides(rules: LimitRules) -> tuple[type[Home], type[Leased]]:

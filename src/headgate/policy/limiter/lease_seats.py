@@ -351,6 +351,11 @@ class LeasedSeats(Leased):
             seats = self._keys.get(key) or self._seats(key, now)
             seats.used += cost
 
+    def forgive(self, key: Hashable) -> None:
+        # Seats are held, not used up: there is no debt, and what is held stays held.
+        if seats := self._keys.get(key):
+            seats.refused_until = -inf
+
     def refund(self, key: Hashable, cost: int, now: float, at: float | None = None) -> None:
         seats = self._keys.get(key)
         if seats is None or cost < 1:
