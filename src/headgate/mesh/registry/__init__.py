@@ -1,0 +1,1 @@
+"""The registry: which instances each service has, who says so, and since when."""
