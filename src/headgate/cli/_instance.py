@@ -14,7 +14,17 @@ from headgate.control.client import AdminClient
 from headgate.control.state_dir import StateDir
 from headgate.errors import ConfigInvalid, Fault, HeadgateError
 
-__all__ = ["File", "StateDirOption", "UrlOption", "find", "print_faults", "state_dir_of"]
+__all__ = [
+    "File",
+    "FileOption",
+    "JsonOption",
+    "SinceOption",
+    "StateDirOption",
+    "UrlOption",
+    "find",
+    "print_faults",
+    "state_dir_of",
+]
 
 DEFAULT_FILE = Path("headgate.yaml")
 DEFAULT_STATE_DIR = ".headgate"
@@ -23,6 +33,7 @@ File = Annotated[
     Path | None,
     typer.Argument(help="The file that the gateway runs; headgate.yaml if not said."),
 ]
+FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
 StateDirOption = Annotated[
     Path | None,
     typer.Option("--state-dir", help="Its state directory; .headgate beside the file if not said."),
@@ -34,6 +45,8 @@ UrlOption = Annotated[
         help="Its admin API, if it runs elsewhere. The token is read from HEADGATE_TOKEN.",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+SinceOption = Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")]
 
 
 def find(file: Path | None, state_dir: Path | None, url: str | None) -> AdminClient:

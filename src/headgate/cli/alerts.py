@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, JsonOption, StateDirOption, UrlOption, find
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
 from headgate.observe.alerts.wording import figure
@@ -19,8 +18,6 @@ from headgate.units import rough_duration
 
 __all__ = ["alerts"]
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 _REPLAY_S: Final = 90.0
 _CHECK_S: Final = 60.0
 

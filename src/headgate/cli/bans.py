@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, StateDirOption, UrlOption, find
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
 from headgate.units import rough_duration
@@ -39,9 +38,7 @@ def bans(
         str | None,
         typer.Argument(help="An address or network; with list, what keeps this one out."),
     ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", help="The file that the gateway runs.")
-    ] = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
     hold: Annotated[str, typer.Option("--for", help="With add: how long, such as 30min.")] = "1h",

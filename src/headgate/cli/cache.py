@@ -6,13 +6,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
-from headgate.cli._instance import StateDirOption, find
+from headgate.cli._instance import FileOption, JsonOption, StateDirOption, find
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
 from headgate.units import rough_duration, rough_size
@@ -29,7 +28,6 @@ cache = typer.Typer(
 _PURGE_S: Final = 20.0
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
 AdminOption = Annotated[
     str | None,
     typer.Option(
@@ -37,7 +35,6 @@ AdminOption = Annotated[
         help="Its admin API, if it runs elsewhere. The token is read from HEADGATE_TOKEN.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 @cache.command("purge")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, JsonOption, StateDirOption, UrlOption, find
 from headgate.errors import HeadgateError
 from headgate.observe.alerts.wording import figure
 from headgate.units import rough_duration
 
 __all__ = ["capacity", "lines_of", "plot"]
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
 _HEIGHT: Final = 10
 
 
@@ -31,7 +29,7 @@ def capacity(
     file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
-    is_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    is_json: JsonOption = False,
 ) -> None:
     """Show forecasts from the history: when something is full, what services need."""
     client = find(file, state_dir, url)

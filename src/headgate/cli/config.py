@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, StateDirOption, UrlOption, find
 from headgate.control.client import AdminClient, Refused
 from headgate.errors import HeadgateError
 
@@ -26,8 +26,6 @@ config = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-RunOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
 
 
 class Format(StrEnum):
@@ -45,7 +43,7 @@ def show(
     version: Annotated[
         int | None, typer.Argument(help="A version of the history; what serves if not said.")
     ] = None,
-    file: RunOption = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
     form: Annotated[Format, typer.Option("--format", help="yaml or json (--json).")] = Format.yaml,
@@ -65,7 +63,7 @@ def diff(
     to: Annotated[
         int | None, typer.Argument(help="After a version: another; what serves if not said.")
     ] = None,
-    file: RunOption = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
     form: Annotated[Shown, typer.Option("--format", help="text or json (--json).")] = Shown.text,
@@ -81,7 +79,7 @@ def diff(
 
 @config.command()
 def history(
-    file: RunOption = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most.")] = 20,
@@ -107,7 +105,7 @@ def history(
 @config.command("apply")
 def applied(
     source: Annotated[Path, typer.Argument(help="The text to write; - is standard input.")],
-    file: RunOption = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
     is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -131,7 +129,7 @@ def applied(
 @config.command()
 def rollback(
     version: Annotated[int, typer.Argument(help="Its number, as in the history.")],
-    file: RunOption = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
 ) -> None:

@@ -29,6 +29,7 @@ from headgate.cli._ctl import (
     table,
 )
 from headgate.cli._ctl_pages import one_breaker, one_instance, one_limit, one_route, one_service
+from headgate.cli._instance import FileOption
 from headgate.cli.ctl_live import events, requests, top
 from headgate.control.client import NothingRuns, Silent
 from headgate.errors import HeadgateError
@@ -82,9 +83,7 @@ ctl = typer.Typer(
 @ctl.callback(epilog=_EPILOG)
 def _where(
     ctx: typer.Context,
-    file: Annotated[
-        Path | None, typer.Option("--file", help="The file that the gateway runs.")
-    ] = None,
+    file: FileOption = None,
     state_dir: Annotated[
         Path | None,
         typer.Option("--state-dir", help="Its state directory; .headgate if not said."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, JsonOption, StateDirOption, UrlOption, find
 from headgate.cli.config import show_diff
 
 __all__ = ["diff"]
@@ -15,12 +15,10 @@ __all__ = ["diff"]
 
 def diff(
     source: Annotated[Path, typer.Argument(help="The file to compare with what serves.")],
-    file: Annotated[
-        Path | None, typer.Option("--file", help="The file that the gateway runs.")
-    ] = None,
+    file: FileOption = None,
     state_dir: StateDirOption = None,
     url: UrlOption = None,
-    is_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    is_json: JsonOption = False,
 ) -> None:
     """Say what a file would change in a running gateway: routes, services, everything else.
 

@@ -16,7 +16,14 @@ from urllib.parse import urlencode
 import typer
 from typer.core import TyperGroup
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import (
+    FileOption,
+    JsonOption,
+    SinceOption,
+    StateDirOption,
+    UrlOption,
+    find,
+)
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
 from headgate.security.audit.times import moment_of
@@ -44,9 +51,6 @@ history = typer.Typer(
     rich_markup_mode=None,
 )
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-SinceOption = Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 StepOption = Annotated[str, typer.Option("--step", help="One answer every: 15s, 5m.")]
 
 
@@ -75,7 +79,7 @@ def ask(
     since: SinceOption = "1h",
     step: StepOption = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", help="Into this file; needs pyarrow here.")
     ] = None,
@@ -167,7 +171,7 @@ def _start(since: str) -> float:
 def series(
     match: Annotated[str, typer.Argument(help="A selector; all series without.")] = "",
     since: SinceOption = "1h",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
     file: FileOption = None,
     state_dir: StateDirOption = None,
     admin: UrlOption = None,

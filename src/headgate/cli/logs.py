@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 import typer
 from typer.core import TyperGroup
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, SinceOption, StateDirOption, UrlOption, find
 from headgate.control.client import AdminClient
 
 __all__ = ["logs"]
@@ -51,8 +50,6 @@ logs = typer.Typer(
     rich_markup_mode=None,
 )
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-
 
 @logs.command("search")
 def search(
@@ -67,7 +64,7 @@ def search(
     route: Annotated[str, typer.Option("--route", help="Of this route.")] = "",
     trace: Annotated[str, typer.Option("--trace", help="Of this trace.")] = "",
     request: Annotated[str, typer.Option("--request", help="Of this request id.")] = "",
-    since: Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")] = "",
+    since: SinceOption = "",
     until: Annotated[str, typer.Option("--until", help="Before this; as --since.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Lines as they are kept.")] = False,

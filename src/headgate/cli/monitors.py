@@ -6,20 +6,17 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, JsonOption, StateDirOption, UrlOption, find
 from headgate.errors import HeadgateError
 from headgate.units import format_percent, rough_duration
 
 __all__ = ["monitors", "sparkline", "table"]
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 DaysOption = Annotated[int, typer.Option("--days", min=1, max=90, help="So many days of history.")]
 _CHECK_S: Final = 75.0
 _BARS: Final = "▁▂▃▄▅▆▇█"

@@ -10,14 +10,12 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, JsonOption, StateDirOption, UrlOption, find
 from headgate.errors import HeadgateError
 from headgate.units import rough_duration
 
 __all__ = ["slo", "table"]
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 _REPORT_S: Final = 180.0
 _BAR: Final = 12
 

@@ -7,13 +7,12 @@ import sys
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from headgate.cli._instance import StateDirOption, UrlOption, find
+from headgate.cli._instance import FileOption, StateDirOption, UrlOption, find
 from headgate.control.admin.tokens import digest_of
 from headgate.errors import HeadgateError
 
@@ -27,8 +26,6 @@ tokens = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
 
 
 class RoleName(StrEnum):

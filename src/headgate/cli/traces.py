@@ -7,13 +7,19 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 
 import typer
 
-from headgate.cli._instance import StateDirOption, find
+from headgate.cli._instance import (
+    FileOption,
+    JsonOption,
+    SinceOption,
+    StateDirOption,
+    UrlOption,
+    find,
+)
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
 from headgate.units import UnitError, parse_duration, rough_duration
@@ -35,16 +41,6 @@ _WHOLE: Final = "5s"
 """At this age a trace is whole: services send their spans every few seconds."""
 _NONE: Final = "no trace fits; see `tracing` in the file for what is kept"
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file that the gateway runs.")]
-AdminOption = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        help="Its admin API, if it runs elsewhere. The token is read from HEADGATE_TOKEN.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-
 
 @traces.command("list")
 def list_(
@@ -60,7 +56,7 @@ def list_(
     ] = None,
     longer: Annotated[str, typer.Option("--longer", help="Than this, such as 250ms.")] = "",
     shorter: Annotated[str, typer.Option("--shorter", help="Than this.")] = "",
-    since: Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")] = "",
+    since: SinceOption = "",
     until: Annotated[str, typer.Option("--until", help="Before this; as --since.")] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only with something failed.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="So many at most.")] = 20,
@@ -70,7 +66,7 @@ def list_(
     every: Annotated[str, typer.Option("--every", help="With --watch: how often.")] = "2s",
     file: FileOption = None,
     state_dir: StateDirOption = None,
-    admin: AdminOption = None,
+    admin: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The newest traces, or those that fit."""
@@ -125,7 +121,7 @@ def show(
     ] = False,
     file: FileOption = None,
     state_dir: StateDirOption = None,
-    admin: AdminOption = None,
+    admin: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """One trace as a tree, with bars for when each span ran. `*` is on the critical path."""
@@ -146,10 +142,10 @@ def show(
 
 @traces.command("services")
 def services(
-    since: Annotated[str, typer.Option("--since", help="A time, or an age such as 2h.")] = "",
+    since: SinceOption = "",
     file: FileOption = None,
     state_dir: StateDirOption = None,
-    admin: AdminOption = None,
+    admin: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What each service did in the traces that are kept: failed and slow ones by preference."""
