@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from headgate.config.alert_texts import Url
 from headgate.config.fields import (
     Count,
     FilePath,
@@ -19,6 +18,7 @@ from headgate.config.fields import (
     Words,
 )
 from headgate.config.forms import OneOrMore, Shorthand
+from headgate.config.naming import Url
 from headgate.observe.alerts.receivers import (
     Channel,
     CommandChannel,

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from headgate.config.alert_texts import Clock, Label, MatcherText, Name, OneOrMaps, Zone
+from headgate.config.alert_texts import Clock, Label, MatcherText, OneOrMaps, Zone
 from headgate.config.fields import Duration, Flag, Spec, Wait
 from headgate.config.forms import OneOrMore
+from headgate.config.naming import Name
 from headgate.observe.alerts.matching import LabelMatcher, parse_matcher
 from headgate.observe.alerts.muting import DAYS, Inhibition, MuteWindow
 from headgate.observe.alerts.receivers import Receiver

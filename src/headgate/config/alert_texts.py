@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -14,19 +13,11 @@ from headgate.config.forms import OneOrList
 from headgate.observe.alerts.matching import MatcherFault, parse_matcher
 from headgate.units import UnitError, parse_duration, parse_percent, parse_size
 
-__all__ = ["Bound", "Clock", "Label", "MatcherText", "Name", "OneOrMaps", "Url", "Zone"]
+__all__ = ["Bound", "Clock", "Label", "MatcherText", "OneOrMaps", "Zone"]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCK: Final = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])")
 _PLAIN: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
-
-
-def _name(value: object) -> str:
-    name = text_of(value)
-    if not _NAME.fullmatch(name):
-        raise refuse("is not a name: letters, digits, - . _ and at most 64 of them")
-    return name
 
 
 def _label(value: object) -> str:
@@ -74,25 +65,6 @@ def _zone(value: object) -> str:
     return name
 
 
-def _url(value: object) -> str:
-    text = text_of(value).strip()
-    try:
-        url = urlsplit(text)
-        is_fine = url.scheme in {"http", "https"} and bool(url.hostname)
-        _ = url.port
-    except ValueError:
-        is_fine = False
-    if not is_fine or any(each.isspace() for each in text):
-        raise refuse("is no URL; write https://...")
-    return text
-
-
-Name = Annotated[
-    str,
-    PlainValidator(_name),
-    Words("name"),
-    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}$"}),
-]
 Label = Annotated[str, PlainValidator(_label), Words("label"), WithJsonSchema({"type": "string"})]
 Bound = Annotated[
     float,
@@ -113,13 +85,6 @@ Clock = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2}$"}),
 ]
 Zone = Annotated[str, PlainValidator(_zone), Words("time zone"), WithJsonSchema({"type": "string"})]
-Url = Annotated[
-    str,
-    PlainValidator(_url),
-    Words("URL"),
-    WithJsonSchema({"type": "string", "pattern": "^https?://.+$"}),
-]
-
 OneOrMaps: Final = OneOrList(
     lambda value: (value,) if isinstance(value, dict) else value,
     {},

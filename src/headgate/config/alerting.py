@@ -16,9 +16,10 @@ from pydantic import Field
 from headgate.config.alert_receivers import LOG, ReceiverSpec, receivers_from
 from headgate.config.alert_routes import AlertRootSpec, InhibitSpec, MuteSpec, routing_from
 from headgate.config.alert_rules import AlertRuleSpec, rules_from
-from headgate.config.alert_texts import Name, OneOrMaps, Url
+from headgate.config.alert_texts import OneOrMaps
 from headgate.config.fields import Flag, Positive, Spec, Text, Wait
 from headgate.config.forms import OrFalse
+from headgate.config.naming import Name, Url
 from headgate.observe.alerts.receivers import Receiver
 from headgate.observe.alerts.routing import Routing
 from headgate.observe.alerts.rules import AlertDefaults, Rule

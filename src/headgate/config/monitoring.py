@@ -24,6 +24,7 @@ from headgate.config.fields import (
 )
 from headgate.config.forms import OneOrMore
 from headgate.config.http import Method, Statuses, StatusRange
+from headgate.config.naming import Name, Url
 from headgate.config.redis_urls import redis_url_fault
 from headgate.config.services import UpstreamTlsSpec
 from headgate.observe.health.monitoring import KINDS, Expected, Monitor, MonitorKind, MonitorTls
@@ -37,32 +38,11 @@ _LEAST_EVERY_S: Final = 1.0
 _LONGEST_EVERY_S: Final = 86_400.0
 _LONGEST_TIMEOUT_S: Final = 60.0
 _MOST_REDIRECTS: Final = 10
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?|[A-Za-z0-9_]")
 _SENT_BY_US: Final = frozenset(
     {"content-length", "transfer-encoding", "connection", "accept-encoding", "upgrade", "te"}
 )
 Found = tuple[tuple[str | int, ...], str, str, bool]
-
-
-def _name(value: object) -> str:
-    name = text_of(value)
-    if not _NAME.fullmatch(name):
-        raise refuse("is not a name: letters, digits, - . _ and at most 64 of them")
-    return name
-
-
-def _url(value: object) -> str:
-    text = text_of(value).strip()
-    try:
-        url = urlsplit(text)
-        is_fine = url.scheme in {"http", "https"} and bool(url.hostname)
-        _ = url.port
-    except ValueError:
-        is_fine = False
-    if not is_fine or any(each.isspace() or not each.isprintable() for each in text):
-        raise refuse("is no URL; write https://host/path")
-    return text
 
 
 def _host_port(value: object) -> str:
@@ -114,18 +94,6 @@ def _json_value(value: object) -> Any:
     raise refuse("is no plain value; name what lies deeper by its path: data.status")
 
 
-Name = Annotated[
-    str,
-    PlainValidator(_name),
-    Words("name"),
-    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}$"}),
-]
-Url = Annotated[
-    str,
-    PlainValidator(_url),
-    Words("URL"),
-    WithJsonSchema({"type": "string", "pattern": "^https?://.+$"}),
-]
 HostPort = Annotated[
     str,
     PlainValidator(_host_port),
