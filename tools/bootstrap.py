@@ -51,6 +51,10 @@ ALERTMANAGER = Program(
     "golang-github-prometheus-alertmanager",
     "alertmanager",
 )
+# Hosts of tests are network namespaces.
+IP = Program(("ip",), "iproute2", "iproute", "iproute2mac")
+# A client in another language, behind a sidecar.
+NODE = Program(("node", "nodejs"), "nodejs", "nodejs", "node")
 RSYSLOG = Program(("rsyslogd",), "rsyslog", "rsyslog", "rsyslog")
 REDIS = Program(("redis-server", "valkey-server"), "redis-server", "redis", "redis")
 CHROMIUM = Program(
@@ -81,6 +85,8 @@ SETS: dict[str, tuple[Program, ...]] = {
         POSTGRES,
         PEBBLE,
         RSYSLOG,
+        IP,
+        NODE,
     ),
     "bench": (NGINX, HAPROXY, CADDY, VARNISH, WRK, H2LOAD, REDIS),
 }
