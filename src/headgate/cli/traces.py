@@ -22,6 +22,7 @@ from headgate.cli._instance import (
 )
 from headgate.control.client import AdminClient
 from headgate.errors import HeadgateError
+from headgate.observe.tracing.queries import SUSPECT
 from headgate.units import UnitError, parse_duration, rough_duration
 
 __all__ = ["traces"]
@@ -159,6 +160,61 @@ def services(
         times = [_ms(row[name]) for name in ("p50_s", "p95_s", "max_s")]
         rows.append([_shown(row["service"]), str(row["spans"]), str(row["errors"]), *times])
     print(_table(rows) if found else "no traces are kept")
+
+
+@traces.command("queries")
+def statements(
+    route: Annotated[str, typer.Option("--route", help="Of requests of this route.")] = "",
+    service: Annotated[str, typer.Option("--service", help="That this service asked for.")] = "",
+    since: SinceOption = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500)] = 20,
+    file: FileOption = None,
+    state_dir: StateDirOption = None,
+    admin: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Which statements a route sends to databases: those that took longest in all come first.
+
+    `repeated` is how often one ran under one span, at most: many are often a loop that could be
+    one statement.
+    """
+    client = find(file, state_dir, admin)
+    said = {"route": route, "service": service, "since": since, "limit": str(limit)}
+    query = urlencode({name: value for name, value in said.items() if value})
+    found = _ask(client, f"/api/traces/queries?{query}")
+    print(json.dumps(found, indent=2) if as_json else statements_listed(found))
+
+
+def statements_listed(found: Sequence[Mapping[str, Any]]) -> str:
+    """One line a statement, and under it the statement and where it stands."""
+    if not found:
+        return "no trace that is kept has a statement of a database in it"
+    rows = [["fingerprint", "calls", "traces", "repeated", "failed", "total", "p95", "service"]]
+    for row in found:
+        rows.append(
+            [
+                row["fingerprint"],
+                str(row["calls"]),
+                str(row["traces"]),
+                f"{row['repeated']}{' !' if row['repeated'] >= SUSPECT else ''}",
+                str(row["failed"] or "-"),
+                _ms(row["total_s"]),
+                _ms(row["p95_s"]),
+                _shown(row["service"]),
+            ]
+        )
+    head, *lines = _table(rows, left=(0, 7)).split("\n")
+    parts = [head]
+    for line, row in zip(lines, found, strict=True):
+        parts += [line, f"    {_shown(row['statement'])}"]
+        if row["place"]:
+            parts.append(f"    {_shown(row['place'])}")
+        if row["repeated"] >= SUSPECT:
+            parts.append(
+                f"    ! ran {row['repeated']} times under one span: headgate traces show"
+                f" {row['example']}"
+            )
+    return "\n".join(parts)
 
 
 def _ask(client: AdminClient, path: str) -> Any:

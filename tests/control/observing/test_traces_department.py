@@ -16,7 +16,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from headgate.cli.traces import drawn, listed
+from headgate.cli.traces import drawn, listed, statements_listed
 from headgate.config import Config
 from headgate.control.admin.guard import Guard
 from headgate.control.admin.problem import install
@@ -339,6 +339,23 @@ def test_traces_outlive_a_restart_and_a_reload_takes_effect(tmp_path):
 
     second = Rig(tmp_path)
     second.run(again)
+
+
+def test_statements_of_a_route_are_added_up(rig):
+    async def work(client):
+        said = {"db.query.text": "SELECT n FROM t WHERE id = 1", "db.system.name": "sqlite"}
+        own = span(1, 1, name="gateway", service="gateway", attributes={"headgate.route": "pay"})
+        await post(client, [own, *(span(1, 2 + n, 1, attributes=said) for n in range(6))])
+        await rig.traces.settled()
+        found = (await client.get("/api/traces/queries", params={"route": "pay"})).json()
+        assert [(one["calls"], one["repeated"], one["system"]) for one in found] == [
+            (6, 6, "sqlite")
+        ]
+        assert "ran 6 times under one span" in statements_listed(found)
+        assert (await client.get("/api/traces/queries", params={"route": "x"})).json() == []
+        assert (await client.get("/api/traces/queries", params={"since": "?"})).status_code == 422
+
+    rig.run(work)
 
 
 def test_what_services_say_is_not_for_the_terminal(rig):

@@ -23,6 +23,7 @@ from headgate.control.observing.traces import NotKept, TooSlow, Traces
 from headgate.observe.protobuf import bytes_field, int_field
 from headgate.observe.tracing import search
 from headgate.observe.tracing.otlp import Decoded, decode, decode_json
+from headgate.observe.tracing.queries import queries
 from headgate.observe.tracing.record import SpanRecord, is_trace_id
 from headgate.observe.tracing.tree import tree
 from headgate.units import UnitError, parse_duration
@@ -140,6 +141,31 @@ class ServiceOut(Answer):
     max_s: float
 
 
+class QueryOut(Answer):
+    fingerprint: str
+    """The same for statements that differ only in their values."""
+    statement: str
+    """Without values."""
+    operation: str
+    service: str
+    """Who asked the database."""
+    system: str
+    calls: int
+    traces: int
+    """In how many it ran."""
+    failed: int
+    total_s: float
+    p95_s: float
+    max_s: float
+    repeated: int
+    """How often it ran under one span, at most: many are often a loop that could be one
+    statement."""
+    place: str
+    """Where in the code it was last seen; empty where the service does not say."""
+    example: str
+    """The id of the trace in which it ran most often."""
+
+
 _Text = Annotated[str, Query(max_length=500)]
 _When = Annotated[
     str | None,
@@ -199,6 +225,28 @@ def add_traces(router: APIRouter, control: HasTraces) -> None:
         wall = time.time()  # noqa: TID251  # ages count from now
         ask = partial(search.services, since=_moment(since, wall), until=_moment(until, wall))
         return [ServiceOut.model_validate(asdict(one)) for one in await _asked(control, ask)]
+
+    @router.get("/api/traces/queries", tags=["traces"], responses=_ASKED)
+    async def statements(
+        route: _Text = "",
+        service: _Text = "",
+        since: _When = None,
+        until: _When = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> list[QueryOut]:
+        """Which statements the requests of a route send to databases, from the newest traces that
+        are kept: those that took longest in all come first.
+        """
+        wall = time.time()  # noqa: TID251  # ages count from now
+        ask = partial(
+            queries,
+            route=route,
+            service=service,
+            since=_moment(since, wall),
+            until=_moment(until, wall),
+            limit=limit,
+        )
+        return [QueryOut.model_validate(asdict(one)) for one in await _asked(control, ask)]
 
     @router.get("/api/traces/{trace_id}", tags=["traces"], responses=_ASKED)
     async def one(trace_id: Annotated[str, Path(max_length=64)]) -> list[SpanOut]:
