@@ -262,3 +262,18 @@ def test_the_ring_is_not_made_anew_when_health_changes(monkeypatch):
     monkeypatch.setattr(ConsistentHash, "know", lambda self, members: pytest.fail("made anew"))
     group.set_usable(group.members[0].id, False, "down", 0.0)
     homes(group, KEYS[:10])
+
+
+@pytest.mark.parametrize("many", [3, 410, 600], ids=["short", "about-long", "long"])
+def test_a_ring_that_changed_step_by_step_is_the_ring_of_those_who_are_left(many):
+    specs = [MemberSpec(f"http://10.0.{at // 250}.{at % 250}") for at in range(many)]
+    rules = BalanceRules(by="consistent_hash")
+    group = Group(rules, specs, 0.0, Random(1))
+    rng = Random(3)
+    listed = list(specs)
+    for step in range(3):
+        listed.pop(rng.randrange(len(listed)))
+        listed.append(MemberSpec(f"http://10.9.9.{step}", rng.choice((1, 2))))
+        group.update(rules, listed, float(step))
+        anew = Group(rules, listed, 0.0, Random(1))
+        assert homes(group, KEYS[:200]) == homes(anew, KEYS[:200])

@@ -434,3 +434,32 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase
+
+
+@pytest.mark.parametrize("by", ALL)
+def test_an_update_says_at_once_who_is_out_of_work(by):
+    group = group_of(SPECS, by=by, slow_start_s=10.0)
+    group.update(BalanceRules(by=by, slow_start_s=10.0), SPECS, 1.0, {"a", "stranger"})
+    assert seen(group, now=1.0) == {"b", "c"}
+    # One that comes and is out of work begins its slow start when it is put to work.
+    more = [*SPECS, MemberSpec("d")]
+    group.update(BalanceRules(by=by, slow_start_s=10.0), more, 2.0, {"b", "d"})
+    assert seen(group, now=2.0) == {"a", "c"}
+    group.update(BalanceRules(by=by, slow_start_s=10.0), more, 30.0, ())
+    assert [m.is_warming for m in group.snapshot(31.0).members] == (
+        [False] * 4 if not ALGORITHMS[by].WARMS else [False, True, False, True]
+    )
+    # Whoever says nothing of it leaves it as it is.
+    group.set_drained("c", True, 32.0)
+    group.update(BalanceRules(by=by), more, 33.0)
+    assert seen(group, now=99.0) == {"a", "b", "d"}
+
+
+def test_an_id_that_is_listed_twice_weighs_the_same_after_every_update():
+    twice = [MemberSpec("a", 2), MemberSpec("b"), MemberSpec("a", 3)]
+    group = group_of(twice)
+    for at in range(3):
+        assert [m.weight for m in group.members] == [5, 1]
+        group.update(BalanceRules(), twice, float(at))
+    group.update(BalanceRules(), twice[:2], 9.0)
+    assert [m.weight for m in group.members] == [2, 1]

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect, bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, MutableSequence, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from math import inf
@@ -48,9 +48,15 @@ _POINTS_MOST: Final = 64 * _POINTS  # of one member, however heavy
 _WALK: Final = 64
 _EIGHT: Final = Struct("<8Q")
 _LABELS: Final = (1 << 20) - 1
+_FEW: Final = 8
+"""Up to this part of the ring, new points are put in one by one, and not all sorted anew."""
 _LONG: Final = 65536
 """Points from which on a ring is an array: eight bytes a point and not 56, which means fewer cache
 misses. In a list that fits the cache, a search makes no new numbers and is quicker."""
+
+
+_Points = MutableSequence[int]
+"""A list or an array."""
 
 
 def hash_key(key: bytes) -> int:
@@ -66,7 +72,7 @@ class ConsistentHash(Algorithm):
 
     def __init__(self, rules: BalanceRules, rng: Random) -> None:
         super().__init__(rules, rng)
-        self._points: Sequence[int] = []
+        self._points: _Points = []
         self._owner: dict[int, Member] = {}
         """By label."""
         self._known: dict[Member, tuple[int, int]] = {}
@@ -82,33 +88,49 @@ class ConsistentHash(Algorithm):
     def know(self, members: Sequence[Member]) -> None:
         counts = dict(zip(members, _counts([m.weight for m in members]), strict=True))
         gone = [member for member, had in self._known.items() if counts.get(member) != had[0]]
-        points = self._cut(gone)
+        if gone:
+            self._cut(gone)
         came = [member for member in members if member not in self._known]
-        for member in came:
-            label = self._free.pop() if self._free else len(self._owner)
-            self._known[member] = (counts[member], label)
-            self._owner[label] = member
-            points += _points_of(member.id, counts[member], label)
-        if gone or came:
-            points.sort()  # quick, where most of it is sorted already
-            self._points = points if len(points) < _LONG else array("Q", points)
+        if came:
+            self._merge(came, counts)
 
-    def _cut(self, gone: Sequence[Member]) -> list[int]:
-        """All points but theirs."""
-        points = list(self._points)
+    def _cut(self, gone: Sequence[Member]) -> None:
+        """Take their points off the ring."""
+        points = self._points
         places: list[int] = []
         for member in gone:
             count, label = self._known.pop(member)
             del self._owner[label]
             self._free.append(label)
             places += [bisect_left(points, p) for p in _points_of(member.id, count, label)]
-        if not places:
-            return points
         places.sort()
         left = points[: places[0]]
         for place, following in pairwise([*places, len(points)]):
             left += points[place + 1 : following]
-        return left
+        self._points = _kept(left)
+
+    def _merge(self, came: Sequence[Member], counts: Mapping[Member, int]) -> None:
+        """Put their points on the ring."""
+        new: list[int] = []
+        for member in came:
+            label = self._free.pop() if self._free else len(self._owner)
+            self._known[member] = (counts[member], label)
+            self._owner[label] = member
+            new += _points_of(member.id, counts[member], label)
+        points = self._points
+        if len(new) * _FEW > len(points):
+            self._points = _kept(sorted([*points, *new]))
+            return
+        new.sort()
+        merged = points[:0]
+        before = 0
+        for point in new:
+            place = bisect_left(points, point, before)
+            merged += points[before:place]
+            merged.append(point)
+            before = place
+        merged += points[before:]
+        self._points = _kept(merged)
 
     def use(self, members: Sequence[Member]) -> None:
         self.members = members
@@ -163,6 +185,13 @@ class ConsistentHash(Algorithm):
 
     def finished(self, member: Member, took_s: float, failed: bool, now: float) -> None:
         self._in_flight -= 1
+
+
+def _kept(points: _Points) -> _Points:
+    """In the form that its length asks for."""
+    if (len(points) < _LONG) is isinstance(points, list):
+        return points
+    return points.tolist() if isinstance(points, array) else array("Q", points)
 
 
 def _counts(weights: Sequence[int]) -> list[int]:

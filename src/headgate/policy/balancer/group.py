@@ -31,7 +31,7 @@ which algorithm is to hear of it, and a member that is not picked has none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
@@ -168,6 +168,9 @@ class Group:
         self._slow_start_s = 0.0
         self.update(rules, members, now)
 
+    def member(self, member_id: str) -> Member | None:
+        return self._by_id.get(member_id)
+
     def pick(self, now: float, key: int = 0, excluded: Collection[Member] = ()) -> Member | None:
         """A member for one request, which `started` is to follow. `key` is 0 or a 64-bit hash.
 
@@ -234,8 +237,15 @@ class Group:
         self._refresh_at = _NOW
         return True
 
-    def update(self, rules: BalanceRules, specs: Sequence[MemberSpec], now: float) -> None:
-        """A reload of rules and members.
+    def update(
+        self,
+        rules: BalanceRules,
+        specs: Sequence[MemberSpec],
+        now: float,
+        drained: Collection[str] | None = None,
+    ) -> None:
+        """A reload of rules and members; `drained` names all that are out of work, as
+        `set_drained` has it (None: those that were).
 
         Members that stay, by id, keep what is in flight, health, draining, latency and slow start,
         also with another weight, priority or zone and under another algorithm. New ones begin
@@ -251,14 +261,29 @@ class Group:
         is_running = bool(before)
         self._by_id = {}
         for spec in specs:
-            member = self._by_id.get(spec.id)
-            if member is not None:
-                member.weight += max(0, spec.weight)
-                continue
             member = before.pop(spec.id, None)
+            is_drained = spec.id in drained if drained is not None else None
+            if (
+                member is not None
+                and member.spec is spec
+                and (is_drained is None or is_drained is member.drained)
+            ):
+                self._by_id[spec.id] = member
+                continue  # of many there are few that change
+            twin = self._by_id.get(spec.id)
+            if twin is not None:
+                twin.weight += max(0, spec.weight)
+                twin.spec = None
+                continue
             if member is None:
                 member = Member(spec, now)
-                member.warming = is_running and self._slow_start_s > 0
+                member.drained = bool(is_drained)
+                member.warming = is_running and self._slow_start_s > 0 and not is_drained
+            elif is_drained is not None and is_drained is not member.drained:
+                member.drained = is_drained
+                member.since = now
+                member.warming = not is_drained and self._slow_start_s > 0
+            member.spec = spec
             member.weight = max(0, spec.weight)
             member.priority = spec.priority
             member.zone = spec.zone
@@ -272,11 +297,14 @@ class Group:
 
     def snapshot(self, now: float) -> GroupSnapshot:
         """What a pick at this time would find."""
+        by, tiers = self.tiers(now)
+        return GroupSnapshot(by, tiers, seen(self.members, now))
+
+    def tiers(self, now: float) -> tuple[BalanceBy, tuple[TierSnapshot, ...]]:
+        """The same without the members."""
         if now >= self._refresh_at:
             self._refresh(now)
-        return GroupSnapshot(
-            self._rules.by, self._tiers_now, tuple(_seen(member, now) for member in self.members)
-        )
+        return self._rules.by, self._tiers_now
 
     def _arrange(self) -> None:
         """Sort the members into tiers and zones."""
@@ -406,6 +434,11 @@ class Group:
                 if found is not None:
                     return found
         return None
+
+
+def seen(members: Iterable[Member], now: float) -> tuple[MemberSnapshot, ...]:
+    """Some of a group's members, for whoever tells of many in steps."""
+    return tuple([_seen(member, now) for member in members])
 
 
 def _use(pool: Algorithm, members: Sequence[Member]) -> None:

@@ -25,6 +25,9 @@ class MemberSpec:
     priority: int = 0
     """0 is used first; higher numbers are backups."""
     zone: str = ""
+    leaving: bool = False
+    """It is about to go, by its own word. Whether it still gets requests is for whoever keeps the
+    group to say; the group is told of it as of any other that is out of work."""
 
 
 class Member:
@@ -44,6 +47,7 @@ class Member:
         "priority",
         "seen_at",
         "since",
+        "spec",
         "turn",
         "usable",
         "warming",
@@ -53,6 +57,8 @@ class Member:
 
     def __init__(self, spec: MemberSpec, now: float) -> None:
         self.id = spec.id
+        self.spec: MemberSpec | None = None
+        """What weight, priority and zone were taken from; None: from more than one."""
         self.weight = spec.weight
         self.priority = spec.priority
         self.zone = spec.zone
