@@ -15,11 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-__all__ = ["Change", "Instance", "Source", "State"]
+__all__ = ["Change", "Health", "Instance", "Source", "State"]
 
 Source = Literal["self", "file", "dns", "directory"]
 State = Literal["up", "draining", "suspect"]
 """`suspect`: its lease is over, but so are those of most others at once; it is kept in use."""
+
+Health = Literal["up", "degraded", "down"]
+"""What it says of itself with its beats. One that is `down` keeps its lease and gets nothing."""
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -43,6 +46,12 @@ class Instance:
     """Of its last change."""
     since: float = 0.0
     """When it came, in wall time."""
+    health: Health = "up"
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether new requests may go there, as far as the registry knows."""
+        return self.state != "draining" and self.health != "down" and self.weight > 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,6 +68,7 @@ class Instance:
             "fence": self.fence,
             "revision": self.revision,
             "since": self.since,
+            "health": self.health,
         }
 
     @classmethod
