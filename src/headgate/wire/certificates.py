@@ -6,8 +6,6 @@ a message, and the libraries' own messages are dropped, as they may quote what t
 
 from __future__ import annotations
 
-import os
-import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -176,18 +174,6 @@ def _is_address(text: str) -> bool:
 def no_password() -> str:
     """Answer OpenSSL, which would otherwise ask for a pass phrase on the terminal."""
     return ""
-
-
-def say(error: Exception) -> str:
-    """Put an error of OpenSSL or of the system into words."""
-    # An error that the ssl module raises by itself has no `reason` at all.
-    reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
-    if reason:
-        return str(reason).lower().replace("_", " ")
-    if isinstance(error, OSError) and error.errno:
-        # Not `strerror`, which asyncio sets to words of its own.
-        return os.strerror(error.errno)
-    return "not understood"
 
 
 def file_fault(

@@ -27,7 +27,7 @@ from itertools import chain, zip_longest
 from typing import Final, Literal, Protocol, TypeVar
 
 from headgate.errors import UpstreamFailed
-from headgate.wire.certificates import say
+from headgate.wire.error_words import say
 from headgate.wire.handshakes import words_of
 
 STAGGER_S: Final = 0.25

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Literal
 
-from headgate.wire.certificates import say
+from headgate.wire.error_words import say
 
 __all__ = ["HandshakeFault", "OnFault", "WatchedObject", "class_of", "words_of"]
 

@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import dns.asyncresolver
 import dns.exception
@@ -93,6 +93,31 @@ class Unanswered:
 
 
 Outcome = Found | NoSuchName | Unanswered
+
+
+@dataclass(frozen=True, slots=True)
+class SrvTarget:
+    """One answer of SRV (RFC 2782), in its own numbers: the lowest priority is asked first."""
+
+    host: str
+    port: int
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What a server says now of one kind of record; none, if the name has others only."""
+
+    ttl_s: float
+    addresses: tuple[str, ...] = ()
+    targets: tuple[SrvTarget, ...] = ()
+    is_none_decided: bool = False
+    """It names the root alone: the service is decidedly not there (RFC 2782)."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.addresses) + len(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +259,37 @@ class Resolver:
             raise UpstreamFailed("dns", f"{name}: {use.failure or 'the resolver is closed'}")
         return use.addresses
 
+    async def ask(
+        self, name: str, kind: Literal["A", "AAAA", "SRV"]
+    ) -> Records | NoSuchName | Unanswered:
+        """Ask the servers, past what is kept and past `/etc/hosts`. It never raises."""
+        try:
+            resolver = self._dns or self._configure()
+        except (dns.exception.DNSException, ValueError, OSError) as error:
+            return Unanswered(f"no name server is configured: {error}")
+        answer = await self._answer(resolver, name, kind)
+        if answer is None:
+            return NoSuchName()
+        if isinstance(answer, Unanswered):
+            return answer
+        ttl_s = float(answer.chaining_result.minimum_ttl)
+        if answer.rrset is None:
+            return Records(ttl_s)
+        if kind != "SRV":
+            return Records(ttl_s, tuple(sorted({record.address for record in answer.rrset})))
+        found = {
+            SrvTarget(
+                record.target.to_text(omit_final_dot=True),
+                record.port,
+                record.priority,
+                record.weight,
+            )
+            for record in answer.rrset
+            if record.target != dns.name.root
+        }
+        order = sorted(found, key=lambda one: (one.priority, one.host, one.port, one.weight))
+        return Records(ttl_s, targets=tuple(order), is_none_decided=not order)
+
     async def aclose(self) -> None:
         """End every look-up; those who wait for one are told that it failed."""
         self._closed = True
@@ -297,23 +353,31 @@ class Resolver:
     async def _query(
         self, resolver: dns.asyncresolver.Resolver, name: str, kind: str
     ) -> tuple[tuple[str, ...], float] | Unanswered:
+        answer = await self._answer(resolver, name, kind)
+        if isinstance(answer, Unanswered):
+            return answer
+        if answer is None or answer.rrset is None:
+            return (), 0.0
+        # Sorted, as servers shuffle: the turn is ours to give.
+        addresses = tuple(sorted({record.address for record in answer.rrset}))
+        return addresses, float(answer.chaining_result.minimum_ttl)
+
+    async def _answer(
+        self, resolver: dns.asyncresolver.Resolver, name: str, kind: str
+    ) -> dns.resolver.Answer | Unanswered | None:
+        """None: there is no such name."""
         try:
-            answer = await resolver.resolve(
+            return await resolver.resolve(
                 name, kind, raise_on_no_answer=False, search=True, lifetime=self._timeout_s
             )
         except dns.resolver.NXDOMAIN:
-            return (), 0.0
+            return None
         except dns.resolver.LifetimeTimeout:
             return Unanswered(f"no name server answered within {self._timeout_s:g} s")
         except dns.resolver.NoNameservers:
             return Unanswered("every name server failed or refused")
         except (dns.exception.DNSException, OSError, ValueError) as error:
             return Unanswered(f"the look-up failed: {error}")
-        if answer.rrset is None:
-            return (), 0.0
-        # Sorted, as servers shuffle: the turn is ours to give.
-        addresses = tuple(sorted({record.address for record in answer.rrset}))
-        return addresses, float(answer.chaining_result.minimum_ttl)
 
     def _configure(self) -> dns.asyncresolver.Resolver:
         resolver = dns.asyncresolver.Resolver(configure=self._servers is None)

@@ -43,7 +43,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from headgate.errors import ConfigInvalid, Fault
 from headgate.wire.acme_alpn import ACME_TLS, is_acme_hello
@@ -53,8 +53,9 @@ from headgate.wire.certificates import (
     no_password,
     read_file,
     read_pair,
-    say,
 )
+from headgate.wire.error_words import say
+from headgate.wire.following import FollowedTls, FrontContext, following, stamp_of
 from headgate.wire.handshakes import OnFault, WatchedObject
 
 # Mozilla's "intermediate" list, version 5.7, without its finite-field DHE suites: every client of
@@ -94,6 +95,8 @@ class TlsProfile:
     """Authorities of client certificates, as PEM text; None asks clients for none."""
     is_client_certificate_needed: bool = True
     """Whether a client that shows none is turned away in the handshake."""
+    resumes: bool = True
+    """Whether sessions are taken up again, without a look at the client's certificate."""
 
 
 class _ChosenContext(ssl.SSLContext):
@@ -134,23 +137,6 @@ class CertificateState:
     cert_file: str
 
 
-class _Front(ssl.SSLContext):
-    """What servers are started with: every connection is made by the base of the time."""
-
-    base: Callable[[], ssl.SSLContext]
-    watch: Callable[[WatchedObject], None] | None = None
-
-    # The parameters are those of the standard library, and their own business.
-    def wrap_bio(self, *how: Any, **more: Any) -> ssl.SSLObject:
-        made = self.base().wrap_bio(*how, **more)
-        if self.watch is not None and isinstance(made, WatchedObject):
-            self.watch(made)
-        return made
-
-    def wrap_socket(self, *how: Any, **more: Any) -> ssl.SSLSocket:
-        return self.base().wrap_socket(*how, **more)
-
-
 class CertificateStore:
     """The certificates of a listener. `context` is what the listener is started with, once."""
 
@@ -167,7 +153,7 @@ class CertificateStore:
         self._hello = b""
         self._take(certificates)
         self._renew_base()
-        self.context = _Front(ssl.PROTOCOL_TLS_SERVER)
+        self.context = FrontContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.base = self._base_now
 
     def replace(self, certificates: Sequence[Certificate], profile: TlsProfile) -> None:
@@ -309,6 +295,9 @@ def _server_context(kind: type[_C], profile: TlsProfile) -> _C:
         ssl.TLSVersion.TLSv1_3 if profile.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     )
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    if not profile.resumes:
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
     context.set_ciphers(profile.ciphers or CIPHERS_TLS12)
     context.set_alpn_protocols(list(profile.alpn))
     if profile.client_ca is not None:
@@ -420,7 +409,9 @@ class UpstreamTlsOptions(Protocol):
 _upstream_contexts: OrderedDict[object, ssl.SSLContext] = OrderedDict()
 
 
-def upstream_context(options: UpstreamTlsOptions, alpn: tuple[str, ...]) -> ssl.SSLContext:
+def upstream_context(
+    options: UpstreamTlsOptions | FollowedTls, alpn: tuple[str, ...]
+) -> ssl.SSLContext:
     """Return the context for connections to instances; raise ConfigInvalid on bad files.
 
     Contexts are shared between services that say the same, as loading the system's authorities
@@ -431,16 +422,35 @@ def upstream_context(options: UpstreamTlsOptions, alpn: tuple[str, ...]) -> ssl.
         str(path) if path is not None else None
         for path in (options.ca_file, options.cert_file, options.key_file)
     )
-    key = (options.verify, alpn, *((path, _stamp(path)) for path in files))
+    is_followed = isinstance(options, FollowedTls)
+    key = (
+        options.verify,
+        alpn,
+        is_followed,
+        *((path, None if is_followed else stamp_of(path)) for path in files),
+    )
     known = _upstream_contexts.get(key)
     if known is not None:
         _upstream_contexts.move_to_end(key)
         return known
-    context = _make_upstream_context(options.verify, alpn, *files)
+    context = (
+        _follow(options, alpn)
+        if isinstance(options, FollowedTls)
+        else _make_upstream_context(options.verify, alpn, *files)
+    )
     _upstream_contexts[key] = context
     if len(_upstream_contexts) > _CACHED_CONTEXTS:
         _upstream_contexts.popitem(last=False)
     return context
+
+
+def _follow(options: FollowedTls, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    files = (options.ca_file, options.cert_file, options.key_file)
+
+    def make() -> ssl.SSLContext:
+        return _make_upstream_context(options.verify, alpn, *files)
+
+    return following(ssl.PROTOCOL_TLS_CLIENT, files[:2], make)
 
 
 def _make_upstream_context(
@@ -477,13 +487,3 @@ def _make_upstream_context(
     if faults:
         raise ConfigInvalid(tuple(faults))
     return context
-
-
-def _stamp(path: str | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return None  # told when it is read
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

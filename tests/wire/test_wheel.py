@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.gateway.wheel import NEVER, Wheel
+from headgate.wire.wheel import NEVER, Wheel
 
 TICK = 0.25
 

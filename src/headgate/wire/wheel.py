@@ -70,5 +70,13 @@ class Wheel:
                 if item.deadline < item.wake:
                     self.arm(item)
 
+    @property
+    def next_turn(self) -> float:
+        """When the earliest slot comes round; NEVER if there is none.
+
+        For a loop that turns the wheel only when there is something to wake.
+        """
+        return min(self._slots) * self.tick_s if self._slots else NEVER
+
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._slots.values())
