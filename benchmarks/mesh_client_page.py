@@ -1,0 +1,185 @@
+"""`docs/mesh-client.md` and its plot, from what `benchmarks.mesh_client` found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "headgate"
+mpl.rcParams["svg.fonttype"] = "path"
+mpl.rcParams["font.size"] = 9
+
+from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+
+HEADGATE: Final = "headgate"
+BY_NAME: Final = "mesh, by name"
+IN_HTTPX: Final = "httpx over headgate"
+WANTED: Final = {"httpx": 5.0, "aiohttp": 1.5}
+
+_COLOURS: Final = {
+    HEADGATE: "#d1495b",
+    BY_NAME: "#e58d99",
+    "aiohttp": "#2e6f9e",
+    IN_HTTPX: "#7a4fa3",
+    "httpx": "#8a8f98",
+}
+
+Row = Mapping[str, Mapping[str, float]]
+
+
+def ratios(row: Row, ours: str) -> dict[str, float]:
+    """How many times the peers' requests per second of processor time."""
+    return {peer: row[ours]["per_core"] / row[peer]["per_core"] for peer in WANTED}
+
+
+def least(found: Mapping[str, Any], ours: str, peer: str, callers: tuple[str, ...]) -> float:
+    return min(
+        ratios(rows[each], ours)[peer]
+        for loop in ("uvloop", "asyncio")
+        for rows in found[loop].values()
+        for each in callers
+    )
+
+
+def against_the_fastest(found: Mapping[str, Any], peer: str, callers: tuple[str, ...]) -> float:
+    """The same with our median against the peer's fastest round."""
+    tables: list[Mapping[str, Row]] = [
+        rows for loop in ("uvloop", "asyncio") for rows in found[loop].values()
+    ]
+    return min(
+        rows[each][HEADGATE]["per_core"] / rows[each][peer]["high"]
+        for rows in tables
+        for each in callers
+    )
+
+
+def draw(found: Mapping[str, Any], file: Path) -> None:
+    """Requests per second of one core, one field a load, one group a number of callers."""
+    loads = found["uvloop"]
+    figure, fields = plt.subplots(1, len(loads), figsize=(9, 3.4), sharey=True)
+    for field, (load, rows) in zip(fields, loads.items(), strict=True):
+        names = list(next(iter(rows.values())))
+        width = 0.8 / len(names)
+        for at, name in enumerate(names):
+            heights = [row[name]["per_core"] / 1000 for row in rows.values()]
+            lows = [row[name]["low"] / 1000 for row in rows.values()]
+            highs = [row[name]["high"] / 1000 for row in rows.values()]
+            places = [group + (at - len(names) / 2 + 0.5) * width for group in range(len(rows))]
+            spread = [
+                [max(0.0, high - low) for high, low in zip(heights, lows, strict=True)],
+                [max(0.0, high - low) for high, low in zip(highs, heights, strict=True)],
+            ]
+            field.bar(
+                places,
+                heights,
+                width,
+                label=name,
+                color=_COLOURS[name],
+                yerr=spread,
+                error_kw={"elinewidth": 0.6, "ecolor": "#444444"},
+            )
+        field.set_title(load)
+        field.set_xticks(
+            range(len(rows)), [f"{callers} caller{'s' * (callers != '1')}" for callers in rows]
+        )
+        field.spines[["top", "right"]].set_visible(False)
+    fields[0].set_ylabel("thousand requests a second of one core")
+    handles, labels = fields[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncol=len(labels), frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)
+
+
+def table(rows: Mapping[str, Mapping[str, Row]], names: list[str]) -> str:
+    lines = [
+        f"| load | callers | {' | '.join(names)} | x httpx | x aiohttp |",
+        f"|---|---:|{'---:|' * (len(names) + 2)}",
+    ]
+    for load, by_callers in rows.items():
+        for callers, row in by_callers.items():
+            times = ratios(row, HEADGATE)
+            cells = " | ".join(f"{row[name]['per_core']:,.0f}" for name in names)
+            lines.append(
+                f"| {load} | {callers} | {cells} | {times['httpx']:.1f} | {times['aiohttp']:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def table_of_threads(rows: Mapping[str, Row]) -> str:
+    names = list(next(iter(rows.values())))
+    lines = [f"| threads | {' | '.join(names)} |", f"|---:|{'---:|' * len(names)}"]
+    for threads, row in rows.items():
+        cells = " | ".join(
+            f"{row[name]['per_core']:,.0f} ({row[name]['by_clock']:,.0f})" for name in names
+        )
+        lines.append(f"| {threads} | {cells} |")
+    return "\n".join(lines)
+
+
+def page(found: Mapping[str, Any]) -> str:
+    rows = found["uvloop"]
+    names = list(next(iter(next(iter(rows.values())).values())))
+    many = ("10", "100")
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    one = found["threads"]["1"]
+    return f"""\
+# What a call of the mesh client costs
+
+<!-- Generated by `python -m benchmarks.mesh_client`; edit the benchmark, not this page. -->
+
+The mesh client speaks HTTP/1.1 by callbacks over a pool for each instance: one future a call, no \
+task, no timer. This page sets it beside httpx and aiohttp. All send the same request with the same \
+four headers to the same server over kept connections, and read the whole body. The server has one \
+core and the clients another; clients take turns, {found["repeats"]} rounds each.
+
+![Requests a second of one core](images/mesh-client.svg)
+
+**Requests per second of the client's processor time**, on uvloop; median of the rounds. Processor \
+time is what "per core" means, and others on the machine do not add to it. The plot's whiskers show the \
+slowest and the fastest round.
+
+{table(rows, names)}
+
+The same on plain asyncio:
+
+{table(found["asyncio"], names)}
+
+- *headgate* is the wire itself, `headgate.mesh.http.HttpClient`.
+- *mesh, by name* is `Mesh("headgate.yaml").service("items")`: with balancing, breaker, retries, \
+deadline and tracing headers.
+- *httpx over headgate* is `httpx.AsyncClient` with the mesh's transport. Most of its time is httpx's own: \
+its models of URL, request and response. It is for code that is there and cannot change.
+
+With 10 and 100 callers the wire makes at least {least(found, HEADGATE, "httpx", many):.0f} times httpx's \
+requests and {least(found, HEADGATE, "aiohttp", many):.1f} times aiohttp's (our median against their fastest \
+round: {against_the_fastest(found, "httpx", many):.0f} and \
+{against_the_fastest(found, "aiohttp", many):.1f} times); by name it is {least(found, BY_NAME, "httpx", many):.0f} \
+and {least(found, BY_NAME, "aiohttp", many):.1f} times. httpx falls back as callers become more: its pool \
+looks at every connection for each request, so that with 100 callers its rounds differ widely.
+
+**From code that is not async** the calls run in a loop in a thread of its own, shared by the process. \
+Requests per second of processor time, in brackets by the clock:
+
+{table_of_threads(found["threads"])}
+
+## What falls short
+
+- With one caller at a time most of the time is the loop's own: it wakes up, waits and writes for \
+every single request. There the lead is the smallest, \
+{least(found, HEADGATE, "aiohttp", ("1",)):.1f} times aiohttp.
+- A blocking call changes threads twice: one thread makes {one[HEADGATE]["per_core"]:,.0f} calls per \
+second of processor time, an async caller {rows["GET small JSON"]["1"][HEADGATE]["per_core"]:,.0f}. A thread \
+that computes without pause makes the loop's thread wait for the interpreter's lock, up to 5 ms a change.
+- Time-outs and deadlines are noticed up to 50 ms late: there is one timer for all of them, not one a call.
+- HTTP/1.1 only, and no proxies. A request that needs either goes through the gateway, or httpx's own \
+transport.
+
+Measured with {versions}, Python {found["python"]}, on a shared machine with two cores and others at work. Run it with \
+`python -m benchmarks.mesh_client --write`.
+"""
