@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives import hashes
 from headgate.errors import Fault
 from headgate.security.certificates.jose import AccountKey
 from headgate.security.certificates.renewal import Standing
+from headgate.security.whole_file import write_whole as _write
 from headgate.wire.certificates import read_pair
 
 __all__ = ["AcmeStore", "Kept", "serving_files"]
@@ -237,29 +238,3 @@ def _numbers(value: object) -> tuple[float, ...]:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_MAX_FILE_BYTES)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; it never exists with a wider mode. Raises OSError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
