@@ -10,6 +10,9 @@ Of twenty thousand tests some start servers, kill them and wait, on a machine th
 for seconds. So when no more than FLAKY_MAX tests failed, these run once more, alone. One that
 passes then does not fail the run, but it is named at the end as FLAKY: it is a test to mend, as one
 that fails is. A test that is broken fails twice.
+
+Compiled modules are kept, whatever the shell says: many shells of containers forbid it, and then
+every process of every test compiles a thousand files anew.
 """
 
 from __future__ import annotations
@@ -74,6 +77,7 @@ def main() -> None:
     if suite not in SUITES:
         raise SystemExit(f"usage: suite.py {'|'.join(SUITES)}")
     CACHE.mkdir(exist_ok=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     outcomes = [run(step) for step in SUITES[suite]]
     print(f"\n==== make {suite}")
     for outcome in outcomes:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from headgate.config import load
 from headgate.control.launch import Launch, Outline, exec_supervisor
+from headgate.control.template import fork_template
 
 if __name__ == "__main__":
+    template = fork_template()
     file, state_dir, worker_class, *rest = sys.argv[1:]
     loaded = load(Path(file))
     workers = int(rest[0]) if rest and rest[0] != "-" else None
@@ -22,5 +24,6 @@ if __name__ == "__main__":
             workers=workers,
             watch=True if "watch" in rest else None,
             worker_class=worker_class,
+            template=template,
         ).to_memfd()
     )

@@ -130,7 +130,9 @@ def test_an_upgrade_replaces_every_process_but_the_supervisors_pid(gateway: Gate
         load.wait_for_more()
     assert done.returncode == 0, done.stdout + done.stderr
     assert load.failures == []
+    # Control, two workers and their template.
     assert not before & set(gateway.children())
+    assert len(gateway.children()) == len(before) == 4
     assert gateway.health()["incarnation"] == 1
     assert len({answer.pid for answer in load.answers}) == 4
     # The successor can do all that the first could.

@@ -31,7 +31,9 @@ def round_trip(launch: Launch) -> Launch:
 
 
 def test_a_launch_survives_the_exec():
-    launch = Launch("/f", "/s", OUTLINE, b"\0document\xff", 3, True, "a:B", 4, {"pid": 1})
+    launch = Launch(
+        "/f", "/s", OUTLINE, b"\0document\xff", 3, True, "a:B", {"pid": 9, "fd": 7}, 4, {"pid": 1}
+    )
     assert round_trip(launch) == launch
 
 

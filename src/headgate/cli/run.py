@@ -11,6 +11,7 @@ import typer
 from headgate.cli._instance import DEFAULT_FILE, print_faults
 from headgate.config import load
 from headgate.control.launch import Launch, Outline, exec_supervisor
+from headgate.control.template import fork_template
 from headgate.control.trial import trial
 from headgate.errors import ConfigInvalid, HeadgateError
 
@@ -39,6 +40,7 @@ def run(
     upgrades in place.
     """
     path = file.absolute()
+    template = fork_template()  # of what has been imported, and not of what the file says
     try:
         loaded = load(path)
         trial(loaded, path)
@@ -56,6 +58,7 @@ def run(
         document=json.dumps(document, separators=(",", ":")).encode(),
         workers=workers,
         watch=watch,
+        template=template,
     )
     try:
         exec_supervisor(launch.to_memfd())

@@ -2,17 +2,18 @@
 
 Theory of operation
 -------------------
-A child is a fresh interpreter, not a fork: after an upgrade it runs the new code, and it shares
-no page, lock or loop with the supervisor. It gets one descriptor, its end of a channel; all
-else arrives as messages.
+A child is no fork of the supervisor: it shares no page, lock or loop with it. It is a copy of a
+template that has imported what it needs (`template`), or a fresh interpreter when there is none;
+it cannot tell the difference, and neither can anybody here once it has a pid. It gets one
+descriptor, its end of a channel; all else arrives as messages.
 
-    starting   exec'd; the first configuration is on its way, or, for a worker in reserve, not yet
+    starting   forked or exec'd; the first configuration is on its way
     ready      it has answered; a worker accepts, control serves
     leaving    told to drain, or it said that it will; it is not replaced when it ends
 
 Two things end together: the process (SIGCHLD) and its channel. Reaping asks for every child
-that there is (-1), because as PID 1 of a container we inherit orphans of others, and whatever a
-child said last is read before its end is told.
+that there is (-1), because we inherit the orphans of others, and whatever a child said last is read
+before its end is told.
 
 Children sit in process groups of their own: Ctrl-C in a terminal reaches the supervisor alone,
 which then drains the others in order. They die with it, whatever kills it: the kernel sends
@@ -28,22 +29,46 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from headgate.control.channel import Channel, Message
 from headgate.control.launch import python
 
-__all__ = ["Child", "ChildState", "Children", "die_with_parent", "ending"]
+__all__ = [
+    "MODULES",
+    "Child",
+    "ChildState",
+    "Children",
+    "Forking",
+    "adopt_orphans",
+    "die_with_parent",
+    "ending",
+    "exec_child",
+    "name_process",
+]
 
 Role = Literal["worker", "control"]
 ChildState = Literal["starting", "ready", "leaving"]
 
-_MODULES: dict[Role, str] = {
+MODULES: dict[str, str] = {
     "worker": "headgate.control.worker_main",
     "control": "headgate.control.control_main",
+    "trial": "headgate.control.succession",
 }
+
+
+class Forking(Protocol):
+    """Whoever makes children that need not import anything."""
+
+    def try_fork(self, role: str, arguments: Sequence[str], lent: Mapping[str, int]) -> int | None:
+        """The pid of a child with duplicates of the descriptors; None when there can be none."""
+        ...
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """Whether it was this one's own process that has ended."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -63,11 +88,6 @@ class Child:
     first_news: asyncio.Future[None] = field(init=False)  # ready, refused, or dead
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: int | None = None  # of waitpid, once it has ended
-
-    @property
-    def is_seated(self) -> bool:
-        """Whether it has, or had, a seat; the worker in reserve has none."""
-        return self.index >= 0
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         if self.status is None:
@@ -96,7 +116,9 @@ class Children:
         self,
         on_message: Callable[[Child, Message], None],
         on_end: Callable[[Child], None],
+        forking: Forking,
     ) -> None:
+        self._forking = forking
         self._on_message = on_message
         self._on_end = on_end
         self._by_pid: dict[int, Child] = {}
@@ -109,31 +131,30 @@ class Children:
     def __len__(self) -> int:
         return len(self._by_pid)
 
-    def spawn(self, role: Role, index: int, now: float, *arguments: str) -> Child:
+    def spawn(
+        self, role: Role, index: int, now: float, *arguments: str, is_fresh: bool = False
+    ) -> Child:
+        """Start a child; `is_fresh` insists on a fresh interpreter. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            command = python(
-                _MODULES[role],
-                "--channel",
-                str(theirs.fileno()),
-                "--parent",
-                str(os.getpid()),
-                *arguments,
-            )
             try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    process_group=0,
-                )
+                pid = None
+                if not is_fresh:
+                    lent = {"channel": theirs.fileno()}
+                    pid = self._forking.try_fork(role, arguments, lent)
+                if pid is None:
+                    pid = self._exec(MODULES[role], theirs.fileno(), arguments)
             except OSError:
                 ours.close()
                 raise
-        child = Child(role, index, process.pid, now)
-        self._popens[process.pid] = process
+        child = Child(role, index, pid, now)
         self._connect(child, ours, b"")
         return child
+
+    def _exec(self, module: str, channel: int, arguments: Sequence[str]) -> int:
+        process = exec_child(module, channel, *arguments)
+        self._popens[process.pid] = process
+        return process.pid
 
     def adopt(self, content: dict[str, Any]) -> Child:
         """Take over a child of the supervisor that we were before the re-exec."""
@@ -175,13 +196,25 @@ class Children:
                 process.returncode = os.waitstatus_to_exitcode(status)
             child = self._by_pid.pop(pid, None)
             if child is None:
-                continue  # an orphan that was handed to us as PID 1
+                self._forking.reaped(pid, status)
+                continue  # or else an orphan that was handed to us
             child.status = status
             child.channel.finish()
             if not child.first_news.done():
                 child.first_news.set_result(None)
             child.ended.set()
             self._on_end(child)
+
+
+def exec_child(module: str, channel: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """A fresh interpreter for a process of ours; its end of the channel is inherited."""
+    own = ("--channel", str(channel), "--parent", str(os.getpid()))
+    return subprocess.Popen(
+        python(module, *own, *arguments),
+        stdin=subprocess.DEVNULL,
+        pass_fds=(channel,),
+        process_group=0,
+    )
 
 
 def ending(status: int) -> str:
@@ -206,6 +239,13 @@ def die_with_parent(parent: int) -> None:
     libc.prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of whoever among our descendants loses its own; False if we may not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pr_set_child_subreaper = 36
+    return bool(libc.prctl(pr_set_child_subreaper, 1, 0, 0, 0) == 0)
 
 
 def name_process(name: str) -> None:

@@ -52,6 +52,7 @@ class ControlSeat:
         self._workers = workers
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._is_to_be_fresh = False
 
     def endpoints(self, outline: Outline) -> list[Endpoint]:
         """Where control serves: a socket for this machine's own user, and the admin bind."""
@@ -71,7 +72,9 @@ class ControlSeat:
         if self._is_closed or self.child is not None:
             return
         try:
-            self.child = self._children.spawn("control", 0, time.monotonic())
+            self.child = self._children.spawn(
+                "control", 0, time.monotonic(), is_fresh=self._is_to_be_fresh
+            )
         except OSError as error:
             self._start_later(f"could not be started: {error.strerror}", None)
             return
@@ -82,6 +85,8 @@ class ControlSeat:
             self.link(worker)
 
     def _start_later(self, how: str, ready_at: float | None) -> None:
+        # One that never became ready may have had a template to blame.
+        self._is_to_be_fresh = ready_at is None
         wait_s = self.backoff.crashed(time.monotonic(), ready_at)
         log.error("control %s; workers go on; next start in %g s", how, wait_s)
         self._timer = asyncio.get_running_loop().call_later(wait_s, self.start)

@@ -36,7 +36,6 @@ from headgate.control.channel import ChannelClosed, Message
 from headgate.control.children import Child, Children, ending
 from headgate.control.launch import Outline
 from headgate.control.listening import Listeners
-from headgate.control.reserve import Reserve
 
 __all__ = ["Candidate", "Crew", "Refused", "Slot"]
 
@@ -72,6 +71,7 @@ class Slot:
     backoff: Backoff = field(default_factory=Backoff)
     respawn: asyncio.TimerHandle | None = None
     respawn_at: float = 0.0
+    is_to_be_fresh: bool = False
     last_end: str = ""
     last_refusal: Faults = field(default_factory=list)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,7 +104,6 @@ class Crew:
         self._on_change = on_change
         self._on_seated = on_seated
         self.on_pong: Callable[[Child], None] | None = None
-        self.reserve = Reserve(lambda: self._exec(-1))
 
     # ------------------------------------------------------------------------------ seats
 
@@ -133,42 +132,33 @@ class Crew:
         if self.is_draining or slot.child is not None:
             return
         try:
-            slot.child = self._try_reserve(slot.index) or self.spawn(slot.index)
+            slot.child = self.spawn(slot.index, is_fresh=slot.is_to_be_fresh)
         except OSError as error:
             self._wait_and_start(slot, f"could not be started: {error.strerror}", None)
             return
         slot.filled.set()
         self._on_change()
 
-    def spawn(self, index: int) -> Child:
+    def spawn(self, index: int, *, is_fresh: bool = False) -> Child:
         """Start a worker on the committed configuration, seated or not yet."""
-        child = self._exec(index)
-        self._employ(child)
-        return child
-
-    def _exec(self, index: int) -> Child:
-        return self.children.spawn(
+        child = self.children.spawn(
             "worker",
             index,
             time.monotonic(),
             *("--worker", self._worker_class),
             *("--folder", self._folder),
+            is_fresh=is_fresh,
         )
-
-    def _employ(self, child: Child) -> None:
         self._on_seated(child)
         fields, fds = self._terms(child, self.committed)
         child.channel.send("apply", self.committed.document, fds, **fields)
-
-    def _try_reserve(self, index: int) -> Child | None:
-        child = self.reserve.try_take(index)
-        if child is not None:
-            self._employ(child)
         return child
 
     def _wait_and_start(self, slot: Slot, how: str, ready_at: float | None) -> None:
         now = time.monotonic()
         wait_s = slot.backoff.crashed(now, ready_at)
+        # Whoever never became ready may have had a template to blame.
+        slot.is_to_be_fresh = ready_at is None
         slot.last_end = how
         slot.filled.clear()
         log.error(
@@ -187,9 +177,6 @@ class Crew:
     def ended(self, child: Child) -> None:
         """A worker process has ended, for whatever reason."""
         self.leaving.discard(child)
-        if child in self.reserve:
-            self.reserve.ended(child)
-            return
         slot = self.seat_of(child)
         if slot is None or self.is_draining:
             if child.state == "leaving":
@@ -233,9 +220,6 @@ class Crew:
                     self.on_pong(child)
             case "leaving":
                 # Somebody sent it SIGTERM: it drains, and its successor is wanted at once.
-                if child in self.reserve:
-                    child.kill()
-                    return
                 slot = self.seat_of(child)
                 log.info("worker %d (pid %d) was told to leave", child.index, child.pid)
                 self.retire(child)
@@ -394,7 +378,6 @@ class Crew:
     def drain(self) -> None:
         """Every worker finishes and ends; nobody is replaced."""
         self.is_draining = True
-        self.reserve.drop()
         for slot in self.slots:
             if slot.respawn is not None:
                 slot.respawn.cancel()

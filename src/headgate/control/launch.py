@@ -105,6 +105,7 @@ class Launch:
     workers: int | None = None  # --workers; None: the file says
     watch: bool | None = None  # --watch; None: the file says
     worker_class: str = DEFAULT_WORKER
+    template: dict[str, int] | None = None  # the process that the command left behind (`template`)
     # Only after an upgrade in place:
     incarnation: int = 0
     running: dict[str, Any] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class Launch:
             "workers": self.workers,
             "watch": self.watch,
             "worker_class": self.worker_class,
+            "template": self.template,
             "incarnation": self.incarnation,
             "running": self.running,
         }

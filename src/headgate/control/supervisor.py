@@ -45,14 +45,15 @@ from typing import Any
 
 from headgate.control import process_logs
 from headgate.control.channel import Message
-from headgate.control.children import Child, Children, ending, name_process
+from headgate.control.children import Child, Children, adopt_orphans, ending, name_process
 from headgate.control.control_seat import ControlSeat
 from headgate.control.crew import Candidate, Crew, Refused, fault
 from headgate.control.launch import HandoverUnreadable, Launch, Outline
 from headgate.control.listening import BindRefused, Listeners
 from headgate.control.service_manager import notify, raise_descriptor_limit
 from headgate.control.state_dir import StateDir
-from headgate.control.succession import SIGNALS, TRIAL_PASSED, become, why_new_code_fails
+from headgate.control.succession import SIGNALS, TRIAL_PASSED, become, try_launch
+from headgate.control.template_seat import TemplateSeat
 from headgate.control.watchdog import Watchdog
 from headgate.errors import AlreadyRunning, HeadgateError
 from headgate.observe import logs
@@ -69,7 +70,8 @@ class Supervisor:
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._state = StateDir(Path(launch.state_dir))
-        self._children = Children(self._heard, self._ended)
+        self._template = TemplateSeat()
+        self._children = Children(self._heard, self._ended, self._template)
         self._lock_fd = -1
         self._started_wall = 0.0
         self._operation = asyncio.Lock()
@@ -115,11 +117,16 @@ class Supervisor:
             loop.add_signal_handler(signum, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children.reap()  # who ended while SIGCHLD had no handler
-        self._control.start()
         self._feed.take(StoreRules())
         self._turn_feed()
-        self._crew.fill()
-        self._spawn_task(self._watchdog.run(), "watchdog")
+        async with self._operation:
+            await self._template.begin(
+                self._launch.template or self._launch.running.get("template")
+            )
+        if not self._done.done():
+            self._control.start()
+            self._crew.fill()
+            self._spawn_task(self._watchdog.run(), "watchdog")
         status = await self._done
         for task in self._tasks:
             task.cancel()
@@ -175,7 +182,6 @@ class Supervisor:
 
     def _announce(self, ready: int) -> None:
         self._is_announced = True
-        self._crew.reserve.keep()
         notify("READY=1")
         if self._launch.incarnation:
             log.info("the supervisor runs the new code (pid %d)", os.getpid())
@@ -347,6 +353,7 @@ class Supervisor:
         log.info("draining on %s: requests in flight have %g s", reason, drain_s)
         self._control.send("draining")
         self._control.close()
+        self._template.drop()
         # Our own copies first: when the workers close theirs, the kernel must refuse newcomers
         # at once and not queue them for nobody.
         for bind in self._crew.listeners.descriptors():
@@ -366,6 +373,7 @@ class Supervisor:
     def _finish(self, status: int) -> None:
         if self._done.done():
             return
+        self._template.drop()
         for child in self._children:
             child.kill()
         for listeners in (self._crew.listeners, self._control.admin):
@@ -389,7 +397,6 @@ class Supervisor:
                 faults = refused.faults if refused else [fault("the gateway is draining")]
                 for entry in faults:
                     log.error("upgrade given up: %s", entry["message"])
-                self._crew.reserve.keep()
                 answer("refused", faults=faults)
                 return
             answer(
@@ -403,12 +410,11 @@ class Supervisor:
     async def _try_upgrade(self) -> Refused | None:
         state_fd = self._handover().to_memfd()
         try:
-            why = await why_new_code_fails(state_fd)
+            why = await self._template.try_new_code(state_fd)
         finally:
             os.close(state_fd)
-        if why is not None:
+        if why:
             return Refused([fault(f"the new code does not start: {why}")])
-        self._crew.reserve.drop()  # it has the old code in its head
         for slot in list(self._crew.slots):
             if self._is_draining:
                 return None
@@ -419,12 +425,11 @@ class Supervisor:
         return None
 
     def _handover(self) -> Launch:
-        # One whose channel is closed is being killed; the successor starts another. So it does
-        # for the one in reserve.
+        # One whose channel is closed is being killed; the successor starts another.
         workers = [
             child.to_json()
             for child in self._children
-            if child.role == "worker" and child.is_seated and not child.channel.is_closed
+            if child.role == "worker" and not child.channel.is_closed
         ]
         launch = self._launch
         committed = self._crew.committed
@@ -449,6 +454,7 @@ class Supervisor:
                 "admin_modes": self._control.admin.modes(),
                 "workers": workers,
                 "crashes": self._crew.history(),
+                "template": self._template.to_json(),
             },
         )
 
@@ -464,16 +470,15 @@ class Supervisor:
         log.error("the supervisor goes on with the old code: %s", error)
         os.close(state_fd)
         self._control.reopen()
-        self._crew.reserve.keep()
 
     def _kept_descriptors(self) -> list[int]:
-        kept = [self._lock_fd]
+        kept = [self._lock_fd, *self._template.descriptors()]
         for listeners in (self._crew.listeners, self._control.admin):
             kept.extend(fd for row in listeners.descriptors().values() for fd in row)
         kept.extend(
             child.channel.fileno()
             for child in self._children
-            if child.role == "worker" and child.is_seated and not child.channel.is_closed
+            if child.role == "worker" and not child.channel.is_closed
         )
         return kept
 
@@ -516,11 +521,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         launch = Launch.from_memfd(options.state)
         if options.trial:
-            import headgate.control.control_main
-            import headgate.control.worker_main
-
-            sys.path.append(launch.folder)
-            headgate.control.worker_main.load_worker(launch.worker_class)
+            try_launch(launch)
             print(TRIAL_PASSED)  # noqa: T201
             return 0
         os.close(options.state)
@@ -529,6 +530,7 @@ def main(arguments: list[str] | None = None) -> int:
             process_logs.take(process_logs.spec_of(document))
         raise_descriptor_limit()
         name_process("headgate")
+        adopt_orphans()
         return asyncio.run(_run(launch))
     except (HandoverUnreadable, AlreadyRunning, BindRefused, HeadgateError) as error:
         _say(str(error))

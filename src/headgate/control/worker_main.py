@@ -18,10 +18,8 @@ A socket keeps its Python object for as long as it is lent to us, so that a work
 identity which listeners a reload did not touch. Those that it is no longer lent are closed
 after `apply` has returned.
 
-A process is nobody's worker before its first apply, which names its seat. All imports are done
-by then, so that a process held in reserve serves within milliseconds.
-
-That first apply also decides: when it is refused the process says so and ends, and the supervisor
+A process is nobody's worker before its first apply, which names its seat. That first apply also
+decides: when it is refused the process says so and ends, and the supervisor
 decides when to try again. SIGTERM to the process itself means "leave": the supervisor seats
 a successor and this one drains.
 """
@@ -130,7 +128,7 @@ class WorkerProcess:
         self._feed = process_logs.Feed(self._report)
         self._feeds = False
         self._shared.subscribe(process_logs.LEVELS_TOPIC, process_logs.hear_levels)
-        self._scanned_at = 0.0
+        self._scanned_at: float | None = None
         self._said_s = 0.0
         self._telling = Telling()
 
@@ -273,10 +271,13 @@ class WorkerProcess:
     def _settle_memory(self) -> None:
         """What lives now will live long: keep the collector from looking at it again."""
         now = time.monotonic()
-        if now - self._scanned_at < FULL_SCAN_EVERY_S:
+        if self._scanned_at is not None and now - self._scanned_at < FULL_SCAN_EVERY_S:
             return
+        if self._scanned_at is not None:
+            gc.unfreeze()  # what the plan before this one left
+        # The first time all that is frozen was imported, much of it by the process that we are a
+        # copy of: a look at it would make its pages ours.
         self._scanned_at = now
-        gc.unfreeze()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
