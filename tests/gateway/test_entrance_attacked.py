@@ -353,12 +353,12 @@ def test_a_key_that_cannot_be_made_refuses_the_plan_before_anything_changes(star
     blocked.write_text("no directory")
     entrance = gateway.worker._entrance
     before = dict(entrance._methods)
-    lines = dict(gateway.worker._lines)
+    lines = list(gateway.worker._lines.values())
     made = guarded("http://127.0.0.1:9", jwt={"claims": {"roles": "r"}}, identity={"token": {}})
     with pytest.raises(ConfigInvalid, match="sign"):
         gateway.apply({**made, "state_dir": str(blocked)})
     assert entrance._methods == before
-    assert gateway.worker._lines == lines
+    assert list(gateway.worker._lines.values()) == lines
     assert status(gateway, get("/", line)) == 200
 
 

@@ -627,10 +627,10 @@ def test_a_request_in_flight_survives_that_its_instance_is_taken_out(start, inst
 def test_a_reload_reaches_the_pools_that_stay(start, instance):
     gateway = start(document(instance, service={"timeout": {"connect": "5s"}}))
     (line,) = gateway.worker._lines.values()
-    resolver = gateway.worker._resolver
+    resolver = gateway.worker._lines._resolver
     assert line.sizes.connect_timeout_s == 5
     changed = document(instance, service={"timeout": {"connect": "2s"}}, dns={"timeout": "1s"})
     gateway.apply(changed)
     assert list(gateway.worker._lines.values()) == [line]
     assert line.sizes.connect_timeout_s == 2
-    assert gateway.worker._resolver is not resolver
+    assert gateway.worker._lines._resolver is not resolver

@@ -64,7 +64,7 @@ def shared(start, said: dict[str, Any], *, is_stuck: bool = False) -> tuple[Gate
 
     def begin() -> Home:
         home = Home()
-        gateway.worker._hub = home
+        gateway.worker._homes.hub = home
         if is_stuck:
             home.stick()
         return home

@@ -55,7 +55,7 @@ def boards(gateway: Gateway) -> MemoryShared:
 
     def begin() -> MemoryShared:
         shared = MemoryShared()
-        gateway.worker._hub = shared  # type: ignore[assignment]  # another home of the same kind
+        gateway.worker._homes.hub = shared  # type: ignore[assignment]  # another home of the same kind
         gateway.worker._states.news.listen(shared)
         return shared.join()
 
@@ -200,7 +200,7 @@ def test_what_no_plan_has_is_kept_within_bounds(start, instance):
         for at in range(12_000):
             message = {"service": f"s{at}", "instance": "http://x", "up": False}
             peer.publish("health", message)
-        return len(gateway.worker._states.news._early)
+        return len(gateway.worker._states.news._checked)
 
     assert gateway.on_loop(flood) == 10_000
     gateway.apply(everything(instance, response_time=False))

@@ -33,7 +33,6 @@ class Affinity:
         "_cookie",
         "_group",
         "_may_be_secure",
-        "_members",
         "_signer",
         "_ttl_s",
     )
@@ -46,7 +45,6 @@ class Affinity:
         self._may_be_secure = b"; Secure" not in plan.attributes
         self._signer = signer
         self._group = group
-        self._members: dict[str, Member] = {member.id: member for member in group.members}
 
     def member_of(self, ex: AttemptedExchange) -> Member | None:
         """The instance this client began with, if it can serve now."""
@@ -55,10 +53,9 @@ class Affinity:
             return None
         wall = time.time()  # noqa: TID251 - a cookie lives in wall time
         named = self._signer.read(value, wall)
-        member = self._members.get(named) if named is not None else None
+        member = self._group.member(named) if named is not None else None
         if (
             member is None
-            or member.index < 0  # a reload has removed it
             or not member.usable
             or not member.weight
             or member.drained

@@ -124,7 +124,7 @@ class AttemptedExchange(Exchange):
             return
         member = service.pick(self, now)
         if member is None:
-            self._no_attempt(UpstreamFailed("no_instance", service.name))
+            self._no_attempt(service.nobody())
             return
         if isinstance(member, Rejected):
             self._reject(member)
@@ -467,8 +467,17 @@ class AttemptedExchange(Exchange):
         if unsent and (self.waits_since or self._can_repeat()):
             # Nothing reached the instance, so any method may go elsewhere. What is held of the
             # body has not been sent either, unless an instance had taken it and then refused.
+            line = self.line
+            if kind == "closed" and line is not None and service.line_of.get(line.name) is not line:
+                # It was our line that closed, because its instance has gone or is reached in
+                # another way now. That was no try, however often it happens.
+                self.attempts -= 1
+                self.sent_before += 1
+                return 0.0
             self._exclude_member()
-            if self.attempts < min(service.size, ELSEWHERE_MAX):
+            # One that has gone meanwhile does not stand among the instances any more.
+            went = sum(member.index < 0 for member in self.tried)
+            if self.attempts < min(service.size + went, ELSEWHERE_MAX):
                 return 0.0
         rules = self.traffic.retries
         if rules is None or kind not in rules.errors:

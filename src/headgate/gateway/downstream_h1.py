@@ -28,10 +28,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.clock import http_date
-from headgate.gateway.wheel import NEVER
 from headgate.wire.http1.body import BodyReader, ChunkedReader, LengthReader, chunk, last_chunk
 from headgate.wire.http1.head import body_follows, judge_partial, parse_request_head
 from headgate.wire.message import Refusal
+from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
     import ssl

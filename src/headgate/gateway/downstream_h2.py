@@ -385,7 +385,7 @@ class DownstreamH2(RimH2[StreamDown]):
         self.tls_version = before.tls_version
         self.certificate = before.certificate
         store = self.listener.store
-        if store is not None and len(store.snapshot()) > 1:
+        if store is not None and self.is_tls and len(store.snapshot()) > 1:
             self._tls_context = self.transport.get_extra_info("ssl_object").context
         self._start()
         self.data_received(received)

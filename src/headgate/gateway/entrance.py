@@ -30,6 +30,7 @@ from headgate.gateway.doors import (
 )
 from headgate.gateway.identity_headers import Telling
 from headgate.gateway.judging import judge
+from headgate.gateway.mesh_gate import MeshGate
 from headgate.security.bans import Bans, Change
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class _Seated:
 class Entrance:
     def __init__(self, parts: WorkerParts) -> None:
         self.parts = parts
+        self._mesh = MeshGate(parts)
         self._methods: dict[str, _Seated] = {}
         self._loans: list[Loan] = []
         self._has_ban_rules = False
@@ -96,6 +98,7 @@ class Entrance:
         parts.begin()
         self._take_methods(config, compiled)
         self._take_bans(config, now)
+        self._mesh.take(config)
         self._telling = Telling(config.auth.identity, key)
         # Filters are made anew with each plan, and so are their loans.
         before, self._loans = self._loans, []
@@ -174,6 +177,7 @@ class Entrance:
             found.append(by_address(parts.addresses, lent))
         if parts.bots is not None:
             found.append(by_kind(parts.bots, lent))
+        found += self._mesh.steps(route.service)
         found += hooked(parts.early)
         if route.auth is not None and self._telling is not None:
             methods = [self._methods[name].method for name in route.auth.methods]
@@ -208,6 +212,7 @@ class Entrance:
     def rows_into(self, rows: Rows) -> None:
         for (policy, outcome), count in self.parts.counts.items():
             rows["headgate_guard_decisions_total"].append(([policy, outcome], count))
+        self._mesh.rows_into(rows)
 
 
 class _Starts(Protocol):

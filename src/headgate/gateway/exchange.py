@@ -32,8 +32,8 @@ from headgate.gateway import problem
 from headgate.gateway.request_ids import batch as _batch
 from headgate.gateway.request_ids import take_id as _take_id
 from headgate.gateway.told import Told
-from headgate.gateway.wheel import NEVER
 from headgate.wire.message import ResponseHead
+from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

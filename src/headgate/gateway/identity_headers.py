@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from headgate.policy.hops import CALLER
 from headgate.security.method import TOLD
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def told_of(config: Config) -> frozenset[bytes]:
     """The names that the gateway alone may say."""
     spec = config.auth.identity
     names = {*TOLD, *(name.lower().encode("ascii") for name in spec.headers)}
+    if config.mesh is not None:
+        names.add(CALLER)
     if spec.token:
         names.add(spec.token.header.lower().encode("ascii"))
     for level in (config, *config.services.values(), *config.routes):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,9 @@ from headgate.gateway.downstream_h2 import DownstreamH2, limits_of
 from headgate.gateway.handshakes import FailedHandshakes
 from headgate.gateway.heads_h2 import Judge
 from headgate.gateway.problem import title_of
+from headgate.security.certificate_names import read_names
 from headgate.wire.acme_alpn import ACME_TLS
+from headgate.wire.first_byte import begins_with_tls
 from headgate.wire.forwarded import UNIX_PEER
 from headgate.wire.proxy_protocol import ProxyRefused, accept_with_proxy
 
@@ -28,15 +31,17 @@ if TYPE_CHECKING:
 
     from headgate.gateway.prepared import Prepared
     from headgate.gateway.site import Site
-    from headgate.gateway.wheel import Wheel
     from headgate.observe import ListenerStats, WorkerStats
     from headgate.wire.h2 import H2Limits
     from headgate.wire.tls import CertificateStore
+    from headgate.wire.wheel import Wheel
 
 _BACKLOG: Final = 4096
 _HANDSHAKE_S: Final = 10.0
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
+_USED_OF_LIFE: Final = 0.75
+"""Of what is left of a caller's certificate when it connects; a new one is there at half of it."""
 _LOOKED_AT: Final = 64
 """Connections looked at to make room: with more, every refusal would cost as much as a request."""
 
@@ -68,6 +73,8 @@ class Listener:
         self.h2_judge = Judge()
         # A dict for its order: the oldest connection comes first.
         self.connections: dict[Connection, None] = {}
+        self._ends: dict[Connection, asyncio.TimerHandle] = {}
+        """When connections are closed because of their callers' certificates."""
         self._emptied = asyncio.Event()
         self._clients_shown = store.clients_shown if store is not None else (None, False)
         self._spawn = spawn
@@ -93,9 +100,14 @@ class Listener:
     def _ask_again(self) -> None:
         """Other authorities vouch for clients now. What the former ones said is worth nothing any
         more, and only a new handshake can show what these say.
+
+        In the mesh roots follow each other by plan, and a caller's certificate ends within hours:
+        what it has proved holds until its connection has ended, so that no request fails for it.
         """
+        is_mesh = _is_mesh(self.site)
         for connection in list(self.connections):
-            connection.certificate = None
+            if not is_mesh:
+                connection.certificate = None
             connection.drain()
 
     # -- sockets -------------------------------------------------------------------------------
@@ -106,7 +118,7 @@ class Listener:
         for sock in sockets:
             own = sock.dup()
             own.setblocking(False)
-            if self.site.spec.proxy_protocol:
+            if self.site.spec.proxy_protocol or self.site.spec.serves_both:
                 self._accepting[own.fileno()] = own
                 loop.add_reader(own.fileno(), self._accept, own)
                 continue
@@ -189,13 +201,15 @@ class Listener:
         if limits.connections_per_ip and self._per_ip[ip] > limits.connections_per_ip:
             self._turn_away(conn, 429, "too many connections from this address")
             return False
-        if self.is_tls:
+        if conn.is_tls:
             self.stats.tls_ok += 1
             ssl_object = transport.get_extra_info("ssl_object")
             conn.tls_version = ssl_object.version() or ""
             if self.asks_certificate:
                 # Known as bytes alone: what it means is for `auth.certificate`.
                 conn.certificate = ssl_object.getpeercert(binary_form=True)
+                if conn.certificate is not None and _is_mesh(self.site):
+                    self._end_before(conn, conn.certificate)
             protocol = ssl_object.selected_alpn_protocol()
             if protocol == ACME_TLS:
                 # It has seen the challenge's certificate, which is all there is to it (RFC 8737 3).
@@ -214,6 +228,7 @@ class Listener:
         if conn not in self.connections:
             return
         del self.connections[conn]
+        self._forget_end(conn)
         self.stats.open -= 1
         if self.draining and not self.connections:
             self._emptied.set()
@@ -227,7 +242,11 @@ class Listener:
         """Hand a connection over to the HTTP/2 rim, with what has been read of it."""
         self.connections.pop(conn, None)
         successor = DownstreamH2(self)
+        successor.is_tls = conn.is_tls
         self.connections[successor] = None
+        ends_at = self._forget_end(conn)
+        if ends_at is not None:
+            self._end_at(successor, ends_at)
         conn.transport.set_protocol(successor)
         successor.adopt(conn, data)
 
@@ -240,6 +259,32 @@ class Listener:
 
     def refused(self, reason: str) -> None:
         self.worker_stats.refused_downstream.add(reason)
+
+    # -- the end of a caller's certificate -----------------------------------------------------
+
+    def _end_before(self, conn: Connection, certificate: bytes) -> None:
+        """Callers of the mesh renew their certificates and go on with the connections they have.
+        Those are closed politely while what they began with still holds, as nothing is let in by it
+        afterwards (see `mesh_gate`), and no request is to fail for that.
+        """
+        try:
+            names = read_names(certificate)
+        except ValueError:
+            return  # it has no identity either
+        left_s = names.not_after - time.time()  # noqa: TID251 - certificates live in wall time
+        loop = asyncio.get_running_loop()
+        self._end_at(conn, loop.time() + max(left_s, 0.0) * _USED_OF_LIFE)
+
+    def _end_at(self, conn: Connection, at: float) -> None:
+        self._ends[conn] = asyncio.get_running_loop().call_at(at, conn.drain)
+
+    def _forget_end(self, conn: Connection) -> float | None:
+        """When it would have been closed."""
+        timer = self._ends.pop(conn, None)
+        if timer is None:
+            return None
+        timer.cancel()
+        return timer.when()
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -295,31 +340,56 @@ class Listener:
             self._spawn(self._introduce(accepted))
 
     async def _introduce(self, sock: socket.socket) -> None:
-        """Read the PROXY header in front of the first byte, then serve as any connection."""
-        got = await accept_with_proxy(sock, self.site.trusted, self.site.header_timeout_s)
-        if isinstance(got, ProxyRefused):
-            self.stats.refused.add("PROXY header refused")
-            return
+        """Read the PROXY header in front of the first byte, look whether that begins TLS, then
+        serve as any connection.
+        """
+        site = self.site
+        source: tuple[str, int] | None = None
+        if site.spec.proxy_protocol:
+            got = await accept_with_proxy(sock, site.trusted, site.header_timeout_s)
+            if isinstance(got, ProxyRefused):
+                self.stats.refused.add("PROXY header refused")
+                return
+            source = got.source
+        is_tls = self.is_tls
+        if site.spec.serves_both:
+            try:
+                begins = await begins_with_tls(sock, site.header_timeout_s)
+            except BaseException:
+                sock.close()
+                raise
+            if begins is None:
+                sock.close()
+                self.stats.refused.add("nothing came")
+                return
+            is_tls = begins
 
         def make() -> DownstreamH1:
             conn = DownstreamH1(self)
-            if got.source is not None:
-                conn.peer_ip = got.source[0]
+            conn.is_tls = is_tls
+            if source is not None:
+                conn.peer_ip = source[0]
             return conn
 
         loop = asyncio.get_running_loop()
+        context = self.store.context if self.store is not None and is_tls else None
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await loop.connect_accepted_socket(
                 make,
                 sock,
-                ssl=self.store.context if self.store is not None else None,
-                ssl_handshake_timeout=_HANDSHAKE_S if self.store is not None else None,
+                ssl=context,
+                ssl_handshake_timeout=_HANDSHAKE_S if context is not None else None,
             )
 
 
 def _asks_certificate(site: Site) -> bool:
     tls = site.spec.tls
-    return tls is not None and tls.client_ca_file is not None
+    return tls is not None and (tls.client_ca_file is not None or tls.certificate == "mesh")
+
+
+def _is_mesh(site: Site) -> bool:
+    tls = site.spec.tls
+    return tls is not None and tls.certificate == "mesh"
 
 
 def _h2_limits(site: Site) -> H2Limits:

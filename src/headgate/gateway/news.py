@@ -7,13 +7,17 @@ Topics of the shared board (`state.home`):
     breaker   one has opened here by its own judgement: open yours for as long
     outlier   an instance was put out here: put it out there
     health    control's checks: an instance is up or down; retained
+    members   the instances of a service that discovery finds (`members`); retained
     order     an operator's word (`control.orders` has judged it); retained, but for what happens
               once
     moved     for control alone: a breaker's other moves, and instances that are let in again
 
 News may come before the plan that it is about, because what is retained is told when the link
-comes. What finds nothing to act upon is kept, the last of each subject, and looked at again with
-the next plan.
+comes, and before the instance that it is about. What finds nothing to act upon is kept, the last of
+each subject, and looked at again with the next plan, and when instances of its service have come.
+
+What checks said last of an instance holds until they say that they no longer look, though the
+instance has gone meanwhile: one that goes and comes again at once may not be told of anew.
 
 An order has a revision (`at`) and may have an end (`until`, in wall time). One that has been taken
 is not taken again when it is merely repeated, as it is after a new start of control; it is taken
@@ -25,7 +29,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -60,6 +64,9 @@ _UNDOING: Final[dict[str, Message]] = {
 _ONCE: Final = frozenset({"limit"})
 
 
+_Early = tuple[Callable[[Message], bool], Message]
+
+
 @dataclass(slots=True)
 class _Taken:
     message: Message
@@ -71,11 +78,17 @@ class _Taken:
 
 class News:
     def __init__(self, states: States, board: Callable[[], Board | None]) -> None:
+        self.on_members: Callable[[Message], object] | None = None
+        """Who takes the instances that are found."""
         self._states = states
         self._board = board
         self._shifted: dict[str, tuple[tuple[int, list[Any]] | None, int]] = {}
         """How many steps of each split's order have been taken, and of which split."""
-        self._early: dict[tuple[object, ...], tuple[Callable[[Message], bool], Message]] = {}
+        self._early: dict[str, dict[tuple[object, ...], _Early]] = {}
+        """By service, "" where it is about none."""
+        self._early_count = 0
+        self._checked: dict[tuple[str, str], Message] = {}
+        """What checks said last of each instance, by service and URL."""
         self._taken: dict[tuple[str, ...], _Taken] = {}
         self._next_end = inf
 
@@ -83,25 +96,45 @@ class News:
         """Take what others tell. Once for each board."""
         board.subscribe("breaker", self._heard(self._on_breaker))
         board.subscribe("outlier", self._heard(self._on_outlier))
-        board.subscribe("health", self._heard(self._on_health, keeps=True))
+        board.subscribe("health", self._heard(self._on_health))
         board.subscribe("order", self._heard(self._on_order, keeps=True))
+        board.subscribe("members", self._on_members)
 
-    def tell_again(self) -> None:
-        """A new plan: act on what came too early for the last one."""
+    def tell_again(self, service: str | None = None, came: Collection[str] = ()) -> None:
+        """A new plan, or instances that came to this service: act on what came too early."""
+        if service is None:
+            for (name, url), message in self._checked.items():
+                self._say_checked(name, url, message)
+        else:
+            for url in came:
+                known_of_it = self._checked.get((service, url))
+                if known_of_it is not None:
+                    self._say_checked(service, url, known_of_it)
         for known in list(self._taken.values()):
+            if service is not None and _service_of(known.message) != service:
+                continue
             try:
                 self._on_order(known.message)
             except Exception:
                 log.exception("an order that makes no sense: %.300s", ascii(known.message))
-        early, self._early = self._early, {}
-        for subject, (act, message) in early.items():
-            try:
-                done = act(message)
-            except Exception:
-                log.exception("news that makes no sense: %.300s", ascii(message))
-                continue
-            if not done:
-                self._early[subject] = (act, message)
+        for about in [service] if service is not None else list(self._early):
+            early = self._early.pop(about, {})
+            self._early_count -= len(early)
+            for subject, (act, message) in early.items():
+                try:
+                    done = act(message)
+                except Exception:
+                    log.exception("news that makes no sense: %.300s", ascii(message))
+                    continue
+                if not done:
+                    self._put_by(subject, act, message)
+
+    def _put_by(
+        self, subject: tuple[object, ...], act: Callable[[Message], bool], message: Message
+    ) -> None:
+        if self._early_count < _KEPT:
+            self._early_count += 1
+            self._early.setdefault(_service_of(message), {})[subject] = (act, message)
 
     def _heard(
         self, act: Callable[[Message], bool], *, keeps: bool = False
@@ -110,9 +143,14 @@ class News:
             done = act(message)
             if keeps:
                 subject = (act.__name__, *(str(message.get(part)) for part in _IDENTIFYING))
-                self._early.pop(subject, None)
-                if not done and len(self._early) < _KEPT:
-                    self._early[subject] = (act, message)
+                about = _service_of(message)
+                early = self._early.get(about)
+                if early is not None and early.pop(subject, None) is not None:
+                    self._early_count -= 1
+                    if not early:
+                        del self._early[about]
+                if not done:
+                    self._put_by(subject, act, message)
 
         return heard
 
@@ -171,13 +209,23 @@ class News:
         return True
 
     def _on_health(self, message: Message) -> bool:
-        service = self._states.services.get(str(message.get("service")))
-        url = str(message.get("instance"))
-        if service is None or not service.has(url):
-            return False
-        why = None if message.get("up", True) else str(message.get("why", "unhealthy"))
-        service.say(service.down, url, why, monotonic())
+        place = (str(message.get("service")), str(message.get("instance")))
+        if message.get("gone"):
+            self._checked.pop(place, None)
+        elif place in self._checked or len(self._checked) < _KEPT:
+            self._checked[place] = message
+        self._say_checked(*place, message)
         return True
+
+    def _say_checked(self, name: str, url: str, message: Message) -> None:
+        service = self._states.services.get(name)
+        if service is not None and service.has(url):
+            why = None if message.get("up", True) else str(message.get("why", "unhealthy"))
+            service.say(service.down, url, why, monotonic())
+
+    def _on_members(self, message: Message) -> None:
+        if self.on_members is not None:
+            self.on_members(message)
 
     def turn(self, now: float) -> None:
         """A few times a second: undo what is over."""
@@ -297,6 +345,14 @@ class News:
             share = float(step["share"])
             split.shift(str(step["source"]), str(step["target"]), over_s, now, share)
         self._shifted[str(message["id"])] = ((id(split), parts), len(steps))
+
+
+def _service_of(message: Message) -> str:
+    """Whose instances it may be about; a breaker's name begins with it."""
+    said = message.get("service")
+    if said is None and message.get("what") == "breaker":
+        said = str(message.get("name")).partition(" ")[0]
+    return "" if said is None else str(said)
 
 
 def _order_breaker(breaker: Breaker, message: Message, now: float) -> None:

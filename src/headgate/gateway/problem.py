@@ -74,6 +74,8 @@ def render(
 
 def for_upstream(ex: Exchange, failure: UpstreamFailed) -> tuple[ResponseHead, bytes]:
     status, source, detail = _UPSTREAM[failure.kind]
+    if failure.kind == "no_instance" and failure.reason:
+        detail = f"no instance of the service is known yet: {failure.reason}"
     headers = _RETRY_LATER if status == 503 else ()
     return render(ex, status, detail, source=source, headers=headers)
 

@@ -20,12 +20,12 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from headgate.gateway.wheel import NEVER
 from headgate.wire.h2 import Stream
+from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
-    from headgate.gateway.wheel import Wheel
     from headgate.wire.h2.connection import H2Connection
+    from headgate.wire.wheel import Wheel
 
 CHECK_S: Final = 0.25
 _CLOSE_S: Final = 2.0

@@ -8,9 +8,9 @@ from urllib.parse import quote
 from headgate.gateway import problem
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.traffic import fixed_reply
-from headgate.gateway.wheel import NEVER
 from headgate.plan.paths_out import fill
 from headgate.wire.message import Forward, ResponseHead
+from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headgate.config import ConfigInvalid
 from headgate.config.acme import acme_domains
 from headgate.security.certificates.store import serving_files
+from headgate.security.service_identity.contexts import own_files
 from headgate.wire import local_ca
+from headgate.wire.certificates import read_pair
 from headgate.wire.tls import TlsProfile, alpn_of, client_authorities, load_certificates
 
 if TYPE_CHECKING:
     from headgate.config import Config
+    from headgate.errors import Fault
     from headgate.wire.tls import Certificate
 
 
@@ -47,6 +52,13 @@ def served_certificates(
             if lacking or not files:
                 made = local_ca.ensure(state_dir, domains, wall)
                 files.append((str(made.path), str(made.path)))
+        elif tls.certificate == "mesh":
+            bundle, pair = mesh_identity(config, wall)
+            needed = tls.client_certificate == "require"
+            profile = replace(
+                profile, client_ca=bundle, is_client_certificate_needed=needed, resumes=False
+            )
+            files = [(pair, pair)]
         elif tls.cert_file is not None:
             files = [(tls.cert_file, tls.key_file or tls.cert_file)]
         else:
@@ -57,3 +69,19 @@ def served_certificates(
             raise ConfigInvalid(errors)
         stores[spec.bind] = (certificates, profile)
     return stores
+
+
+def mesh_identity(config: Config, wall: float) -> tuple[str, str]:
+    """Whom clients of the mesh are known by, and the file of our own identity there.
+
+    Until control has made the first one, it is the local authority on both sides: clients of the
+    mesh do not trust it, and nobody has a certificate by it to show.
+    """
+    own = own_files(config.state_dir)
+    faults: list[Fault] = []
+    pair = str(own.identity)
+    if own.identity.exists() and read_pair(pair, pair, None, faults) is not None:
+        with contextlib.suppress(ConfigInvalid):  # as one that is not there yet
+            return client_authorities(str(own.bundle)), pair
+    made = local_ca.ensure(Path(config.state_dir or ".headgate"), (), wall)
+    return client_authorities(str(made.ca_path)), str(made.path)

@@ -14,8 +14,7 @@ import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from headgate.gateway.keys import compile_key
 from headgate.gateway.limits import Limiting, LimitRule, LimitState
@@ -42,20 +41,10 @@ from headgate.policy.split import Split
 
 if TYPE_CHECKING:
     from headgate.gateway.attempts import AttemptedExchange
-    from headgate.observe import Rows
     from headgate.plan.plan import Plan, RoutePlan, ServicePlan
     from headgate.plan.traffic import ConcurrencyPlan, DegradeTrigger, LimitPlan
     from headgate.policy.hedge import HedgeRules
     from headgate.state.home import Board, LimitHome
-
-_STATES_OF_BREAKER: Final = (
-    "closed",
-    "open",
-    "half_open",
-    "forced_open",
-    "disabled",
-    "metrics_only",
-)
 
 
 class States:
@@ -299,49 +288,6 @@ class States:
 
     # -- for those who ask ---------------------------------------------------------------------
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        return {
-            "services": {
-                name: {
-                    "group": asdict(service.group.snapshot(now)),
-                    "breakers": [asdict(b.snapshot(now)) for b in service.all_breakers()],
-                    "outlier": asdict(service.outlier.snapshot(now)) if service.outlier else None,
-                    "out": {
-                        url: why
-                        for source in (
-                            dict.fromkeys(service.unchecked, "not checked yet"),
-                            service.ejected,
-                            service.put_out,
-                            service.down,
-                            service.drained,
-                        )
-                        for url, why in source.items()
-                    },
-                    "weights": {url: said[0] for url, said in service.weights.items()},
-                }
-                for name, service in self.services.items()
-            },
-            "orders": self.news.taken(),
-            "budgets": {
-                name: asdict(budget.snapshot(now)) for name, budget in self.budgets.items()
-            },
-            "limits": {
-                name: {
-                    "allowed": limit.allowed,
-                    "refused": limit.refused,
-                    "shadowed": limit.shadowed,
-                    "keys": limit.keys(),
-                    "home": "worker" if limit.home is None else "shared",
-                }
-                for name, limit in self.limits.items()
-            },
-            "concurrency": {
-                name: asdict(gate.bulkhead.snapshot(now)) for name, gate in self.gates.items()
-            },
-            "splits": {name: split.weights_at(now) for name, split in self.splits.items()},
-            "degrade": asdict(self.degrade.answer(now)) if self.degrade is not None else None,
-        }
-
     def asked(self, asked: Mapping[str, Any], now: float) -> dict[str, Any]:
         """What control asks of one limit whose keys are counted here."""
         limit = self.limits.get(str(asked["limit"]))
@@ -352,42 +298,6 @@ class States:
             return {"top": limit.top(now, int(asked["most"]))}
         verdict = limit.peek(str(key), now)
         return {} if verdict is None else {"key": asdict(verdict)}
-
-    def rows_into(self, rows: Rows) -> None:
-        now = monotonic()
-        for name, service in self.services.items():
-            for breaker in service.all_breakers():
-                said = breaker.snapshot(now)
-                labels = [name, breaker.name.removeprefix(name).strip()]
-                for state in _STATES_OF_BREAKER:
-                    rows["headgate_breaker_state"].append(
-                        ([*labels, state], int(said.state == state))
-                    )
-                rows["headgate_breaker_rejected_total"].append((labels, said.rejected_total))
-            for member in service.group.members:
-                rows["headgate_instance_usable"].append(
-                    ([name, member.id], int(member.usable and not member.drained))
-                )
-                rows["headgate_instance_drained"].append(([name, member.id], int(member.drained)))
-        for name, limit in self.limits.items():
-            for outcome in ("allowed", "refused", "shadowed"):
-                rows["headgate_limit_decisions_total"].append(
-                    ([name, outcome], getattr(limit, outcome))
-                )
-            rows["headgate_limit_keys"].append(([name], limit.keys()))
-        for name, gate in self.gates.items():
-            seats = gate.bulkhead.snapshot(now)
-            rows["headgate_concurrency_limit"].append(([name], seats.limit))
-            rows["headgate_concurrency_in_flight"].append(([name], seats.in_flight))
-            rows["headgate_concurrency_waiting"].append(([name], seats.waiting))
-            rows["headgate_concurrency_rejected_total"].append(
-                ([name], seats.rejected + seats.evicted + seats.timed_out)
-            )
-        for route, stats in self.stats.items():
-            for event in TrafficStats.__slots__:
-                count = getattr(stats, event)
-                if count:
-                    rows["headgate_policy_events_total"].append(([route, event], count))
 
 
 def hashed(key_of: Callable[[AttemptedExchange], str]) -> Callable[[AttemptedExchange], int]:

@@ -23,7 +23,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.errors import UpstreamFailed
-from headgate.gateway.wheel import NEVER
 from headgate.wire.http1.body import (
     BodyReader,
     ChunkedReader,
@@ -34,16 +33,17 @@ from headgate.wire.http1.body import (
 )
 from headgate.wire.http1.head import body_follows, judge_partial, parse_response_head
 from headgate.wire.message import Refusal, ResponseHead
+from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headgate.gateway.exchange import Asker
     from headgate.gateway.pool import Pool
-    from headgate.gateway.wheel import Wheel
     from headgate.wire.headcache import HeadCache
     from headgate.wire.http1.head import HeadLimits
     from headgate.wire.message import Forward, Header
+    from headgate.wire.wheel import Wheel
 
 _LARGE: Final = 16 * 1024
 """From here on a write of pieces is cheaper than joining them."""

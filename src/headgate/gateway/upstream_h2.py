@@ -30,7 +30,6 @@ from headgate.gateway.downstream_h2 import StreamDown
 from headgate.gateway.heads_h2 import accept_for
 from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
 from headgate.gateway.tracing_marks import Marked
-from headgate.gateway.wheel import NEVER
 from headgate.wire.h2 import (
     ClientConnection,
     ConnectionFault,
@@ -41,6 +40,7 @@ from headgate.wire.h2 import (
 )
 from headgate.wire.h2.frames import ENABLE_CONNECT_PROTOCOL, name_code
 from headgate.wire.message import ResponseHead
+from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from headgate.gateway.exchange import Asker
     from headgate.gateway.pool_h2 import PoolH2
-    from headgate.gateway.wheel import Wheel
     from headgate.wire.message import Forward, Header
+    from headgate.wire.wheel import Wheel
 
 UPSTREAM_LIMITS: Final = H2Limits(
     max_streams=1024, stream_window=1_048_576, connection_window=16 * 1_048_576

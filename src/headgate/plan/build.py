@@ -14,6 +14,7 @@ from headgate.plan.explain import Account, account
 from headgate.plan.guards import auth_of, guards_of
 from headgate.plan.levels import Places
 from headgate.plan.match import Matched, rule_from_spec
+from headgate.plan.members import ways_of
 from headgate.plan.paths_out import change_of
 from headgate.plan.plan import Plan, RoutePlan, Timeouts
 from headgate.plan.policies import degrade_triggers, service_plan, traffic_of
@@ -117,7 +118,20 @@ def explain(
     if not isinstance(answer, Matched):
         return account(explanation)
     route = plan.routes[answer.index]
-    return account(explanation, route.policies, route.target)
+    found = _found_lines(route.services, plan.services)
+    return account(explanation, (*route.policies, *found), route.target)
+
+
+def _found_lines(
+    named: Sequence[str], services: Mapping[str, ServicePlan]
+) -> Iterator[tuple[str, str, Origin]]:
+    """How many instances there are, where that does not stand in the file."""
+    for name in named:
+        service = services.get(name)
+        if service is not None and service.discover is not None:
+            count = len(service.instances) or "none known, and 503 until one is"
+            label = "instances" if len(named) == 1 else f"{name}: instances"
+            yield label, f"{count}; found by {ways_of(service.discover)}", "service"
 
 
 def _arrival(plan: Plan, scheme: str, listener: str) -> tuple[str, str]:

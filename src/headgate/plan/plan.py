@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from headgate.policy.outlier import OutlierRules
     from headgate.policy.retry import RetryRules
     from headgate.policy.shed import ShedRules
+    from headgate.wire.following import FollowedTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,31 @@ class InstancePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsPlan:
+    """Instances by a name in DNS."""
+
+    name: str
+    type: Literal["A", "AAAA", "SRV"] | None
+    """None: both `A` and `AAAA`."""
+    port: int | None
+    scheme: Literal["http", "https"] = "http"
+    every_s: float | None = None
+    """None: when the answer's TTL is over."""
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverPlan:
+    """Where instances are found that the file does not name. What is found does not stand in the
+    plan: control tells it on the topic `members`.
+    """
+
+    registry: bool = False
+    dns: DnsPlan | None = None
+    directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     name: str
     instances: tuple[InstancePlan, ...]
@@ -72,7 +98,7 @@ class ServicePlan:
     host: str
     """`preserve`, `instance` or the literal to send."""
     pool: PoolSpec
-    tls: UpstreamTlsSpec
+    tls: UpstreamTlsSpec | FollowedTls
     connect_timeout_s: float
     balance_rules: BalanceRules
     members: tuple[MemberSpec, ...]
@@ -85,10 +111,8 @@ class ServicePlan:
     breaker: BreakerPlan | None
     policies: tuple[tuple[str, str, Origin], ...] = ()
     """Policies of the service as a whole, in short, with the level each comes from."""
-
-    def pool_key(self, instance: InstancePlan) -> tuple[object, ...]:
-        """What it takes to reach an instance; equal keys share connections across reloads."""
-        return (self.name, instance.url, self.http, self.tls)
+    discover: DiscoverPlan | None = None
+    """With it, `instances` may be empty, and there may be more than stand in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from headgate.config import AffinitySpec, BalanceSpec, BudgetSpec, TimeoutSpec
 from headgate.config.http import StatusRange, statuses_of
 from headgate.config.keys import KeySpec
 from headgate.config.limiting import limit_names
-from headgate.plan.plan import InstancePlan, ServicePlan
+from headgate.config.mesh import upstream_tls
+from headgate.plan.plan import DiscoverPlan, DnsPlan, InstancePlan, ServicePlan
 from headgate.plan.traffic import (
     AffinityPlan,
     BreakerPlan,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         BreakerSpec,
         ConcurrencySpec,
         Config,
+        DiscoverSpec,
         FallbackSpec,
         HealthSpec,
         HedgeSpec,
@@ -67,7 +69,7 @@ def service_plan(name: str, spec: ServiceSpec, config: Config, levels: Levels) -
         spec.http,
         spec.host,
         spec.pool,
-        spec.tls,
+        upstream_tls(config, name),
         timeout.connect,
         balance_rules=rules,
         members=tuple(MemberSpec(i.url, i.weight, i.priority, i.zone) for i in spec.instances),
@@ -77,6 +79,16 @@ def service_plan(name: str, spec: ServiceSpec, config: Config, levels: Levels) -
         outlier=outlier.rules() if outlier is not None else None,
         breaker=_breaker(breaker) if breaker is not None else None,
         policies=tuple(levels.lines),
+        discover=_discover(spec.discover) if spec.discover is not None else None,
+    )
+
+
+def _discover(spec: DiscoverSpec) -> DiscoverPlan:
+    dns = spec.dns
+    return DiscoverPlan(
+        spec.registry,
+        DnsPlan(dns.name, dns.kind, dns.port, dns.scheme, dns.every, spec.zone) if dns else None,
+        spec.directory,
     )
 
 
@@ -119,7 +131,7 @@ def traffic_of(spec: RouteSpec, levels: Levels, per_try_s: float | None) -> dict
         "concurrency": _concurrency(spec, levels),
         "priority": _priority(importance),
         "hedge": HedgePlan(hedge.rules(), frozenset(hedge.methods)) if hedge else None,
-        "fallback": _fallback(fallback) if fallback is not None else None,
+        "fallback": fallback_of(fallback) if fallback is not None else None,
         "fault": spec.fault.rules() if spec.fault is not None else None,
         "mirror": _mirror(spec.mirror) if spec.mirror is not None else None,
         "flag": spec.flag,
@@ -206,7 +218,7 @@ def _priority(spec: ImportanceSpec | None) -> PriorityPlan:
     return PriorityPlan(spec.default, header.lower().encode() if header is not None else None)
 
 
-def _fallback(spec: FallbackSpec) -> FallbackPlan:
+def fallback_of(spec: FallbackSpec) -> FallbackPlan:
     reasons: set[FallbackReason] = {each for each in spec.when if not isinstance(each, StatusRange)}
     statuses = statuses_of(each for each in spec.when if isinstance(each, StatusRange))
     return FallbackPlan(frozenset(reasons), statuses, spec.respond, spec.service)
