@@ -13,9 +13,18 @@ import json
 import re
 from typing import Any
 
-__all__ = ["CONTENT_SECURITY_POLICY", "docs_page", "field_type", "resolved"]
+__all__ = [
+    "CONTENT_SECURITY_POLICY",
+    "STYLE",
+    "digest",
+    "docs_page",
+    "field_type",
+    "fields_table",
+    "prose",
+    "resolved",
+]
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}
 body{max-width:60rem;margin:2rem auto;padding:0 1rem}
 details{border:1px solid #8886;border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}
@@ -78,19 +87,19 @@ for (const form of document.querySelectorAll("form.try")) {
 """
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 # Nothing but what stands in the page itself may run, so that no value shown there can.
 CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; script-src 'sha256-{_digest(_SCRIPT)}'; "
-    f"style-src 'sha256-{_digest(_STYLE)}'; connect-src 'self'; "
+    f"default-src 'none'; script-src 'sha256-{digest(_SCRIPT)}'; "
+    f"style-src 'sha256-{digest(STYLE)}'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """A description as HTML; what stands between backticks is code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
@@ -102,10 +111,11 @@ def docs_page(openapi: dict[str, Any]) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width'>",
-        f"<title>{title}</title><style>{_STYLE}</style>",
+        f"<title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title} {html.escape(info['version'])}</h1>",
-        f"<p>{_prose(info.get('description', ''))}</p>",
-        "<p>The document behind this page: <a href=/openapi.json>/openapi.json</a></p>",
+        f"<p>{prose(info.get('description', ''))}</p>",
+        "<p>The document behind this page: <a href=/openapi.json>/openapi.json</a>.",
+        "What services behind the gateway offer: <a href=/docs/services>/docs/services</a></p>",
         "<p><label>Token for trying things out, kept in this page only:",
         "<input id=token type=password autocomplete=off></label></p>",
     ]
@@ -125,13 +135,13 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
     verb = method.upper()
     parts = [
         f"<details><summary><span class=verb>{verb}</span> <code>{html.escape(path)}</code> ",
-        f"{_prose(operation.get('description', ''))}</summary>",
+        f"{prose(operation.get('description', ''))}</summary>",
         f"<p>Role: <strong>{html.escape(str(operation.get('x-role', '')))}</strong></p>",
     ]
     parts.append(f"<form class=try data-method={verb} data-path='{html.escape(path, quote=True)}'>")
     for parameter in operation.get("parameters", []):
         name = html.escape(parameter["name"], quote=True)
-        about = _prose(parameter.get("description", ""))
+        about = prose(parameter.get("description", ""))
         default = html.escape(str(parameter.get("schema", {}).get("default", "")), quote=True)
         place = "data-path-part" if parameter.get("in") == "path" else "data-query"
         if parameter.get("in") == "header":
@@ -143,7 +153,8 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
         parts.append("<label>If-Match <input data-header='if-match'></label>")
     body = operation.get("requestBody")
     if body:
-        media, content = next(iter(body["content"].items()))
+        described: dict[str, dict[str, Any]] = body.get("content") or {"nothing": {}}
+        media, content = next(iter(described.items()))
         schema = resolved(content.get("schema", {}), schemas)
         example = content.get("example", "")
         text = example if isinstance(example, str) else json.dumps(example, indent=2)
@@ -151,34 +162,34 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
             f"<label>Body ({html.escape(media)})<textarea data-media='{html.escape(media)}'>"
             f"{html.escape(text)}</textarea></label>"
         )
-        parts.append(_fields(schema, schemas))
+        parts.append(fields_table(schema, schemas))
     parts.append("<button>Send</button><pre hidden></pre></form>")
     for status, response in operation.get("responses", {}).items():
         if status in {"400", "401", "403", "413", "429", "default"}:
             continue  # the same for all; the introduction tells
         parts.append(f"<p><strong>{html.escape(status)}</strong> ")
-        parts.append(_prose(response.get("description", "")) + "</p>")
+        parts.append(prose(response.get("description", "")) + "</p>")
         schema = response.get("content", {}).get("application/json", {}).get("schema")
         if schema:
-            parts.append(_fields(resolved(schema, schemas), schemas))
+            parts.append(fields_table(resolved(schema, schemas), schemas))
     parts.append("</details>")
     return "".join(parts)
 
 
 def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     if schema.get("type") == "array":
-        schema = schema["items"]
+        schema = schema.get("items", {})
     reference = schema.get("$ref")
     if reference:
-        found: dict[str, Any] = schemas[reference.rpartition("/")[2]]
+        found: dict[str, Any] = schemas.get(reference.rpartition("/")[2], {})
         return found
     return schema
 
 
-def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+def fields_table(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     rows = [
         f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(field_type(field))}"
-        f"<td>{_prose(field.get('description', ''))}"
+        f"<td>{prose(field.get('description', ''))}"
         for name, field in schema.get("properties", {}).items()
     ]
     if not rows:
@@ -195,4 +206,5 @@ def field_type(field: dict[str, Any]) -> str:
         return " or ".join(field_type(option) for option in field["anyOf"])
     if field.get("type") == "array":
         return f"list of {field_type(field.get('items', {}))}"
-    return str(field.get("type", "any"))
+    said = field.get("type", "any")
+    return " or ".join(map(str, said)) if isinstance(said, list) else str(said)
