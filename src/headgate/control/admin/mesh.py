@@ -2,9 +2,10 @@
 
 Theory of operation
 -------------------
-Calls are edges of three kinds: from clients to a route, from a route to a service, from a service
-to an instance. What services call without the gateway is not seen here and not guessed at; traces
-show it where services send them.
+Calls are edges of four kinds: from clients to a route, from a route to a service, from a service to
+an instance, and from a service to another one, as its clients of the mesh and its sidecars report
+them. What services call in other ways is not seen here and not guessed at; traces show it where
+services send them.
 
 A waiting line has a depth, a bound, and the longest that anything may wait in it, after which it is
 refused. How long the one in front has waited is not counted: a clock for each waiting request would
@@ -13,14 +14,17 @@ cost more than it tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
+
+from pydantic import Field
 
 from headgate.config import Config
 from headgate.control.admin.models import Answer, GatewayStats, LatencyFigures
+from headgate.control.topology_edges import EdgeFigures
 from headgate.observe import Merged
 
-__all__ = ["MeshStats", "QueueStats", "mesh_stats", "queue_stats"]
+__all__ = ["MeshStats", "QueueStats", "latency_of", "mesh_stats", "queue_stats"]
 
 CLIENTS = "clients"
 
@@ -45,12 +49,19 @@ class MeshEdge(Answer):
     latency: LatencyFigures | None
     active: int | None = None
     """Of an instance: requests under way there."""
+    retries: int | None = None
+    """Of a call between services."""
+    breakers: dict[str, int] = Field(default_factory=dict)
+    """Of a call between services: how many breakers towards there are not closed, by state."""
 
 
 class MeshStats(Answer):
     nodes: list[MeshNode]
     edges: list[MeshEdge]
-    seen: str = "what passes this gateway; calls between services that go past it are in no figure"
+    seen: str = (
+        "what passes this gateway, and what mesh clients and sidecars report; other calls between "
+        "services are in no figure"
+    )
 
 
 class WaitingLine(Answer):
@@ -72,7 +83,7 @@ class QueueStats(Answer):
     lines: list[WaitingLine]
 
 
-def mesh_stats(stats: GatewayStats, merged: Merged) -> MeshStats:
+def mesh_stats(stats: GatewayStats, merged: Merged, calls: Iterable[EdgeFigures] = ()) -> MeshStats:
     nodes = {CLIENTS: MeshNode(id=CLIENTS, kind="clients", name=CLIENTS)}
     edges: list[MeshEdge] = []
     usable = merged.numbers.get("headgate_instance_usable", {})
@@ -121,7 +132,38 @@ def mesh_stats(stats: GatewayStats, merged: Merged) -> MeshStats:
                 active=one.active,
             )
         )
+    for call in calls:
+        here, there = f"service:{call.source}", f"service:{call.destination}"
+        for at, name in ((here, call.source), (there, call.destination)):
+            nodes.setdefault(at, MeshNode(id=at, kind="service", name=name))
+        edges.append(
+            MeshEdge(
+                source=here,
+                target=there,
+                requests=call.requests,
+                requests_per_s=round(call.requests_per_s, 3),
+                server_errors=call.errors,
+                error_rate=call.error_rate,
+                latency=latency_of(call),
+                retries=call.retries,
+                breakers=dict(call.breakers),
+            )
+        )
     return MeshStats(nodes=list(nodes.values()), edges=edges)
+
+
+def latency_of(call: EdgeFigures) -> LatencyFigures:
+    """In milliseconds, as the API has it."""
+    return LatencyFigures(
+        p50_ms=_ms(call.p50_s),
+        p95_ms=_ms(call.p95_s),
+        p99_ms=_ms(call.p99_s),
+        mean_ms=_ms(call.mean_s),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def queue_stats(merged: Merged, config: Config, workers: int) -> QueueStats:

@@ -1,0 +1,12 @@
+"""The process of a sidecar: packages are thin here, and all else is in `control.sidecar_main`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from headgate.mesh.sidecar.thin import install
+
+if __name__ == "__main__":
+    install()
+    sys.exit(importlib.import_module("headgate.control.sidecar_main").main())
