@@ -73,7 +73,10 @@ class Anywhere(TyperGroup):
                 first.append(word)
             else:
                 rest.append(word)
-        return super().parse_args(ctx, [*first, *rest])
+        return TyperGroup.parse_args(self, ctx, [*first, *self.with_verb(rest)])
+
+    def with_verb(self, args: list[str]) -> list[str]:
+        return args
 
 
 class Noun(TyperGroup):
@@ -83,14 +86,15 @@ class Noun(TyperGroup):
     named: ClassVar[str] = "show"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # typer's own click's Context
+        return super().parse_args(ctx, self.with_verb(args))
+
+    def with_verb(self, args: list[str]) -> list[str]:
         word = args[0] if args else ""
         if word in self.commands or word in ("--help", "-h"):
-            pass
-        elif not word or (word.startswith("-") and self.alone in self.commands):
-            args = [self.alone, *args]
-        elif self.named in self.commands:
-            args = [self.named, *args]
-        return super().parse_args(ctx, args)
+            return args
+        if not word or (word.startswith("-") and self.alone in self.commands):
+            return [self.alone, *args]
+        return [self.named, *args] if self.named in self.commands else args
 
 
 @dataclass(slots=True)

@@ -146,7 +146,10 @@ def summary(config: Config) -> list[str]:
     lines.append(f"  admin {config.admin.bind}")
     lines.append(f"services ({len(config.services)})")
     for name, service in list(config.services.items())[:_SHOWN_ROUTES]:
-        lines.append(f"  {name}: {', '.join(spec.url for spec in service.instances[:4])}")
+        found = [spec.url for spec in service.instances[:4]]
+        if service.discover is not None:
+            found.append(f"discovered: {', '.join(service.discover.ways)}")
+        lines.append(f"  {name}: {', '.join(found)}")
     if len(config.services) > _SHOWN_ROUTES:
         lines.append(f"  ... and {len(config.services) - _SHOWN_ROUTES} more")
     lines.append(f"routes ({len(config.routes)})")

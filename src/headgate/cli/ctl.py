@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import typer
 from rich.markup import escape
 
-from headgate.cli import ctl_orders
+from headgate.cli import ctl_orders, ctl_registry
 from headgate.cli._ctl import (
     NO_ANSWER,
     Anywhere,
@@ -34,9 +34,9 @@ from headgate.cli.ctl_live import events, requests, top
 from headgate.control.client import NothingRuns, Silent
 from headgate.errors import HeadgateError
 
-__all__ = ["ctl"]
+__all__ = ["EPILOG", "Asked", "ctl", "instances", "services", "where"]
 
-_EPILOG = (
+EPILOG = (
     "These options may stand anywhere on the line. Exit codes: 0 done, 1 refused, 2 a wrong "
     "command line, 3 no gateway answers."
 )
@@ -44,11 +44,11 @@ _EPILOG = (
 Sort = Annotated[str, typer.Option("--sort", help="A field of the JSON; -field for the largest.")]
 Find = Annotated[str, typer.Option("--find", "-q", help="Only those with this in their name.")]
 
-_BAD = {"out": "red", "partly_out": "yellow", "drained": "yellow"}
+_BAD = {"out": "red", "partly_out": "yellow", "drained": "yellow", "draining": "yellow"}
 _OPEN = {"open": "red", "forced_open": "red", "half_open": "yellow", "closed": "green"}
 
 
-class _Asked(Anywhere):
+class Asked(Anywhere):
     """Says by its exit code that nobody answers."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -72,16 +72,16 @@ def _program(name: str, summary: str, *, kind: type[Any] = Noun) -> typer.Typer:
 
 ctl = typer.Typer(
     help="Look at a running gateway and steer it.",
-    epilog=_EPILOG,
-    cls=_Asked,
+    epilog=EPILOG,
+    cls=Asked,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 
-@ctl.callback(epilog=_EPILOG)
-def _where(
+@ctl.callback(epilog=EPILOG)
+def where(
     ctx: typer.Context,
     file: FileOption = None,
     state_dir: Annotated[
@@ -197,7 +197,7 @@ def show_route(ctx: typer.Context, name: _RouteName) -> None:
     show(asked, lambda: asked.get(f"/api/routes/{segment(name)}"), one_route)
 
 
-services = _program("services", "Services: who serves, how it does.")
+services = _program("services", "Services: who serves, how it does; what happened to whom.")
 ctl.add_typer(services)
 
 
@@ -230,6 +230,8 @@ def show_service(ctx: typer.Context, name: _ServiceName) -> None:
     show(asked, lambda: asked.get(f"/api/services/{segment(name)}"), one_service)
 
 
+ctl_registry.add_registry(services, _ask)
+
 instances = _program("instances", "Instances: who is out and why; drain, weigh, eject.")
 ctl.add_typer(instances)
 
@@ -246,10 +248,20 @@ INSTANCE_COLUMNS = [
         ),
         right=True,
     ),
+    Column("ZONE", "zone"),
+    Column("VERSION", "version"),
+    Column("SOURCE", "source"),
     Column("IN FLIGHT", "in_flight", right=True),
     Column("CONNECTIONS", lambda row: _connections(row["connections"]), right=True),
-    Column("WHY", lambda row: row["why_out"] or row["health"]),
+    Column("WHY", lambda row: row["why_out"] or row["health"] or _registered(row)),
 ]
+
+
+def _registered(row: Any) -> str | None:
+    """What the registry says of it, where that is anything but up."""
+    if row["listed"] == "suspect":
+        return "not heard any more, and neither are most others"
+    return f"says it is {row['says']}" if row["says"] != "up" else None
 
 
 def _connections(said: Any) -> str | None:

@@ -12,7 +12,7 @@ import typer
 
 from headgate.cli._ctl import Asking, Column, complete, seconds, segment, show, table
 
-__all__ = ["add_breaker_orders", "add_instance_orders", "add_orders"]
+__all__ = ["add_breaker_orders", "add_instance_orders", "add_orders", "weight_order"]
 
 Ask = Callable[[typer.Context], Asking]
 Why = Annotated[str, typer.Option("--why", help="The reason, for lists and for the audit log.")]
@@ -21,7 +21,10 @@ _Service = Annotated[
     str, typer.Argument(help="Its service.", autocompletion=complete("/api/services", "name"))
 ]
 _Url = Annotated[
-    str, typer.Argument(help="Its URL.", autocompletion=complete("/api/instances", "url"))
+    str,
+    typer.Argument(
+        help="Its URL, or its id in the registry.", autocompletion=complete("/api/instances", "url")
+    ),
 ]
 
 _OrderId = Annotated[
@@ -68,16 +71,9 @@ def add_instance_orders(group: typer.Typer, ask: Ask) -> None:
         why: Why = "by hand",
     ) -> None:
         """Give it another weight than the file does, until a reload brings a new one."""
-        if value != "file" and not (value.isascii() and value.isdigit()):
-            raise typer.BadParameter("a whole number, or `file`", param_hint="WEIGHT")
-        body = {
-            "service": service,
-            "instance": url,
-            "weight": None if value == "file" else int(value),
-            "hold": hold,
-            "why": why,
-        }
-        ask(ctx).order("POST", "/api/instances/weight", body)
+        ask(ctx).order(
+            "POST", "/api/instances/weight", weight_order(service, url, value, hold, why)
+        )
 
     @group.command("eject")
     def eject(
@@ -94,6 +90,20 @@ def add_instance_orders(group: typer.Typer, ask: Ask) -> None:
     def readmit(ctx: typer.Context, service: _Service, url: _Url, why: Why = "by hand") -> None:
         """Let one in again that was put out, by hand or for its answers."""
         order(ctx, "readmit", service, url, why=why)
+
+
+def weight_order(
+    service: str, instance: str, value: str, hold: str | None, why: str
+) -> dict[str, Any]:
+    if value != "file" and not (value.isascii() and value.isdigit()):
+        raise typer.BadParameter("a whole number, or `file`", param_hint="WEIGHT")
+    return {
+        "service": service,
+        "instance": instance,
+        "weight": None if value == "file" else int(value),
+        "hold": hold,
+        "why": why,
+    }
 
 
 def add_breaker_orders(group: typer.Typer, ask: Ask) -> None:

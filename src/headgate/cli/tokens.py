@@ -33,6 +33,7 @@ class RoleName(StrEnum):
     operator = "operator"
     admin = "admin"
     ingest = "ingest"
+    service = "service"
 
 
 class Format(StrEnum):
@@ -47,7 +48,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="text or json (--
 def make(
     name: Annotated[str, typer.Argument(help="What the audit log calls whoever shows it.")],
     role: Annotated[
-        RoleName, typer.Option("--role", help="viewer, operator, admin or ingest.")
+        RoleName, typer.Option("--role", help="viewer, operator, admin, ingest or service.")
     ] = RoleName.viewer,
     expires: Annotated[
         str | None,

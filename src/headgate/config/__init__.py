@@ -15,6 +15,7 @@ from headgate.config.cache_store import CacheDiskSpec, CacheStoreSpec
 from headgate.config.caching import CacheKeySpec, CacheSpec
 from headgate.config.checks import check
 from headgate.config.degrading import DegradeSpec, FallbackSpec, LevelSpec, LevelWhenSpec
+from headgate.config.discovery import DiscoverDnsSpec, DiscoverSpec
 from headgate.config.health import HealthSpec, OutlierSpec
 from headgate.config.keys import KeySpec
 from headgate.config.limiting import CostSpec, LimitSpec, RefundSpec
@@ -55,6 +56,7 @@ from headgate.config.model import (
     parse_url,
 )
 from headgate.config.protecting import ConcurrencySpec, ImportanceSpec, ShedSpec
+from headgate.config.registry import RegistrySpec
 from headgate.config.retrying import BudgetSpec, HedgeSpec, RetrySpec, RetryWhenSpec
 from headgate.config.routes import targets
 from headgate.config.splitting import FaultSpec, MirrorSpec, Part, SplitSpec
@@ -80,6 +82,8 @@ __all__ = [
     "ConfigInvalid",
     "CostSpec",
     "DegradeSpec",
+    "DiscoverDnsSpec",
+    "DiscoverSpec",
     "DnsSpec",
     "Endpoint",
     "ErrorPageSpec",
@@ -112,6 +116,7 @@ __all__ = [
     "PoolSpec",
     "RedirectSpec",
     "RefundSpec",
+    "RegistrySpec",
     "RequestIdSpec",
     "RespondSpec",
     "RetrySpec",

@@ -24,7 +24,7 @@ from headgate.config.forms import OneOrMore, Shorthand
 from headgate.config.listeners import parse_bind
 from headgate.units import Rate as RateValue
 
-__all__ = ["AdminClientSpec", "AdminSpec", "AdminTlsSpec", "AdminTokenSpec", "problems"]
+__all__ = ["Admin", "AdminClientSpec", "AdminSpec", "AdminTlsSpec", "AdminTokenSpec", "problems"]
 
 Found = tuple[tuple[str | int, ...], str, str, bool]
 _HASH: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
@@ -32,7 +32,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _ORIGIN: Final = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
 _SHORTEST_TOKEN: Final = 16
 
-RoleName = Annotated[Literal["viewer", "operator", "admin", "ingest"], BeforeValidator(text_of)]
+RoleName = Annotated[
+    Literal["viewer", "operator", "admin", "ingest", "service"], BeforeValidator(text_of)
+]
 
 
 def _admin_bind(value: object) -> str:
@@ -90,7 +92,8 @@ class AdminTokenSpec(Spec):
     role: RoleName = "viewer"
     """`viewer` reads; `operator` also takes instances out, opens breakers, reloads; `admin` also
     changes tokens and the file, and ends the gateway. `ingest` is for services: it sends traces,
-    logs and markers and may do nothing else."""
+    logs and markers and may do nothing else. So is `service`: it registers, watches the registry,
+    and takes part in the mesh."""
 
     token: Text | None = None
     """The token itself, best as `${env:NAME}` or `${file:PATH}`."""
@@ -266,3 +269,13 @@ def problems(admin: AdminSpec) -> Iterator[Found]:
     for index, client in enumerate(tls.clients):
         if (client.subject is None) == (client.san is None):
             yield ("tls", "clients", index), 'needs one of "subject" and "san"', "", False
+
+
+Admin = Annotated[
+    AdminSpec,
+    Shorthand(
+        lambda value: {"bind": value} if isinstance(value, str) else value,
+        {"type": "string", "examples": ["127.0.0.1:9900", "off"]},
+        "or text, which is `bind`",
+    ),
+]

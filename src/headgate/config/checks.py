@@ -197,16 +197,16 @@ def _check_service(service: ServiceSpec, loc: Loc) -> Iterator[Problem]:
                 "give one of them a higher weight instead",
                 see=(*loc, "instances", first, "url"),
             )
-    if not any(instance.weight for instance in service.instances):
+    if service.instances and not any(instance.weight for instance in service.instances):
         yield Problem((*loc, "instances"), "every instance has weight 0, so none can be chosen")
     yield from _pair(service.tls.cert_file, service.tls.key_file, (*loc, "tls"))
-    if not uses_tls and service.tls.model_fields_set:
+    if not uses_tls and service.tls.model_fields_set and service.discover is None:
         yield Problem(
             (*loc, "tls"),
             "has no effect: no instance is https://",
             warning=True,
             at_key=True,
-            needs=((*loc, "instances"),),
+            needs=((*loc, "instances"), (*loc, "discover")),
         )
 
 
@@ -448,6 +448,8 @@ def _check_use(config: Config) -> Iterator[Problem]:
             ("routes",), "there are no routes: every request is answered with 404", warning=True
         )
         return
+    if config.mesh is not None:
+        return  # services of a mesh are called past the gateway, too
     used = set(_fallback_services(config))
     for route in config.routes:
         used.update(name for _, name in _named_services(route, ()))

@@ -123,10 +123,11 @@ class ListenerTlsSpec(Spec):
     Exactly one of `certificate`, `certificates`, or the pair `cert_file` and `key_file`.
     """
 
-    certificate: Annotated[Literal["local", "acme"], BeforeValidator(text_of)] | None = None
+    certificate: Annotated[Literal["local", "acme", "mesh"], BeforeValidator(text_of)] | None = None
     """`local`: made on the spot by Headgate's own authority in the state directory, for
     development. `acme`: ordered and renewed by itself, as the top-level `acme` says; until the
-    first one is there, the local one is served."""
+    first one is there, the local one is served. `mesh`: the gateway's identity in the mesh;
+    clients are services of the mesh."""
 
     certificates: tuple[CertificateSpec, ...] = ()
     """Several certificates; the client's server name (SNI) chooses, the first is for clients
@@ -150,8 +151,12 @@ class ListenerTlsSpec(Spec):
     Routes that want to know who it is name an entry of `auth.certificate`."""
 
     client_certificate: Annotated[Literal["require", "ask"], BeforeValidator(text_of)] = "require"
-    """With `client_ca_file`: whether a client without a certificate is turned away in the
-    handshake (`require`), or let in for routes to decide (`ask`)."""
+    """With `client_ca_file` or `certificate: mesh`: whether a client without a certificate is
+    turned away in the handshake (`require`), or let in for routes to decide (`ask`)."""
+
+    plain: Flag = False
+    """Serve connections that begin without TLS as well, on the same port. For services that join
+    the mesh step by step: callers that have no identity yet come in as `anonymous`."""
 
 
 class Http2Spec(Spec):
@@ -236,7 +241,7 @@ def _mode(value: object) -> int:
 def _tls(value: object) -> object:
     if value is True:
         return {"certificate": "local"}
-    if isinstance(value, str) and value.strip() in ("local", "acme"):
+    if isinstance(value, str) and value.strip() in ("local", "acme", "mesh"):
         return {"certificate": value.strip()}
     return value
 
@@ -255,8 +260,8 @@ class ListenerSpec(Spec):
             ListenerTlsSpec,
             Shorthand(
                 _tls,
-                {"enum": ["local", "acme", True]},
-                "or `local` or `acme`, which is `certificate: local` or `acme`",
+                {"enum": ["local", "acme", "mesh", True]},
+                "or `local`, `acme` or `mesh`, which is `certificate: local`, `acme` or `mesh`",
             ),
         ]
         | None
@@ -288,6 +293,11 @@ class ListenerSpec(Spec):
 
     limits: LimitsSpec | None = None
     """Limits for this listener, in place of the top-level `limits`."""
+
+    @property
+    def serves_both(self) -> bool:
+        """Whether connections with TLS and without are told apart by their first byte."""
+        return self.tls is not None and self.tls.plain
 
     @property
     def address(self) -> Bind:

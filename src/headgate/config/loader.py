@@ -57,6 +57,7 @@ __all__ = ["Loaded", "from_document", "load"]
 _USER_INFO: Final = re.compile(r"//[^/@\s]*@")
 _PASSWORD: Final = re.compile(r"//[^/@\s]*:[^/@\s]+@|[?&]password=")
 _QUERY_PASSWORD: Final = re.compile(r"([?&]password=)[^&\s]*")
+_SHARED: Final[tuple[Loc, ...]] = (("state",), ("registry", "home"))
 _FORGED: Final = "whoever reads the file can make cookies"
 # Fields that are called like a secret and hold none.
 _INNOCENT: Final = (("balance", "key"), ("affinity", "cookie"))
@@ -369,13 +370,13 @@ def _check_secrets(root: MappingNode, view: _FileView, faults: Faults) -> None:
         (("admin", "token"), "whoever reads the file commands the gateway"),
         (("affinity", "secret"), _FORGED),
         *((("services", name, "affinity", "secret"), _FORGED) for name in names or ()),
-        (("state",), "whoever reads the file can read and change what is shared"),
+        *((loc, "whoever reads the file can read and change what is shared") for loc in _SHARED),
         *((loc, "whoever reads the file can read what it opens") for loc in OPENERS),
     ]
     for loc, why in places:
         node, _, depth = find(root, loc)
         text = node.text if depth == len(loc) and isinstance(node, Scalar) else ""
-        if loc == ("state",) and not _PASSWORD.search(text):
+        if loc in _SHARED and not _PASSWORD.search(text):
             continue
         if text.strip() and "${" not in text:
             faults.add(
@@ -389,8 +390,10 @@ def _check_secrets(root: MappingNode, view: _FileView, faults: Faults) -> None:
 
 def _check_extras(config: Config, view: _FileView, faults: Faults) -> None:
     """Whether what the file asks for is installed here, which may not be where it will run."""
+    registry_home = config.registry.home if config.registry else "sqlite"
     asked: tuple[tuple[Loc, bool], ...] = (
         (("state",), config.state != "memory"),
+        (("registry", "home"), registry_home not in ("sqlite", "state")),
         (("cache_store", "redis"), bool(config.cache_store.redis)),
     )
     for loc, is_asked in asked:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from headgate.config.acme import AcmeSpec
-from headgate.config.admin import AdminSpec
+from headgate.config.admin import Admin, AdminSpec
 from headgate.config.alerting import Alerts, AlertsSpec
 from headgate.config.auditing import Audit, AuditSpec
 from headgate.config.authenticating import AuthSpec
@@ -52,6 +52,7 @@ from headgate.config.listeners import (
     parse_bind,
 )
 from headgate.config.logs import LoggingSpec
+from headgate.config.mesh import MeshSpec
 from headgate.config.monitoring import Monitors
 from headgate.config.policies import (
     CompressLevels,
@@ -66,6 +67,7 @@ from headgate.config.policies import (
 from headgate.config.protecting import Shed
 from headgate.config.redacting import Redaction, RedactionSpec
 from headgate.config.redis_urls import redis_url_fault
+from headgate.config.registry import Registry, RegistrySpec
 from headgate.config.routes import (
     MatchSpec,
     RedirectSpec,
@@ -416,7 +418,7 @@ class Config(PolicyFields, ServicePolicyFields):
     routes: Annotated[tuple[RouteSpec, ...], AfterValidator(_name_routes)] = ()
     """Which request goes to which service."""
 
-    admin: AdminSpec = AdminSpec()
+    admin: Admin = AdminSpec()
     """Metrics, health and commands."""
 
     workers: Annotated[
@@ -463,11 +465,17 @@ class Config(PolicyFields, ServicePolicyFields):
     secrets: SecretsSpec | None = None
     """Where `${secret:NAME}` is read: an encrypted file."""
 
+    mesh: MeshSpec | None = None
+    """Identities of services, and mutual TLS between them. Off unless said; `mesh: {}` will do."""
+
     audit: Audit = AuditSpec()
     """The book of who changed what."""
 
     alerts: Alerts = AlertsSpec()
     """What somebody is told of. `alerts: false` judges no rules."""
+
+    registry: Registry = RegistrySpec()
+    """Instances that register themselves. `registry: off` lets nobody."""
 
     monitors: Monitors = ()
     """Things outside that are asked now and then, such as a payment provider."""

@@ -15,6 +15,7 @@ from headgate.config import (
     browsers,
     guarding,
     injection,
+    mesh,
     redacting,
     tracing,
     validating,
@@ -76,6 +77,8 @@ def check_security(config: Config) -> Iterator[Problem]:
         if said:
             yield from _own(module, said, (name,))
     for parts, message, hint, is_warning in acme.acme_problems(config):
+        yield Problem(parts, message, hint, warning=is_warning)
+    for parts, message, hint, is_warning in mesh.mesh_problems(config):
         yield Problem(parts, message, hint, warning=is_warning)
     yield from _check_routes(config)
     yield from _check_ways(config)

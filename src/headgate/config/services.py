@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from headgate.config.authenticating import AuthUse
+from headgate.config.described import Described
+from headgate.config.discovery import Discover
 from headgate.config.fields import (
     Count,
     FilePath,
@@ -23,59 +24,12 @@ from headgate.config.fields import (
 )
 from headgate.config.forms import Shorthand
 from headgate.config.policies import PolicyFields, ServicePolicyFields
+from headgate.wire.instance_url import InstanceUrl, parse_instance_url
 
 __all__ = ["Endpoint", "InstanceSpec", "PoolSpec", "ServiceSpec", "UpstreamTlsSpec", "parse_url"]
 
-URL_RULE: Final = "is not an instance; write http://host:port, https://host or unix:/path"
-_HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?|\[[0-9A-Fa-f:.]+\]")
-_PORTS: Final = {"http": 80, "https": 443}
-
-
-class Endpoint(NamedTuple):
-    """An instance's address: TCP (``host`` and ``port``) or a Unix socket (``path``)."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    port: int
-    path: str | None = None
-
-    @property
-    def authority(self) -> str:
-        """What stands in ``Host`` when the instance's own name is sent."""
-        if self.path is not None:
-            return "localhost"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if _PORTS[self.scheme] == self.port else f"{host}:{self.port}"
-
-
-def parse_url(text: str) -> Endpoint:
-    """An instance's URL in its parts. Raises ValueError with a rule that follows the value."""
-    for prefix in ("http+unix://", "unix:"):
-        if text.startswith(prefix):
-            path = text[len(prefix) :]
-            if not path.startswith("/") or "\0" in path:
-                raise ValueError("needs an absolute path; write unix:/run/users.sock")
-            return Endpoint("http", "", 0, path)
-    if not text.isprintable() or " " in text:
-        raise ValueError(URL_RULE)  # urlsplit drops line breaks in silence
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        raise ValueError(URL_RULE) from None
-    if url.scheme not in _PORTS:
-        raise ValueError(URL_RULE)
-    if url.username is not None or url.password is not None:
-        raise ValueError("has user info in it; set an authorization header by `headers` instead")
-    if url.path not in ("", "/") or url.query or url.fragment or "?" in text or "#" in text:
-        raise ValueError("has a path; an instance is an address, use `rewrite` on the route")
-    host = url.netloc.rsplit(":", 1)[0] if port is not None else url.netloc.removesuffix(":")
-    if not url.hostname or not _HOST.fullmatch(host):
-        raise ValueError(URL_RULE)
-    if port == 0:
-        raise ValueError("has port 0, where nothing can answer")
-    scheme: Literal["http", "https"] = "https" if url.scheme == "https" else "http"
-    return Endpoint(scheme, url.hostname, port if port is not None else _PORTS[scheme])
+Endpoint = InstanceUrl
+parse_url = parse_instance_url
 
 
 def _url(value: object) -> str:
@@ -161,6 +115,13 @@ class UpstreamTlsSpec(Spec):
     key_file: FilePath | None = None
     """Its private key, PEM."""
 
+    identity: Annotated[Literal["mesh"], BeforeValidator(text_of)] | None = None
+    """`mesh`: show the gateway's own identity, and take none but that of the service for an
+    answer, as `mesh` at the top of the file says. It stands for all of the above."""
+
+    peer: Text | None = None
+    """With `identity: mesh`, whose identity the instances have. By default the service's name."""
+
 
 Instance = Annotated[
     InstanceSpec,
@@ -195,8 +156,12 @@ def host_text(value: object) -> str:
 class ServiceSpec(PolicyFields, ServicePolicyFields):
     """A service: one or more instances that answer alike."""
 
-    instances: Annotated[InstanceList, Field(min_length=1)]
-    """Its running copies."""
+    instances: InstanceList = ()
+    """Its running copies. At least one, unless `discover` finds them."""
+
+    discover: Discover | None = None
+    """Where instances are found that do not stand here: `registry`, DNS or a directory. They come
+    and go without a reload; while there is none, requests are answered with 503."""
 
     http: Annotated[Literal["auto", "1.1", "2"], BeforeValidator(text_of)] = "auto"
     """The protocol spoken to instances. `auto` is HTTP/1.1, which every instance speaks and which
@@ -219,6 +184,10 @@ class ServiceSpec(PolicyFields, ServicePolicyFields):
 
     auth: AuthUse | None = None
     """Who must say who they are, and how; the default of the service's routes."""
+
+    openapi: Described | None = None
+    """Where it describes itself, for the document that the admin API makes of all services.
+    Without it, what `validate` holds requests against is shown."""
 
 
 Service = Annotated[

@@ -25,7 +25,12 @@ from headgate.config.problems import Problem
 from headgate.config.protecting import CONCURRENCY_IN_FILE, SHED_IN_FILE, ConcurrencySpec
 from headgate.config.retrying import BUDGET_IN_FILE, RETRY_IN_FILE, HedgeSpec, RetrySpec
 from headgate.config.routes import RouteSpec, targets
-from headgate.config.service_checks import check_service, check_service_policies, no_effect
+from headgate.config.service_checks import (
+    check_registry,
+    check_service,
+    check_service_policies,
+    no_effect,
+)
 from headgate.config.services import ServiceSpec
 from headgate.config.splitting import FAULT_IN_FILE, Part
 from headgate.config.templates import template_params
@@ -59,6 +64,7 @@ def check_traffic(config: Config, services: set[str]) -> Iterator[Problem]:
         yield from _check_level(level, config, services, tells_who=tells_who)
     yield from _check_shared_counts(levels)
     yield from check_service_policies(config, (), config)
+    yield from check_registry(config)
     for name, service in config.services.items():
         yield from check_service(service, ("services", name), config)
     for index, route in enumerate(config.routes):

@@ -1,0 +1,186 @@
+"""Who watches the registry: every change to every watcher, encoded once.
+
+Theory of operation
+-------------------
+A watcher names the services it is about, or none for all. It begins with what it has missed since
+the id it saw last (`<epoch>-<revision>`), and where that cannot be said, with everything (`all`).
+Both, and taking a seat among those who are told, happen in one step of the loop: nothing comes
+between and nothing comes twice.
+
+What waits for a watcher who is slow is bounded. Beyond the bound it is cut: what waits is
+forgotten, its stream ends, and when it comes back with its last id it is told what it missed. So a
+slow watcher costs memory that is bounded, and never sees a gap.
+
+An instance is encoded when it changes. `all` is these pieces put together, so that a fleet that
+comes back after a restart costs a copy each and no encoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from typing import Final, Protocol
+
+from headgate.mesh.registry.model import Change, Instance
+
+__all__ = ["WATCHERS_MAX", "Told", "Watchers", "event_id", "position_of"]
+
+WATCHERS_MAX: Final = 4000
+WAITING_MAX: Final = 5000
+WAITING_BYTES: Final = 4 * 1024 * 1024
+RESUMED_MAX: Final = 2000
+"""Whoever missed more than that is told everything: it is not more to read, and simpler."""
+
+
+class Told(Protocol):
+    """What is read of the book."""
+
+    epoch: str
+    revision: int
+
+    def all(self) -> tuple[str, int, list[Instance]]: ...
+    def of(self, service: str) -> list[Instance]: ...
+    def since(self, epoch: str, revision: int) -> list[Change] | None: ...
+
+
+def event_id(epoch: str, revision: int) -> str:
+    return f"{epoch}-{revision}"
+
+
+def position_of(id_: str) -> tuple[str, int] | None:
+    """Epoch and revision of an event's id; None where it is none of ours."""
+    epoch, dash, number = id_.rpartition("-")
+    if not dash or not epoch or not (number.isascii() and number.isdigit()) or len(number) > 18:
+        return None
+    return epoch, int(number)
+
+
+class _Watcher:
+    __slots__ = ("is_cut", "news", "services", "size", "waiting")
+
+    def __init__(self, services: frozenset[str]) -> None:
+        self.services = services
+        self.waiting: deque[bytes] = deque()
+        self.size = 0
+        self.news = asyncio.Event()
+        self.is_cut = False
+
+    def give(self, part: bytes) -> bool:
+        """False if it was too slow, and is cut by this."""
+        self.waiting.append(part)
+        self.size += len(part)
+        if len(self.waiting) > WAITING_MAX or self.size > WAITING_BYTES:
+            self.is_cut = True
+            self.waiting.clear()
+        self.news.set()
+        return not self.is_cut
+
+
+class Watchers:
+    def __init__(self, book: Told) -> None:
+        self.book = book
+        self._watchers: set[_Watcher] = set()
+        self._pieces: dict[tuple[str, str], tuple[Instance, bytes]] = {}
+        self.cut = 0
+        self.told = 0
+        """Events given to watchers."""
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    # ---- what happens
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Give every change to whoever watches its service."""
+        epoch = self.book.epoch
+        for change in changes:
+            key = (change.instance.service, change.instance.id)
+            if change.what == "went":
+                self._pieces.pop(key, None)
+            if not self._watchers:
+                continue
+            part = self._event(epoch, change)
+            for watcher in tuple(self._watchers):
+                if watcher.services and change.instance.service not in watcher.services:
+                    continue
+                if watcher.is_cut:
+                    continue
+                self.told += 1
+                if not watcher.give(part):
+                    self.cut += 1
+                    self._watchers.discard(watcher)
+
+    # ---- who watches
+
+    async def watch(
+        self, last_id: str, services: Collection[str] = (), grace_s: float = 0.0
+    ) -> AsyncGenerator[bytes, None]:
+        """Events, as they are sent: first what was missed, then what comes."""
+        watcher = _Watcher(frozenset(services))
+        self._watchers.add(watcher)
+        try:
+            first = self._missed(last_id, watcher.services)
+            yield self._all(watcher.services, grace_s) if first is None else first
+            while True:
+                await watcher.news.wait()
+                watcher.news.clear()
+                if watcher.is_cut:
+                    return
+                if watcher.waiting:
+                    part = b"".join(watcher.waiting)
+                    watcher.waiting.clear()
+                    watcher.size = 0
+                    yield part
+        finally:
+            self._watchers.discard(watcher)
+
+    def _missed(self, last_id: str, services: frozenset[str]) -> bytes | None:
+        position = position_of(last_id)
+        missed = self.book.since(*position) if position is not None else None
+        if missed is None or len(missed) > RESUMED_MAX:
+            return None
+        epoch = position[0] if position is not None else ""
+        rows: Iterable[Change] = missed
+        if services:
+            rows = (change for change in missed if change.instance.service in services)
+        # A comment, so that whoever missed nothing knows that it was understood.
+        return b": resumed\n\n" + b"".join([self._event(epoch, change) for change in rows])
+
+    def _all(self, services: frozenset[str], grace_s: float) -> bytes:
+        epoch, revision = self.book.epoch, self.book.revision
+        if services:
+            instances = [each for name in services for each in self.book.of(name)]
+        else:
+            instances = self.book.all()[2]
+        rows = b",".join([self._piece(each) for each in instances])
+        head = {"epoch": epoch, "revision": revision, "grace_s": round(grace_s, 1)}
+        text = json.dumps(head, separators=(",", ":")).encode()
+        return b'event: all\nid: %s\ndata: %s,"instances":[%s]}\n\n' % (
+            event_id(epoch, revision).encode(),
+            text[:-1],
+            rows,
+        )
+
+    # ---- encoding
+
+    def _event(self, epoch: str, change: Change) -> bytes:
+        row = change.to_json()
+        del row["instance"]
+        text = json.dumps(row, separators=(",", ":")).encode()
+        return b'event: change\nid: %s\ndata: %s,"instance":%s}\n\n' % (
+            event_id(epoch, change.revision).encode(),
+            text[:-1],
+            self._piece(change.instance, keep=change.what != "went"),
+        )
+
+    def _piece(self, instance: Instance, *, keep: bool = True) -> bytes:
+        key = (instance.service, instance.id)
+        known = self._pieces.get(key)
+        if known is not None and known[0] is instance:
+            return known[1]
+        made = json.dumps(instance.to_json(), separators=(",", ":")).encode()
+        if keep:
+            self._pieces[key] = (instance, made)
+        return made
