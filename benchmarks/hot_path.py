@@ -41,12 +41,12 @@ from headgate.gateway.site import Site
 from headgate.gateway.states import States
 from headgate.gateway.tracing import KeptTraces, Tracing
 from headgate.gateway.upstream_h1 import UpstreamH1
-from headgate.gateway.wheel import Wheel
 from headgate.observe import WorkerStats
 from headgate.observe.tracing.rules import TracingRules
 from headgate.plan.build import build
 from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
+from headgate.wire.wheel import Wheel
 
 REQUEST = b"GET /abc HTTP/1.1\r\nHost: 127.0.0.1:18080\r\n\r\n"
 BROWSER = (
@@ -131,7 +131,8 @@ def make(
     rng = random.Random(1)
     states = States(rng, lambda: None, lambda: None)
     states.take_services(plan, 0.0)
-    service = ServiceRuntime(plan.services["up"], [pool], states.services["up"])
+    states.services["up"].line_of["http://127.0.0.1:19090"] = pool
+    service = ServiceRuntime(plan.services["up"], states.services["up"])
     compiled = compile_plan(plan)
     entrance = Entrance(WorkerParts(lambda work: work.close(), lambda: None))  # type: ignore[attr-defined]
     entrance.take(plan, compiled, entrance.ready(plan, compiled), 0.0)

@@ -150,6 +150,14 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def name(pid: int) -> str:
+    """What a process calls itself, or nothing if it is gone."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def describe() -> dict[str, str]:
     """The machine in words that mean the same elsewhere: no names, no addresses."""
     model = "unknown"

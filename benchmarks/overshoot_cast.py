@@ -87,7 +87,7 @@ class Gateway:
         file.write_text(yaml.safe_dump(document))
         self.workers = document["workers"]
         self.pids: list[int] = []
-        """The workers, without the one in reserve."""
+        """The workers that are ready."""
         self._admin = AdminClient(StateDir(folder / "state"))
         command = [sys.executable, "-m", "headgate", "run", str(file)]
         self.server = Server(

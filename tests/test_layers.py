@@ -38,12 +38,15 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("config", "observe"),  # likewise
         ("config", "policy"),  # likewise
         ("config", "security"),  # likewise
+        ("config", "wire"),  # an instance's URL is read in one way
         ("policy", "wire"),  # dates of HTTP are read in one way
+        ("mesh", "resilience"),  # a call obeys the deadline and attempt of the call around it
         ("observe", "policy"),  # those who deliver wait and try again by the same rules
         ("observe", "security"),  # what is logged is redacted by the rules of security
         ("security", "policy"),  # bans and lock-outs count by the same windows
         ("security", "wire"),  # keys are fetched, certificates made
         ("state", "policy"),  # a home of limits holds the limiters
+        ("testing", "mesh"),  # a fake mesh is the real one with another end
     }
 )
 

@@ -105,8 +105,8 @@ def worker_pids(supervisor: int) -> list[int]:
 
 
 def is_worker(pid: int) -> bool:
-    """Told by its command line, which names its module."""
-    return "headgate.control.worker_main" in machine.command_line(pid)
+    """Told by its name: its command line may be that of the process that it is a copy of."""
+    return machine.name(pid).startswith("headgate-w")
 
 
 # The eleven fields that Envoy's log has in `peers/envoy.py`.

@@ -214,3 +214,44 @@ def test_a_source_that_breaks_is_told_without_its_reason(caplog):
 
     run(work)
     assert "a live view broke" in caplog.text
+
+
+def test_a_paced_source_is_asked_for_more_when_the_client_has_taken_what_came_before():
+    async def work() -> None:
+        asked: list[int] = []
+
+        async def numbers() -> AsyncIterator[bytes]:
+            for number in range(1000):
+                asked.append(number)
+                yield b"data: %d\n\n" % number
+
+        client = Client(Streams())
+        client.takes.clear()
+        response = stream(client.request, numbers(), is_paced=True, waiting=2)
+        serving = asyncio.create_task(response(client.scope, client.receive, client.send))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert asked == [0]
+        client.takes.set()
+        await client.wait_for(b"data: 999\n\n")
+        await serving
+        assert b"dropped" not in client.sent
+        assert asked == list(range(1000))
+
+    run(work)
+
+
+def test_streams_of_their_own_are_counted_apart():
+    async def work() -> None:
+        client = Client(Streams(0))
+        own = Streams(1)
+        response = stream(client.request, endless(asyncio.Event()), streams=own)
+        serving = asyncio.create_task(response(client.scope, client.receive, client.send))
+        await client.wait_for(b"first")
+        assert len(own) == 1
+        with pytest.raises(Problem):
+            stream(client.request, endless(asyncio.Event()), streams=own)
+        own.close()
+        await serving
+
+    run(work)

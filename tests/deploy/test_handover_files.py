@@ -88,6 +88,27 @@ def test_every_metric_of_the_gateway_is_in_a_dashboard_or_left_out_with_a_reason
         "headgate_history_blocks",
         "headgate_history_unwritten_blocks",
         "headgate_logs_store_lines",
+        "headgate_members_changes_total",  # of services that are found alone
+        "headgate_members_unread_total",  # likewise
+        "headgate_registry_events_total",  # where instances register: `headgate services stats`
+        "headgate_registry_instances",
+        "headgate_registry_leases",
+        "headgate_registry_members_told_total",
+        "headgate_registry_watchers",
+        "headgate_registry_watchers_cut_total",
+        "headgate_registry_writes_total",
+        "headgate_mesh_authority_ends_timestamp_seconds",  # followed by others by itself
+        "headgate_mesh_certificates_issued_total",  # where there is a mesh
+        "headgate_mesh_certificates_refused_total",
+        "headgate_mesh_join_tokens",
+        "headgate_mesh_roots",
+        "headgate_mesh_refused_total",  # nobody is refused where access is not on
+        "headgate_mesh_requests_total",  # calls past the gateway, where there is a mesh
+        "headgate_mesh_errors_total",
+        "headgate_mesh_retries_total",
+        "headgate_mesh_duration_seconds",
+        "headgate_mesh_edges",
+        "headgate_mesh_edges_overflowed_total",
         "headgate_metrics_left_out",
         "headgate_traces_stored",
     }

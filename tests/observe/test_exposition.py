@@ -15,6 +15,7 @@ from headgate.observe import (
     METRICS,
     ProcessWatch,
     WorkerStats,
+    histogram,
     merge,
     to_accepted,
     to_prometheus,
@@ -74,6 +75,27 @@ def full_stats():
         rows["headgate_limit_decisions_total"].append((["global/ip", "refused"], 4))
         rows["headgate_limit_keys"].append((["global/ip"], 2))
         rows["headgate_guard_decisions_total"].append((["jwt", "verified"], 7))
+        rows["headgate_members_changes_total"].append((["users"], 3))
+        rows["headgate_members_unread_total"].append(([], 1))
+        rows["headgate_registry_instances"].append((["users", "suspect"], 2))
+        rows["headgate_registry_leases"].append(([], 12))
+        rows["headgate_registry_events_total"].append((["registered"], 30))
+        rows["headgate_registry_watchers"].append(([], 4))
+        rows["headgate_registry_watchers_cut_total"].append(([], 1))
+        rows["headgate_registry_members_told_total"].append(([], 9))
+        rows["headgate_registry_writes_total"].append((["done"], 8))
+        rows["headgate_mesh_certificates_issued_total"].append((["orders", "renew"], 4))
+        rows["headgate_mesh_certificates_refused_total"].append((["token"], 1))
+        rows["headgate_mesh_authority_ends_timestamp_seconds"].append((["root"], 2e9))
+        rows["headgate_mesh_roots"].append(([], 1))
+        rows["headgate_mesh_join_tokens"].append(([], 2))
+        rows["headgate_mesh_refused_total"].append((["orders", "users", "default", "strict"], 2))
+        for what in ("requests", "errors", "retries"):
+            rows[f"headgate_mesh_{what}_total"].append((["orders", "users"], 3))
+        took = {"counts": [0] * 40 + [3] + [0] * (len(histogram.BOUNDS) - 40), "sum": 0.03}
+        rows["headgate_mesh_duration_seconds"].append((["orders", "users"], took))
+        rows["headgate_mesh_edges"].append(([], 1))
+        rows["headgate_mesh_edges_overflowed_total"].append(([], 0))
         rows["headgate_traces_kept_total"].append((["error"], 3))
         rows["headgate_traces_dropped_total"].append((["gateway"], 1))
         rows["headgate_concurrency_limit"].append((["service/users"], 100))

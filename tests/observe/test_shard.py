@@ -146,6 +146,31 @@ def test_an_instance_in_use_keeps_its_place():
     assert got.total("headgate_upstream_failures_total", kind="connect") == 1
 
 
+def test_instances_that_came_and_went_while_a_plan_stayed_do_not_pile_up():
+    stats = WorkerStats("worker-0", "1")
+    stats.instance("s", "stays").created += 1
+    busy = stats.instance("s", "busy")
+    busy.active = 1
+    stats.let_go_instance("s", "busy")
+    for at in range(1000):
+        stats.instance("s", f"i{at}").created += 1
+        stats.let_go_instance("s", f"i{at}")
+        stats.let_go_instance("s", "stranger")
+    got = merged(stats)
+    family = "headgate_upstream_connections_created_total"
+    assert got.total(family) == 1001
+    assert len(got.numbers[family]) < 210
+    assert got.numbers[family]["s", "stays"] == 1
+    assert stats.instance("s", "busy") is busy
+    # One that comes again in time goes on counting where it was, and keeps its place.
+    assert stats.instance("s", "i999").created == 1
+    for at in range(500):
+        stats.instance("s", f"j{at}").created += 1
+        stats.let_go_instance("s", f"j{at}")
+    assert stats.instance("s", "i999").created == 1
+    assert merged(stats).total(family) == 1501
+
+
 def test_counts_are_bounded():
     counts = Counts(max_sets=2)
     for name in "abcabc":

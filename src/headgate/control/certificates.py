@@ -242,7 +242,8 @@ class Certificates:
         for name in rules.domains:
             kept = store.certificate(name)
             if kept is not None and self._served.get(name) != kept.identity:
-                has_changed = has_changed or name in self._served or name in self._worries
+                # Also one that was not there before: somebody else here may have ordered it.
+                has_changed = True
                 self._served[name] = kept.identity
                 self._standings.pop(name, None)
             standing, share = self._standing(store, name, wall)

@@ -28,6 +28,7 @@ from headgate.config import Config, Loaded, from_document, load
 from headgate.control import caching_figures
 from headgate.control.admin.access import Access
 from headgate.control.auditing import Auditing
+from headgate.control.authority import MeshAuthority
 from headgate.control.ban_book import BanBook
 from headgate.control.caching import Caching
 from headgate.control.caching_edge import Edge
@@ -46,6 +47,7 @@ from headgate.control.observing.departments import Departments
 from headgate.control.orders import Orders
 from headgate.control.reload import Reloader, ReloadResult
 from headgate.control.revoked import Revoked
+from headgate.control.service_docs import ServiceDocs
 from headgate.control.shared import Shared
 from headgate.control.state_dir import StateDir, StateDirUnusable
 from headgate.control.trial import folder_of, import_from, located, trial
@@ -53,6 +55,7 @@ from headgate.control.watch import Watch, named_files
 from headgate.errors import ConfigInvalid, Fault, HeadgateError
 from headgate.observe import ProcessWatch, Rows, WorkerStats
 from headgate.plan.build import build
+from headgate.plan.members import worries as without_instances
 from headgate.plan.plan import Plan
 from headgate.security.ban_news import TOPIC as BANS
 from headgate.security.redact import RedactionRules, Redactor, redact_logs
@@ -110,6 +113,7 @@ class Control:
         self.fleet.subscribe(TOPIC, self.auditing.revocation_heard)
         self.fleet.subscribe(BANS, self.auditing.ban_heard)
         self.hub.hear("security", self.auditing.heard)
+        self.mesh_authority = MeshAuthority(self.state.path, self.fleet, self.auditing.record)
         edge = Edge(lambda: self.hub.links, lambda: self.workers)
         self.caching = Caching(edge, self.state, self.auditing, self.fleet)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,14 +140,18 @@ class Control:
         self.observing, self.live = made.observing, made.live
         self.history, self.machine, self.alerts = made.history, made.machine, made.alerts
         self.logs, self.traces = made.logs, made.traces
-        self.monitors = made.monitors
+        self.monitors, self.registry = made.monitors, made.registry
+        self.topology = made.topology
+        self.registry.on_found = self._check_health
         self.components = Components(self)
+        self.service_docs = ServiceDocs(self.plan, self._urls_of)
         self.slos, self.capacity = made.slos, made.capacity
         self._stats = WorkerStats("control", uuid.uuid4().hex)
         self._process = ProcessWatch("control")
         self._stats.add_source(self._process.rows_into)
         self._stats.add_source(self._rows_into)
         self._stats.add_source(self.observing.rows_into)
+        self._stats.add_source(self.mesh_authority.rows_into)
         self.hub.count_ourselves(self._stats.snapshot)
 
     def begin(self) -> None:
@@ -178,6 +186,7 @@ class Control:
         self._tasks.add(trying)
         trying.add_done_callback(self._tasks.discard)
         self.certificates.start()
+        self.mesh_authority.start()
 
     def _take_up(self) -> None:
         """Act on what `current` says about control itself."""
@@ -191,6 +200,7 @@ class Control:
         self._follow_files()
         self._check_health()
         self.certificates.take(self.current.config)
+        self.mesh_authority.take(self.current.config)
         self.caching.take(_told_at(self.current.config))
         self.orders.settle()
         self.observing.take(self.current.config)
@@ -218,6 +228,10 @@ class Control:
     def _tell_order(self, order: dict[str, Any], subject: str | None) -> None:
         self.fleet.publish("order", order, retain=subject)
 
+    def _urls_of(self, service: str) -> list[str]:
+        """Where a service may be asked for what it says of itself."""
+        return [instance.url for instance in self.plan().services[service].instances]
+
     def _own_token(self) -> str:
         try:
             return self.state.make_token()
@@ -244,6 +258,7 @@ class Control:
         self.bans.stop()
         self.access.close()
         await self.components.close()
+        await self.service_docs.close()
         await self.observing.close()
         await self.caching.close()
         for work in tuple(self._tasks):
@@ -251,6 +266,7 @@ class Control:
         self.auditing.record("control.stopped", "supervisor")
         await self.auditing.close()
         await self.certificates.close()
+        await self.mesh_authority.close()
         await self.fleet.close()
         await self.health_checks.close()
         await self.resolver.aclose()
@@ -428,10 +444,12 @@ class Control:
         await self.channel.ask("reopen_logs", timeout_s=ORDER_S)
 
     def plan(self) -> Plan:
-        """The plan that explain reads; the workers have their own."""
+        """The plan that explain reads, with the instances that were found; the workers have their
+        own.
+        """
         if self.current.plan is None:
             self.current.plan = build(self.current.config)
-        return self.current.plan
+        return self.registry.members.joined(self.current.plan)
 
     # -------------------------------------------------------------------------------- health
 
@@ -464,7 +482,9 @@ class Control:
         reasons.extend(self.access.worries())
         reasons.extend(self.versions.worries())
         reasons.extend(self.certificates.worries())
+        reasons.extend(self.mesh_authority.worries())
         reasons.extend(self.observing.worries())
+        reasons.extend(without_instances(self.plan()))
         told = [link.snapshot or {} for link in self.hub.links.values()]
         reasons.extend(caching_figures.worries(said.get("cache", {}) for said in told))
         if not ready:

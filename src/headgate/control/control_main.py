@@ -55,6 +55,7 @@ class ControlProcess:
         if self._control is not None:
             self._control.caching.hush()
             self._control.access.streams.close()
+            self._control.registry.streams.close()
         for server in self._servers.values():
             server.stop()
         deadline = loop.time() + STOP_S

@@ -325,7 +325,8 @@ class Orders:
         """Refuse what would leave nobody to serve."""
         if len(plan.instances) == 1:
             raise OrderRefused(
-                f"{instance} is the only instance of {plan.name}; change the file instead"
+                f"{instance} is the only instance of {plan.name}; "
+                "start another first, or drain it with `force`"
             )
         out = {
             given.order["instance"]

@@ -58,7 +58,7 @@ def cumulative(counts: Sequence[int]) -> list[int]:
     return [*(running[at] for at in _SHOWN_AT), running[-1]]
 
 
-def quantile(counts: Sequence[int], q: float) -> float | None:
+def quantile(counts: Sequence[int], q: float, bounds: Sequence[float] = BOUNDS) -> float | None:
     """Estimate the value that a share `q` of the counted values does not exceed; None if empty.
 
     Values are taken to be spread evenly inside a bucket. Beyond the last bound nothing is known
@@ -71,9 +71,9 @@ def quantile(counts: Sequence[int], q: float) -> float | None:
     seen = 0
     for at, count in enumerate(counts):
         if count and seen + count >= rank:
-            if at >= len(BOUNDS):
-                return BOUNDS[-1]
-            low = BOUNDS[at - 1] if at else 0.0
-            return low + (BOUNDS[at] - low) * max(rank - seen, 0.0) / count
+            if at >= len(bounds):
+                return bounds[-1]
+            low = bounds[at - 1] if at else 0.0
+            return low + (bounds[at] - low) * max(rank - seen, 0.0) / count
         seen += count
-    return BOUNDS[-1]
+    return bounds[-1]

@@ -36,6 +36,8 @@ _CODE_SETS_A_ROUTE: Final = 10  # how many method-code pairs a route may have on
 
 _STEP_ROUTES: Final = 10
 _STEP_INSTANCES: Final = 50
+_SPARE_MAX: Final = 200
+_SPARE_TRIES: Final = 16
 
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
@@ -322,7 +324,7 @@ class _Family(Generic[S]):
         self.named: dict[tuple[str, ...], S] = {}
         self._make = make
         self._max = max_sets
-        self._spare: list[tuple[str, ...]] = []
+        self._spare: dict[tuple[str, ...], None] = {}
         """Names that the current plan does not have, kept until their places are needed."""
         self._other = (OTHER,) * width
         self.folded = 0
@@ -331,6 +333,7 @@ class _Family(Generic[S]):
     def get(self, key: tuple[str, ...]) -> S:
         stats = self.named.get(key)
         if stats is not None:
+            self._spare.pop(key, None)
             return stats
         if len(self.named) >= self._max and not self._make_room():
             key = self._other
@@ -342,15 +345,31 @@ class _Family(Generic[S]):
     def keep(self, keys: Iterable[tuple[str, ...]]) -> None:
         """Name those of the current plan; the places of all others may be given away."""
         current = frozenset(keys)
-        self._spare = [key for key in self.named if key not in current and key != self._other]
+        self._spare = {key: None for key in self.named if key not in current and key != self._other}
+
+    def let_go(self, key: tuple[str, ...]) -> None:
+        """One that is named no more while the plan stays. Where this goes on for long, names that
+        nobody has any more must not pile up: beyond a number of them, half are folded at a time,
+        so that who reads in steps is seldom sent back to the beginning.
+        """
+        if key in self.named and key != self._other:
+            self._spare[key] = None
+        if len(self._spare) > _SPARE_MAX:
+            for _ in range(_SPARE_MAX // 2):
+                if not self._make_room():
+                    break
 
     def _make_room(self) -> bool:
-        """Give one place away; `get` asks again for every name too many, so nothing is scanned."""
-        while self._spare:
-            gone = self._spare.pop()
+        """Give one place away; `get` asks again for every name too many, so few are looked at."""
+        for _ in range(min(len(self._spare), _SPARE_TRIES)):
+            gone = next(iter(self._spare))
+            del self._spare[gone]
             stats = self.named.get(gone)
-            if stats is None or not stats.is_quiet:
-                continue  # what is still in use stays until the next plan
+            if stats is None:
+                continue
+            if not stats.is_quiet:
+                self._spare[gone] = None  # still in use; perhaps not when its turn comes again
+                continue
             if self._other not in self.named:
                 self.named[self._other] = self._make()
             self.named.pop(gone).fold_into(self.named[self._other])
@@ -377,7 +396,7 @@ class WorkerStats:
         self._routes = _Family(lambda: RouteStats(budget), 2, max_sets)
         self._instances = _Family(InstanceStats, 2, max_sets)
         self._listeners = _Family(ListenerStats, 1, max_sets)
-        self._sources: list[Callable[[Rows], None]] = []
+        self._sources: list[Callable[[Rows], Iterator[None] | None]] = []
 
     def route(self, route: str, service: str = "") -> RouteStats:
         """The object that counts for a route; looked up when the plan is built."""
@@ -400,8 +419,14 @@ class WorkerStats:
         self._instances.keep(instances)
         self._listeners.keep((name,) for name in listeners)
 
-    def add_source(self, rows_into: Callable[[Rows], None]) -> None:
-        """Have `rows_into(rows)` called at each snapshot, to append rows of its own."""
+    def let_go_instance(self, service: str, instance: str) -> None:
+        """An instance has gone, though the plan stays; it may come back under its name."""
+        self._instances.let_go((service, instance))
+
+    def add_source(self, rows_into: Callable[[Rows], Iterator[None] | None]) -> None:
+        """Have `rows_into(rows)` called at each snapshot, to append rows of its own; where they
+        are many, in steps.
+        """
         self._sources.append(rows_into)
 
     def snapshot(self) -> dict[str, Any]:
@@ -457,7 +482,9 @@ class WorkerStats:
         self.log.rows_into(rows)
         for source in self._sources:
             yield
-            source(rows)
+            steps = source(rows)
+            if steps is not None:
+                yield from steps
         return {
             "process": self.process,
             "start": self.start,

@@ -20,6 +20,7 @@ from headgate.wire.forwarded import FORWARDING_NAMES
 
 __all__ = [
     "ATTEMPT",
+    "CALLER",
     "DEADLINE",
     "EXPLAIN",
     "NO_RETRY",
@@ -39,6 +40,9 @@ ATTEMPT: Final = b"x-headgate-attempt"
 NO_RETRY: Final = b"x-headgate-no-retry"
 EXPLAIN: Final = b"x-headgate-explain"
 """Asks the gateway what becomes of a request, and answers that; it is for no service."""
+
+CALLER: Final = b"x-headgate-caller"
+"""Which service calls. Of a caller without a certificate it is no more than what it says."""
 
 OWN_NAMES: Final = frozenset({DEADLINE, ATTEMPT, NO_RETRY, EXPLAIN})
 """What never travels on as it came, whoever sends it."""

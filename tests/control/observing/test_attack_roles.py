@@ -36,7 +36,7 @@ REPORTS: Final = {
 }
 METHODS: Final = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
 FOR_OPERATORS: Final = ("/api/audit",)
-FOR_ADMINS: Final = ("/api/tokens",)
+FOR_ADMINS: Final = ("/api/tokens", "/api/mesh/tokens", "/api/mesh/authority/root")
 
 
 def operations() -> list[tuple[str, str]]:

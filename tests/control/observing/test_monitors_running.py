@@ -137,6 +137,22 @@ def test_what_monitors_find_is_asked_for_listed_and_counted(gateway):
 
 
 @PART
+def test_whoever_looks_hears_of_a_monitor_that_is_down(gateway):
+    wait_until(lambda: seen(gateway, "mail")["status"] == "failing")
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.admin_port, timeout=15)
+    try:
+        token = {"authorization": f"Bearer {gateway.state.token()}"}
+        # After an id of some other process: whatever has happened, also before we could ask.
+        asked = {**token, "last-event-id": "0-0"}
+        connection.request("GET", "/api/live/events", headers=asked)
+        answer = connection.getresponse()
+        while b"mail is down: connection refused" not in (line := answer.readline()):
+            assert line
+    finally:
+        connection.close()
+
+
+@PART
 def test_a_check_now_by_command_tells_and_its_exit_code_too(gateway):
     before = Provider.asked
     code, said = command(gateway, "check", "payments")
@@ -180,9 +196,9 @@ def test_control_is_killed_and_what_was_known_is_there_again(gateway):
             db.close()
 
     wait_until(lambda: written() >= 3)
-    pid = control_of(gateway)
+    pid = gateway.control_pid()
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: control_of(gateway) not in {0, pid})
+    wait_until(lambda: gateway.control_pid() not in {0, pid})
     wait_until(lambda: gateway.health().get("workers_ready"))
     kept = wait_until(lambda: seen(gateway, "quick")["results"] or None)
     assert len(kept) >= 3
@@ -190,22 +206,6 @@ def test_control_is_killed_and_what_was_known_is_there_again(gateway):
     days = seen(gateway, "quick")["by_day"][-2:]  # midnight may have passed
     assert sum(day["checks"] for day in days) >= 3
     assert any(day["unknown_s"] > 0 for day in days)
-
-
-def control_of(gateway) -> int:
-    """The pid of the control process: a child of the supervisor's that is no worker."""
-    try:
-        workers = {row["pid"] for row in gateway.admin.ask("GET", "/api/workers").content}
-    except Exception:
-        return 0
-    with open(f"/proc/{gateway.pid}/task/{gateway.pid}/children") as file:
-        found = [int(each) for each in file.read().split()]
-    for pid in found:
-        if pid not in workers:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if b"control" in file.read():
-                    return pid
-    return 0
 
 
 @PART

@@ -52,7 +52,8 @@ def make_api(control: Control) -> FastAPI:
     install(api)
     if control is not None:
         api.state.streams = control.access.streams
-    api.include_router(make_router(control))
+    # Not `include_router`, which makes every route a second time.
+    api.router.routes.extend(make_router(control).routes)
 
     @api.get("/docs", include_in_schema=False)
     async def docs() -> Response:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headgate.control.admin.models import Answer
 from headgate.control.admin.problem import MEDIA_TYPE, Problem, problem
-from headgate.control.admin.roles import takes_reports
+from headgate.control.admin.roles import is_of_services, takes_reports
 from headgate.control.auditing import Auditing
 from headgate.security.audit import search
 from headgate.security.audit.files import AuditUnreadable, verify_folder
@@ -65,8 +65,10 @@ class Audited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["method"] in _SAFE or takes_reports(scope["method"], scope["path"]):
-            # What services report comes many times a second, and changes nothing here.
+        method, path = scope["method"], scope["path"]
+        if method in _SAFE or takes_reports(method, path) or is_of_services(method, path):
+            # What services report comes many times a second, and changes nothing here; what the
+            # registry makes of it, it records itself.
             await self._app(scope, receive, self._counting(scope, send))
             return
         refusal = self._auditing.refusal()

@@ -24,14 +24,19 @@ from headgate.control.admin.configuration import add_configuration
 from headgate.control.admin.consumers import add_consumers
 from headgate.control.admin.history import add_history
 from headgate.control.admin.identities import add_identities
+from headgate.control.admin.identity import add_identity
 from headgate.control.admin.instances import add_instances
 from headgate.control.admin.logs import add_logs
+from headgate.control.admin.mesh_report import add_mesh_report
+from headgate.control.admin.mesh_sidecar import add_mesh_sidecar
 from headgate.control.admin.monitors import add_health_parts, add_monitors
 from headgate.control.admin.orders import add_standing
 from headgate.control.admin.overview import add_overview
 from headgate.control.admin.problem import MEDIA_TYPE, Problem
 from headgate.control.admin.rate_limits import add_rate_limits
+from headgate.control.admin.registry import add_registry
 from headgate.control.admin.routes import add_routes
+from headgate.control.admin.service_docs import add_service_docs
 from headgate.control.admin.services import add_services
 from headgate.control.admin.slos import add_slos
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
@@ -60,6 +65,7 @@ def _refused(what: str) -> dict[int | str, dict[str, Any]]:
 
 def make_router(control: Control) -> APIRouter:
     router = APIRouter()
+    add_registry(router, control)  # first: beats come most, and routes are tried in their order
     add_health(router, control)
     add_health_parts(router, control)
     add_figures(router, control)
@@ -69,6 +75,7 @@ def make_router(control: Control) -> APIRouter:
     add_system(router, control)
     add_traffic(router, control)
     add_routes(router, control)
+    add_service_docs(router, control)
     add_services(router, control)
     add_instances(router, control)
     add_breakers(router, control)
@@ -77,6 +84,7 @@ def make_router(control: Control) -> APIRouter:
     add_overview(router, control)
     add_consumers(router, control)
     add_identities(router, control)
+    add_identity(router, control)
     add_alerts(router, control)
     add_audit(router, control)
     add_bans(router, control)
@@ -88,6 +96,8 @@ def make_router(control: Control) -> APIRouter:
     add_monitors(router, control)
     add_slos(router, control)
     add_capacity(router, control)
+    add_mesh_sidecar(router, control)
+    add_mesh_report(router, control)
     return router
 
 

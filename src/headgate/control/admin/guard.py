@@ -18,8 +18,9 @@ Before any endpoint, in this order:
 7. *Size and time.* The body is gathered here, up to a bound and a deadline. A client that does not
    take its answer is cut off.
 
-Open without a token: health, because load balancers ask for it; the public key by which services
-verify who asks; and the description of the API, which is the same for everybody.
+Open without a token: health, because load balancers ask for it; the public keys by which services
+verify who asks; joining and renewing an identity, which bring their own; and the description of the
+API, which is the same for everybody.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from headgate.control.admin.csrf import (
 )
 from headgate.control.admin.limits import UNDER_WAY_MAX, Limits
 from headgate.control.admin.problem import problem
-from headgate.control.admin.roles import Role, may, needed, takes_reports
+from headgate.control.admin.roles import Role, is_of_services, may, needed, takes_reports
 from headgate.control.admin.tokens import Caller
 
 __all__ = ["Guard", "Knows"]
@@ -58,10 +59,16 @@ OPEN_PATHS = frozenset(
         "/api/health/ready",
         "/api/health/startup",
         "/api/identity/keys",
+        "/api/mesh/identity/bundle",
+        "/api/mesh/identity/join",
+        "/api/mesh/identity/renew",
         "/docs",
+        "/docs/services",
         "/openapi.json",
     }
 )
+_PROVED: Final = frozenset({"/api/mesh/identity/join", "/api/mesh/identity/renew"})
+"""Open to whoever has what the body must show, which no page in a browser has."""
 MAX_HEAD_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 MAX_LARGE_BODY_BYTES = 4 * 1024 * 1024
@@ -212,7 +219,7 @@ class Guard:
         scope["state"]["caller"] = caller
         if (busy := self._wait(scope, caller)) is not None:
             return busy
-        if caller is NOBODY and not self._is_host_safe(headers):
+        if caller is NOBODY and path not in _PROVED and not self._is_host_safe(headers):
             return problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "the Host is neither an address nor the name this listener is bound to; "
@@ -287,6 +294,9 @@ class Guard:
         if self._is_local:
             return None
         key = _address(scope) if caller is NOBODY else caller.name
+        if caller.role is Role.SERVICE and is_of_services(scope["method"], scope["path"]):
+            # One token serves all instances of a fleet, and each beats for itself.
+            key = f"{key} {scope['path']}"
         wait_s = self._limits.wait_s(key, time.monotonic())
         if not wait_s:
             return None

@@ -27,14 +27,16 @@ from headgate.control.control import Control
 
 __all__ = ["InstanceRow", "add_instances"]
 
-State = Literal["serving", "out", "partly_out", "drained", "unknown"]
+State = Literal["serving", "out", "partly_out", "drained", "draining", "unknown"]
 
 
 class InstanceRow(Answer):
     service: str
     url: str
     state: State
-    """`drained` by an order; `partly_out`: some workers send nothing there."""
+    """`drained` by an order; `draining` by its own wish, and soon gone; `partly_out`: some workers
+    send nothing there.
+    """
     why_out: str | None = None
     weight: int
     """As it counts now: an order stands in place of the file's."""
@@ -50,6 +52,17 @@ class InstanceRow(Answer):
     workers_out: int
     connections: InstanceFigures | None = None
     orders: list[str] = Field(default_factory=list)
+    source: Literal["file", "self", "dns", "directory"] = "file"
+    """Who named it; `self` has registered."""
+    id: str = ""
+    """Its id in the registry."""
+    version: str = ""
+    listed: Literal["up", "draining", "suspect"] = "up"
+    """How it stands in the registry; `suspect`: it is not heard any more, and neither are most."""
+    says: Literal["up", "degraded", "down"] = "up"
+    """How it says that it does, if it registered."""
+    since: float | None = None
+    """When the registry came to know it, in seconds since 1970."""
 
 
 class _Named(Answer):
@@ -57,7 +70,7 @@ class _Named(Answer):
 
     service: Annotated[str, Field(max_length=1000)]
     instance: Annotated[str, Field(max_length=2000)]
-    """Its URL, as in the file."""
+    """Its URL, as in the file, or its id in the registry."""
     why: Annotated[str, Field(max_length=500)] = "by hand"
     hold: Annotated[str | None, Field(max_length=50)] = None
     """How long this holds, such as `1h`; until it is taken back if not said."""
@@ -106,7 +119,7 @@ def rows_of(control: Control) -> list[InstanceRow]:
                 InstanceRow(
                     service=service.name,
                     url=one.url,
-                    state=_state(one.workers_out, said),
+                    state="draining" if one.listed == "draining" else _state(one.workers_out, said),
                     why_out=one.why_out,
                     weight=said[0]["weight"] if said else one.weight,
                     weight_of_file=one.weight,
@@ -121,6 +134,12 @@ def rows_of(control: Control) -> list[InstanceRow]:
                     workers_out=one.workers_out,
                     connections=figures.get(place),
                     orders=orders.get(place, []),
+                    source=one.source,
+                    id=one.id,
+                    version=one.version,
+                    listed=one.listed,
+                    says=one.says,
+                    since=one.since,
                 )
             )
     return rows
@@ -134,6 +153,12 @@ def _state(workers_out: int, said: list[dict[str, Any]]) -> State:
     if not workers_out:
         return "serving"
     return "out" if workers_out >= len(said) else "partly_out"
+
+
+def _url_of(control: Control, order: _Named) -> str:
+    """Orders go by URL, which the file and the registry have in common."""
+    one = control.registry.book.find(order.service, order.instance)
+    return one.url if one is not None else order.instance
 
 
 def add_instances(router: APIRouter, control: Control) -> None:
@@ -194,7 +219,7 @@ def add_instances(router: APIRouter, control: Control) -> None:
             control.orders.instance,
             request,
             order.service,
-            order.instance,
+            _url_of(control, order),
             out=True,
             why=order.why,
             for_s=held(order.hold),
@@ -210,7 +235,7 @@ def add_instances(router: APIRouter, control: Control) -> None:
             control.orders.instance,
             request,
             order.service,
-            order.instance,
+            _url_of(control, order),
             out=False,
             why=order.why,
         )
@@ -226,7 +251,7 @@ def add_instances(router: APIRouter, control: Control) -> None:
             control.orders.weight,
             request,
             order.service,
-            order.instance,
+            _url_of(control, order),
             order.weight,
             why=order.why,
             for_s=held(order.hold) if order.weight is not None else None,
@@ -244,7 +269,7 @@ def add_instances(router: APIRouter, control: Control) -> None:
             control.orders.eject,
             request,
             order.service,
-            order.instance,
+            _url_of(control, order),
             out=True,
             why=order.why,
             for_s=held(order.hold),
@@ -259,7 +284,7 @@ def add_instances(router: APIRouter, control: Control) -> None:
             control.orders.eject,
             request,
             order.service,
-            order.instance,
+            _url_of(control, order),
             out=False,
             why=order.why,
         )

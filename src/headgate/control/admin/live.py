@@ -6,6 +6,8 @@ Theory of operation
 
 The source runs as fast as it likes. What the client has not taken yet waits, up to a bound; beyond
 it the oldest goes, and the client is told how many went by an event `dropped` before the next one.
+A source that is `paced` is asked for more only when the client has taken what came before: it
+bounds what waits itself, and nothing is dropped here.
 A client that takes nothing at all for `STALL_S` is cut off. While nothing happens a comment is sent
 now and then, so that proxies keep the connection and a client that has gone is noticed.
 
@@ -143,20 +145,32 @@ def stream(
     retry_ms: int = RETRY_MS,
     waiting: int = WAITING_MAX,
     headers: Mapping[str, str] | None = None,
+    streams: Streams | None = None,
+    is_paced: bool = False,
 ) -> Response:
     """An endpoint's answer: all that `source` yields, as it comes.
 
     `source` is an async iterator, or a function that makes one from the id of the last event that
     the client saw ("" at first). It is closed when the client goes. Bytes are sent as they are.
+    `streams` are those that it is counted among, if not with all live views.
     """
-    streams = streams_of(request)
+    if streams is None:
+        streams = streams_of(request)
     if streams.is_full:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "as many live views as there may be are open already"
         )
     made = source(last_event_id(request)) if callable(source) else source
     return _Stream(
-        streams, made, heartbeat_s, stall_s, lifetime_s, retry_ms, waiting, dict(headers or {})
+        streams,
+        made,
+        heartbeat_s,
+        stall_s,
+        lifetime_s,
+        retry_ms,
+        waiting,
+        dict(headers or {}),
+        is_paced=is_paced,
     )
 
 
@@ -173,6 +187,8 @@ class _Stream(Response):
         retry_ms: int,
         waiting: int,
         headers: dict[str, str],
+        *,
+        is_paced: bool,
     ) -> None:
         # Proxies that gather answers (nginx) are asked not to.
         own = {"cache-control": "no-store", "x-accel-buffering": "no", **headers}
@@ -192,6 +208,8 @@ class _Stream(Response):
         self._bytes = 0
         self._lost = 0
         self._news = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._is_paced = is_paced
         self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,6 +263,7 @@ class _Stream(Response):
                 part = self._waiting.popleft()
                 self._bytes -= len(part)
                 await self._give(send, part)
+                self._taken.set()
                 if self._lost:
                     break
             if self._waiting or self._lost:
@@ -276,6 +295,9 @@ class _Stream(Response):
                     self._lost += 1
                     self._streams.dropped += 1
                 self._news.set()
+                if self._is_paced:
+                    await self._taken.wait()
+                    self._taken.clear()
         except Exception:
             said = {"message": "the source of this view broke; the log of control has more"}
             self._waiting.append(encode(Event(said, "error")))

@@ -238,6 +238,18 @@ class InstanceState(Answer):
     """Why not, in the words of one of them."""
     health: str | None
     """What health checks say, if there are any."""
+    source: Literal["file", "self", "dns", "directory"] = "file"
+    """Who named it; `self` has registered."""
+    id: str = ""
+    """Its id in the registry."""
+    version: str = ""
+    listed: Literal["up", "draining", "suspect"] = "up"
+    """How it stands in the registry: `draining` has signed off, `suspect` is not heard any more,
+    and neither are most others."""
+    says: Literal["up", "degraded", "down"] = "up"
+    """How it says that it does, if it registered."""
+    since: float | None = None
+    """When the registry came to know it, in seconds since 1970."""
 
 
 class InstanceOrder(Answer):

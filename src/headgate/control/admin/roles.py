@@ -8,8 +8,10 @@ Three roles in a row, each with all that the one before it may do:
     operator   steers: takes instances out, opens breakers, reloads, lifts bans
     admin      changes who may do what and what is served: tokens, the file, the end of the process
 
-`ingest` stands beside them: it is for services that send traces, logs and markers, and may do
-nothing else, so that the token that every service carries opens nothing.
+Two stand beside them, for services, so that the token that every service carries opens nothing:
+
+    ingest     sends traces, logs and markers, and nothing else
+    service    registers itself, watches who else has, gets its identity, reports whom it calls
 
 By default GET and HEAD need a viewer and every other method an operator. `EXCEPTIONS` is the whole
 list of what differs, the first row that fits decides. A template is a path with `{name}` for one
@@ -24,7 +26,16 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["EXCEPTIONS", "Need", "Role", "at_least", "may", "needed", "takes_reports"]
+__all__ = [
+    "EXCEPTIONS",
+    "Need",
+    "Role",
+    "at_least",
+    "is_of_services",
+    "may",
+    "needed",
+    "takes_reports",
+]
 
 
 class Role(StrEnum):
@@ -32,6 +43,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     ADMIN = "admin"
     INGEST = "ingest"
+    SERVICE = "service"
 
 
 _RANK: Final = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
@@ -59,6 +71,9 @@ EXCEPTIONS: Final[tuple[Need, ...]] = (
     # Who may do what.
     Need("*", "/api/tokens", Role.ADMIN),
     Need("*", "/api/tokens/**", Role.ADMIN),
+    Need("*", "/api/mesh/tokens", Role.ADMIN),
+    Need("*", "/api/mesh/tokens/**", Role.ADMIN),
+    Need("POST", "/api/mesh/authority/root", Role.ADMIN),
     # The log says who did what, from where.
     Need("GET", "/api/audit", Role.OPERATOR),
     Need("GET", "/api/audit/**", Role.OPERATOR),
@@ -76,18 +91,40 @@ _REPORTS: Final = (
     Need("POST", "/api/markers", Role.INGEST),
 )
 
+_MESH_REPORT: Final = Need("POST", "/api/mesh/report", Role.SERVICE)
+
+# What a service says of itself in the registry and the mesh, many times a minute. Likewise.
+_OF_SERVICES: Final = (
+    Need("PUT", "/api/registry/services/{service}/instances/{id}", Role.SERVICE),
+    Need("DELETE", "/api/registry/services/{service}/instances/{id}", Role.SERVICE),
+    Need("POST", "/api/registry/services/{service}/instances/{id}/beat", Role.SERVICE),
+    Need("POST", "/api/mesh/identity/join", Role.SERVICE),
+    Need("POST", "/api/mesh/identity/renew", Role.SERVICE),
+    _MESH_REPORT,
+)
+# What viewers read, and services have to.
+_READ_BY_SERVICES: Final = (
+    Need("GET", "/api/registry/watch", Role.SERVICE),
+    Need("GET", "/api/registry/services", Role.SERVICE),
+    Need("GET", "/api/registry/services/{service}", Role.SERVICE),
+    Need("GET", "/api/mesh/identity/bundle", Role.SERVICE),
+    Need("GET", "/api/mesh/sidecar", Role.SERVICE),
+)
+
 
 def at_least(role: Role, wanted: Role) -> bool:
-    """Whether whoever has `role` may do what needs `wanted`. `ingest` is no part of the row."""
-    if wanted is Role.INGEST:
-        return role in {Role.INGEST, Role.OPERATOR, Role.ADMIN}
+    """Whether whoever has `role` may do what needs `wanted`. `ingest` and `service` are no part of
+    the row.
+    """
+    if wanted in {Role.INGEST, Role.SERVICE}:
+        return role in {wanted, Role.OPERATOR, Role.ADMIN}
     return _RANK.get(role, 0) >= _RANK[wanted]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=8192)
 def needed(method: str, path: str) -> Role:
     """The least role for a request, or for an operation of the OpenAPI document."""
-    for need in (*_REPORTS, *EXCEPTIONS):
+    for need in (*_REPORTS, *_OF_SERVICES, *EXCEPTIONS):
         # What answers GET answers HEAD, so both need the same.
         if need.method in {"*", "GET" if method == "HEAD" else method} and _fits(
             need.template, path
@@ -97,12 +134,26 @@ def needed(method: str, path: str) -> Role:
 
 
 def may(role: Role, method: str, path: str) -> bool:
+    if role is Role.SERVICE and _is_of(_READ_BY_SERVICES, method, path):
+        return True
     return at_least(role, needed(method, path))
+
+
+def is_of_services(method: str, path: str) -> bool:
+    """Whether a service says this of itself: it comes often, and is no change by an operator."""
+    return _is_of(_OF_SERVICES, method, path)
+
+
+@lru_cache(maxsize=8192)
+def _is_of(needs: tuple[Need, ...], method: str, path: str) -> bool:
+    asked = "GET" if method == "HEAD" else method
+    return any(need.method == asked and _fits(need.template, path) for need in needs)
 
 
 def takes_reports(method: str, path: str) -> bool:
     """Whether services send what they report here: bodies there are larger than orders."""
-    return any(need.method == method and _fits(need.template, path) for need in _REPORTS)
+    large = (*_REPORTS, _MESH_REPORT)
+    return any(need.method == method and _fits(need.template, path) for need in large)
 
 
 def _fits(template: str, path: str) -> bool:

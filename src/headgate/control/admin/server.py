@@ -17,7 +17,7 @@ from headgate.control.admin.peer import PeerProtocol
 
 __all__ = ["AdminServer"]
 
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 8192  # each service of a fleet may watch the registry, and beats besides
 HEAD_BYTES = 64 * 1024
 
 

@@ -26,7 +26,7 @@ _LONGEST_NAME: Final = 64
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"
 _LONGEST_LIFE_S: Final = 100 * 365 * 86_400.0
 
-RoleName = Literal["viewer", "operator", "admin", "ingest"]
+RoleName = Literal["viewer", "operator", "admin", "ingest", "service"]
 
 
 class WhoAmI(Answer):
@@ -98,7 +98,7 @@ def add_system(router: APIRouter, control: Control) -> None:
             generation=control.current.generation,
             listeners=control.current.addresses,
         )
-        return mesh_stats(stats, merged)
+        return mesh_stats(stats, merged, control.topology.figures())
 
     @router.get("/api/queue/stats", tags=["metrics"])
     async def queues() -> QueueStats:

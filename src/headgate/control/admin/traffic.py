@@ -13,6 +13,7 @@ from headgate.control.admin import models
 from headgate.control.admin.orders import Ordered, give, held, ordered, standing_of
 from headgate.control.admin.problem import MEDIA_TYPE
 from headgate.control.control import Control
+from headgate.mesh.registry.model import Instance
 
 __all__ = [
     "add_traffic",
@@ -204,6 +205,7 @@ def services_of(control: Control) -> list[models.ServiceState]:
                 out[url].append(why)
             for member in said["group"]["members"]:
                 in_flight[member["id"]] += member["in_flight"]
+        listed = {one.url: one for one in control.registry.book.of(name)}
         made.append(
             models.ServiceState(
                 name=name,
@@ -218,12 +220,27 @@ def services_of(control: Control) -> list[models.ServiceState]:
                         workers_out=len(out[instance.url]),
                         why_out=out[instance.url][0] if out[instance.url] else None,
                         health=checked.get((name, instance.url)),
+                        **_listed(listed.get(instance.url)),
                     )
                     for instance in plan.instances
                 ],
             )
         )
     return made
+
+
+def _listed(one: Instance | None) -> dict[str, Any]:
+    """What the registry says of an instance."""
+    if one is None:
+        return {}
+    return {
+        "source": one.source,
+        "id": one.id,
+        "version": one.version,
+        "listed": one.state,
+        "says": one.health,
+        "since": one.since or None,
+    }
 
 
 def instances_out(control: Control, route: str | None) -> list[str]:

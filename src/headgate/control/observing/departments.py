@@ -7,7 +7,7 @@ asked by it, and outlive it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from headgate.control.certificates import Certificates
@@ -24,8 +24,10 @@ from headgate.control.observing.observing import Observing, Surroundings
 from headgate.control.observing.slos import Slos
 from headgate.control.observing.traces import Traces
 from headgate.control.process_logs import LEVELS_TOPIC
+from headgate.control.registering import Registering
 from headgate.control.reload import ReloadResult
 from headgate.control.shared import Shared
+from headgate.control.topology import Topology
 from headgate.security.ban_news import TOPIC as BANS
 from headgate.wire.resolve import Resolver
 
@@ -74,7 +76,9 @@ class Departments:
         )
         self.slos = Slos(around, self.history)
         self.capacity = Capacity(around, self.history)
-        self.monitors = Monitors(around, resolver, self.history.mark)
+        self.monitors = Monitors(around, resolver, self._mark_and_tell)
+        self.registry = Registering(around, shared, resolver, self.live.tell)
+        self.topology = Topology(record=around.record, tell=self.live.tell)
         self.observing = Observing(
             (
                 self.machine,
@@ -86,5 +90,14 @@ class Departments:
                 self.slos,
                 self.capacity,
                 self.monitors,
+                self.registry,
+                self.topology,
             )
         )
+
+    def _mark_and_tell(
+        self, at: float, kind: str, text: str, attributes: Mapping[str, str]
+    ) -> None:
+        """For whoever looks at the history later, and for whoever looks now."""
+        self.history.mark(at, kind, text, attributes)
+        self.live.tell(kind, text, **attributes)

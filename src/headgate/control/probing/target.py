@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from headgate.config.services import Endpoint, UpstreamTlsSpec
 from headgate.policy.health import BODY_BYTES, HealthRules
+from headgate.wire.following import FollowedTls
 
 __all__ = ["USER_AGENT", "Target", "Verdict", "judge_body"]
 
@@ -25,7 +26,7 @@ class Target:
     """Its URL, which is its id."""
     endpoint: Endpoint
     rules: HealthRules
-    tls: UpstreamTlsSpec = field(default_factory=UpstreamTlsSpec)
+    tls: UpstreamTlsSpec | FollowedTls = field(default_factory=UpstreamTlsSpec)
     http: Literal["auto", "1.1", "2"] = "auto"
     """The protocol spoken to the service. Over "2" a check of kind http is HTTP/2 as well."""
 
