@@ -253,6 +253,8 @@ class Gateway:
         out, err = io.StringIO(), io.StringIO()
         home = Path.cwd()
         os.chdir(self.folder)
+        # A width that is left from elsewhere would cut what a test looks for.
+        columns = os.environ.pop("COLUMNS", None)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
@@ -261,6 +263,8 @@ class Gateway:
                     code = ended.code
         finally:
             os.chdir(home)
+            if columns is not None:
+                os.environ["COLUMNS"] = columns
         return Done(int(code or 0), out.getvalue(), err.getvalue())
 
 

@@ -255,3 +255,57 @@ def test_streams_of_their_own_are_counted_apart():
         await serving
 
     run(work)
+
+
+class Pushing:
+    """A source that sends past the stream once it was given the way."""
+
+    def __init__(self) -> None:
+        self.push: Callable[[bytes], bool] | None = None
+        self.ends = asyncio.Event()
+        self.asked = 0
+
+    def attach(self, push: Callable[[bytes], bool]) -> None:
+        self.push = push
+
+    def __aiter__(self) -> Pushing:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.asked += 1
+        if self.asked == 1:
+            return b"data: first\n\n"
+        await self.ends.wait()
+        raise StopAsyncIteration
+
+
+@pytest.mark.parametrize(
+    ("version", "is_given"), [("1.1", True), ("1.0", False)], ids=["pieces", "none"]
+)
+def test_a_source_may_send_past_the_stream_while_the_body_lasts(version, is_given):
+    async def work() -> None:
+        client = Client(Streams())
+        client.scope["http_version"] = version
+        pushed: list[bytes] = []
+
+        def push(part: bytes) -> bool:
+            pushed.append(part)
+            return True
+
+        client.scope["state"]["push"] = push
+        source = Pushing()
+        response = stream(client.request, source, is_paced=True)
+        assert source.push is None
+        serving = asyncio.ensure_future(response(client.scope, client.receive, client.send))
+        await client.wait_for(b"first")
+        assert (source.push is not None) == is_given
+        if source.push is not None:
+            assert source.push(b"data: past\n\n")
+            assert pushed == [b"data: past\n\n"]
+        source.ends.set()
+        await serving
+        if source.push is not None:
+            assert not source.push(b"too late")
+            assert len(pushed) == 1
+
+    run(work)

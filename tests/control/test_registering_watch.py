@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from headgate.control import registering_watch
-from headgate.control.registering_watch import Watchers, event_id, position_of
+from headgate.control.registering_watch import Watchers, Watching, event_id, position_of
 from headgate.mesh.registry.book import Asked, Book
 from headgate.mesh.registry.model import Change
 
@@ -33,7 +33,7 @@ class Rig:
 class Seen:
     """A client that reads events from what is sent."""
 
-    def __init__(self, parts: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, parts: Watching) -> None:
         self.parts = parts
         self.last_id = ""
         self.events: list[tuple[str, Any]] = []
@@ -208,5 +208,76 @@ def test_hundreds_watch_and_an_instance_is_encoded_once(monkeypatch):
         assert encoded == 3  # the head of `all` alone
         assert {tuple(seen.names()) for seen in all_seen} == {("came a",)}
         assert late.names() == ["all a"]
+
+    asyncio.run(run())
+
+
+class Short:
+    """A shorter way to the client, which may be full."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.is_full = False
+
+    def __call__(self, part: bytes) -> bool:
+        if not self.is_full:
+            self.parts.append(part)
+        return not self.is_full
+
+
+def test_who_has_taken_everything_is_told_without_being_asked():
+    async def run() -> None:
+        rig = Rig()
+        rig.register("users", "a")
+        watching = rig.watchers.watch("")
+        short = Short()
+        watching.attach(short)
+        await anext(watching)
+        # What was yielded may still be on its way: nothing overtakes it.
+        rig.register("users", "b")
+        assert short.parts == []
+        assert b"came" in await anext(watching)
+        more = asyncio.ensure_future(anext(watching))
+        await asyncio.sleep(0)
+        rig.register("users", "c")
+        rig.register("users", "d")
+        assert len(short.parts) == 2
+        assert not more.done()
+        # It is slow: what comes waits, and is yielded when it is asked for, in order.
+        short.is_full = True
+        rig.register("users", "e")
+        short.is_full = False
+        rig.register("users", "f")
+        assert len(short.parts) == 2
+        assert (await more).count(b"event: change") == 2
+        assert rig.watchers.told == 5
+        await watching.aclose()
+        rig.register("users", "g")
+        assert len(short.parts) == 2
+
+    asyncio.run(run())
+
+
+def test_changes_of_one_moment_go_in_one_piece_and_only_to_whom_they_are_about():
+    async def run() -> None:
+        rig = Rig()
+        ways = {"": Short(), "users": Short(), "orders": Short()}
+        asking = []
+        for service, short in ways.items():
+            watching = rig.watchers.watch("", [service] if service else [])
+            watching.attach(short)
+            await anext(watching)
+            asking.append(asyncio.ensure_future(anext(watching)))
+        await asyncio.sleep(0)
+        changes: list[Change] = []
+        other = Book("e", on_change=changes.extend)
+        for service, name in (("users", "a"), ("orders", "b"), ("users", "c")):
+            other.register(Asked(service, name, f"http://{name}:1"), 1.0, 1.0)
+        rig.watchers.tell(changes)
+        counts = {name: [p.count(b"event: change") for p in s.parts] for name, s in ways.items()}
+        assert counts == {"": [3], "users": [2], "orders": [1]}
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
     asyncio.run(run())

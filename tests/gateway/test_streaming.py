@@ -221,10 +221,12 @@ class _Process:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
             return False
-        return int(stat.rpartition(")")[2].split()[1]) == self.process.pid
+        # Control is none: it may still be loading what it needs, and grows by that.
+        is_worker = stat.partition("(")[2].startswith("headgate-w")
+        return is_worker and int(stat.rpartition(")")[2].split()[1]) == self.process.pid
 
     def rss(self) -> int:
-        """The largest resident set that any child of the supervisor has had (VmHWM)."""
+        """The largest resident set that a worker has had (VmHWM)."""
         found = 0
         for pid in self.pids:
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():

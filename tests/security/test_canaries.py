@@ -51,7 +51,13 @@ def canary(kind: str) -> str:
     return f"canary-{kind}-" + os.urandom(12).hex()
 
 
-ENDLESS = {"/api/live/overview", "/api/live/requests", "/api/live/events", "/api/logs/tail"}
+ENDLESS = {
+    "/api/live/overview",
+    "/api/live/requests",
+    "/api/live/events",
+    "/api/logs/tail",
+    "/api/registry/watch",
+}
 """Streams: what they tell is told by other endpoints too, where it is looked for."""
 
 

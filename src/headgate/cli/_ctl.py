@@ -237,7 +237,9 @@ def console() -> Console:
     # A pipe has no width: nothing is cut or wrapped there.
     if sys.stdout.isatty():
         return Console(highlight=False)
-    return Console(highlight=False, width=int(os.environ.get("COLUMNS", "2000")), soft_wrap=True)
+    width = int(os.environ.get("COLUMNS", "2000"))
+    # With a height too, as otherwise TERM=dumb is taken for eighty columns.
+    return Console(highlight=False, width=width, height=1000, soft_wrap=True)
 
 
 def path(row: Any, dotted: str) -> Any:

@@ -2,6 +2,9 @@
 
 Theory of operation
 -------------------
+A change goes straight to the sockets of those who have taken all that came before, in one write
+each: thousands of tasks woken for it would take a second. For the others it waits.
+
 A watcher names the services it is about, or none for all. It begins with what it has missed since
 the id it saw last (`<epoch>-<revision>`), and where that cannot be said, with everything (`all`).
 Both, and taking a seat among those who are told, happen in one step of the loop: nothing comes
@@ -20,12 +23,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 from headgate.mesh.registry.model import Change, Instance
 
-__all__ = ["WATCHERS_MAX", "Told", "Watchers", "event_id", "position_of"]
+__all__ = ["WATCHERS_MAX", "Told", "Watchers", "Watching", "event_id", "position_of"]
 
 WATCHERS_MAX: Final = 4000
 WAITING_MAX: Final = 5000
@@ -58,7 +61,7 @@ def position_of(id_: str) -> tuple[str, int] | None:
 
 
 class _Watcher:
-    __slots__ = ("is_cut", "news", "services", "size", "waiting")
+    __slots__ = ("is_cut", "is_idle", "news", "push", "services", "size", "waiting")
 
     def __init__(self, services: frozenset[str]) -> None:
         self.services = services
@@ -66,9 +69,15 @@ class _Watcher:
         self.size = 0
         self.news = asyncio.Event()
         self.is_cut = False
+        self.is_idle = False
+        """It has been sent all that there was."""
+        self.push: Callable[[bytes], bool] | None = None
 
     def give(self, part: bytes) -> bool:
         """False if it was too slow, and is cut by this."""
+        if self.is_idle and self.push is not None and self.push(part):
+            return True
+        self.is_idle = False
         self.waiting.append(part)
         self.size += len(part)
         if len(self.waiting) > WAITING_MAX or self.size > WAITING_BYTES:
@@ -76,6 +85,28 @@ class _Watcher:
             self.waiting.clear()
         self.news.set()
         return not self.is_cut
+
+
+class Watching:
+    """The events of one watcher, as bytes to be sent. Whoever sends them may `attach` a shorter
+    way, which says False when it cannot take a part.
+    """
+
+    def __init__(self, watcher: _Watcher, events: AsyncGenerator[bytes, None]) -> None:
+        self._watcher = watcher
+        self._events = events
+
+    def attach(self, push: Callable[[bytes], bool]) -> None:
+        self._watcher.push = push
+
+    def __aiter__(self) -> Watching:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._events)
+
+    async def aclose(self) -> None:
+        await self._events.aclose()
 
 
 class Watchers:
@@ -93,38 +124,48 @@ class Watchers:
     # ---- what happens
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """Give every change to whoever watches its service."""
+        """Give the changes to whoever watches their services."""
         epoch = self.book.epoch
+        parts: list[tuple[str, bytes]] = []
         for change in changes:
-            key = (change.instance.service, change.instance.id)
+            instance = change.instance
             if change.what == "went":
-                self._pieces.pop(key, None)
-            if not self._watchers:
+                self._pieces.pop((instance.service, instance.id), None)
+            if self._watchers:
+                parts.append((instance.service, self._event(epoch, change)))
+        whole = b"".join([part for _, part in parts])
+        for watcher in tuple(self._watchers) if parts else ():
+            if not watcher.services:
+                part, count = whole, len(parts)
+            else:
+                found = [part for service, part in parts if service in watcher.services]
+                part, count = b"".join(found), len(found)
+            if not count or watcher.is_cut:
                 continue
-            part = self._event(epoch, change)
-            for watcher in tuple(self._watchers):
-                if watcher.services and change.instance.service not in watcher.services:
-                    continue
-                if watcher.is_cut:
-                    continue
-                self.told += 1
-                if not watcher.give(part):
-                    self.cut += 1
-                    self._watchers.discard(watcher)
+            self.told += count
+            if not watcher.give(part):
+                self.cut += 1
+                self._watchers.discard(watcher)
 
     # ---- who watches
 
-    async def watch(
-        self, last_id: str, services: Collection[str] = (), grace_s: float = 0.0
-    ) -> AsyncGenerator[bytes, None]:
+    def watch(self, last_id: str, services: Collection[str] = (), grace_s: float = 0.0) -> Watching:
         """Events, as they are sent: first what was missed, then what comes."""
         watcher = _Watcher(frozenset(services))
+        return Watching(watcher, self._watch(watcher, last_id, grace_s))
+
+    async def _watch(
+        self, watcher: _Watcher, last_id: str, grace_s: float
+    ) -> AsyncGenerator[bytes, None]:
         self._watchers.add(watcher)
         try:
             first = self._missed(last_id, watcher.services)
             yield self._all(watcher.services, grace_s) if first is None else first
             while True:
+                # Asked for more: what we yielded last has been sent.
+                watcher.is_idle = not watcher.waiting
                 await watcher.news.wait()
+                watcher.is_idle = False
                 watcher.news.clear()
                 if watcher.is_cut:
                     return

@@ -105,7 +105,7 @@ class ControlRig:
                     status, content = self._answer(seen)
                     if seen.path == "/api/mesh/sidecar" and self.portion is not None:
                         status, content = 200, await self._said(seen)
-                body = json.dumps(content).encode()
+                body = b"" if status == 204 else json.dumps(content).encode()
                 head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
                 writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
