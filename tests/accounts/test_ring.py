@@ -79,6 +79,7 @@ def test_whoever_read_the_keys_within_the_time_ahead_knows_every_token(pauses):
         first_seen = [at for at, numbers in published if key.number in numbers][0]
         assert key.number in seen[-1] or first_seen > now - HOUR_S > 0 or key.number == 1
         if key.number > 1:
-            assert key.signs_from - first_seen >= RULES.key_ahead_s
+            # Sums of many pauses differ in their last digits.
+            assert key.signs_from - first_seen >= RULES.key_ahead_s - 1e-6
         assert len(keys) <= 3
         now += pause
