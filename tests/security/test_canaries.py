@@ -21,6 +21,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,6 +33,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from headgate.cli.app import main
+from headgate.control.children import die_with_parent
 from headgate.security.passwords import make_hash
 from headgate.security.secrets import FileKey, SecretFile, read_key_file, write_key_file
 from headgate.security.secrets.envelope import key_text
@@ -217,6 +219,8 @@ class Place:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                # Also when the tests are ended in the middle: then nobody else stops it.
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         wait_until(self.is_ready, PATIENCE_S)
 
