@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from headgate.config import DnsSpec
-    from headgate.gateway.pool import Line, PoolSnapshot
+    from headgate.gateway.pool import Line
     from headgate.observe import WorkerStats
     from headgate.plan.plan import InstancePlan, ServicePlan
     from headgate.wire.message import ResponseHead
+    from headgate.wire.pools import PoolSnapshot
     from headgate.wire.wheel import Wheel
 
 _UPSTREAM_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, field_count=200)

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from headgate.errors import UpstreamFailed
+from headgate.wire.pools import PoolSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -40,19 +41,6 @@ class PoolSizes:
     queue: int = 1024
     queue_timeout_s: float = 5.0
     connect_timeout_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
-    instance: str
-    open: int
-    idle: int
-    connecting: int
-    waiting: int
-    created: int
-    reused: int
-    failed: int
-    last_failure: str | None
 
 
 class Line(Protocol):

@@ -12,8 +12,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.errors import UpstreamFailed
-from headgate.gateway.pool import PoolSizes, PoolSnapshot, ended_waits
+from headgate.gateway.pool import PoolSizes, ended_waits
 from headgate.gateway.upstream_h2 import Retry, StreamUp, UpstreamH2
+from headgate.wire.pools import PoolSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -26,13 +26,13 @@ from headgate.errors import UpstreamFailed
 from headgate.wire.http1.body import (
     BodyReader,
     ChunkedReader,
-    LengthReader,
     UntilCloseReader,
     chunk,
     last_chunk,
 )
-from headgate.wire.http1.head import body_follows, judge_partial, parse_response_head
-from headgate.wire.message import Refusal, ResponseHead
+from headgate.wire.http1.head import body_follows
+from headgate.wire.http1.response import INFORMATIONAL_MAX, body_reader, take_head
+from headgate.wire.message import ResponseHead
 from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ _LARGE: Final = 16 * 1024
 """From here on a write of pieces is cheaper than joining them."""
 
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
-_INFORMATIONAL_MAX: Final = 16
 
 
 class UpstreamH1(asyncio.Protocol):
@@ -297,43 +296,24 @@ class UpstreamH1(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            refusal = judge_partial(data, self._limits)
-            if refusal is not None or not _may_be_http(data):
-                self._break(ex, "malformed response head")
-            else:
-                self._buffer = data
+        found = take_head(data, self._heads, self._limits)
+        if found is None:
+            self._buffer = data
             return
-        end += 4
-        rest = data[end:]
-        block = data[:end] if rest else data
-        head = self._heads.get(block)
-        if head is None:
-            parsed = parse_response_head(block, self._limits)
-            if isinstance(parsed, Refusal):
-                self._break(ex, parsed.reason)
-                return
-            head = parsed
-            if head.status >= 200:
-                self._heads.put(block, head)
+        if isinstance(found, str):
+            self._break(ex, found)
+            return
+        head, rest = found
         status = head.status
         if status < 200:
             self._read_informational(ex, head, rest)
             return
         if not body_follows(ex.prep.head.method, status):
             self._whole(ex, head, b"", rest)
-        elif head.length >= 0:
-            missing = head.length - len(rest)
-            if missing <= 0:
-                body = rest if missing == 0 else rest[: head.length]
-                self._whole(ex, head, body, rest[head.length :] if missing else b"")
-            else:
-                self._begin_body(ex, head, LengthReader(head.length), rest)
-        elif head.chunked:
-            self._begin_body(ex, head, ChunkedReader(self._limits), rest)
+        elif 0 <= head.length <= len(rest):
+            self._whole(ex, head, rest[: head.length], rest[head.length :])
         else:
-            self._begin_body(ex, head, UntilCloseReader(), rest)
+            self._begin_body(ex, head, body_reader(head, self._limits), rest)
 
     def _whole(self, ex: Asker, head: ResponseHead, body: bytes, rest: bytes) -> None:
         """The response is complete. Free the connection first: the next request may want it."""
@@ -401,7 +381,7 @@ class UpstreamH1(asyncio.Protocol):
             ex.on_response_head(head, rest, end=False)
             return
         self._informational += 1
-        if self._informational > _INFORMATIONAL_MAX:
+        if self._informational > INFORMATIONAL_MAX:
             self._break(ex, "too many informational responses")
             return
         ex.on_informational(head)
@@ -412,11 +392,6 @@ class UpstreamH1(asyncio.Protocol):
         self.exchange = None
         self.close()
         ex.on_upstream_failed(UpstreamFailed("protocol", reason))
-
-
-def _may_be_http(data: bytes) -> bool:
-    """Whether the beginning of a response can still become a status line."""
-    return data[:7] == b"HTTP/1."[: len(data)]
 
 
 def render_request(forward: Forward) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from headgate.errors import HeadgateError, UpstreamFailed
@@ -473,8 +474,6 @@ def test_nowhere_to_look_says_the_way_out(tmp_path, monkeypatch):
 
 
 def test_httpx_speaks_over_the_mesh(tmp_path):
-    httpx = pytest.importorskip("httpx")
-
     async def work() -> None:
         async with instances(says(503), says(200, {"ok": 1})) as found:
             mesh = mesh_of(tmp_path, found, retry=QUICK)

@@ -18,7 +18,7 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -301,6 +301,18 @@ class Mesh:
         if not self._is_ready:
             return False
         return not caller.plan.is_discovered or self._known.of(caller.plan.name) is not None
+
+    def call(self, caller: Caller, call: Call) -> Awaitable[Response]:
+        """Call, with what runs beside calls running. No coroutine of its own: it is on the way of
+        each call.
+        """
+        if self._loop is not asyncio.get_running_loop():
+            self.begin()
+        return caller.call(call) if caller.size else self._call_when_told(caller, call)
+
+    async def _call_when_told(self, caller: Caller, call: Call) -> Response:
+        await self.wait_told(caller, call)
+        return await caller.call(call)
 
     async def wait_told(self, caller: Caller, call: Call) -> None:
         """Until something is known of a service that is called for the first time."""

@@ -63,12 +63,7 @@ class Service:
             call.key = hash_key(key.encode())
         elif self._caller.plan.hash_header is not None:
             call.key = self._key(call)
-        mesh = self._mesh
-        if not mesh.is_running_here():
-            mesh.begin()
-        if not self._caller.size:
-            await mesh.wait_told(self._caller, call)
-        return await self._caller.call(call)
+        return await self._mesh.call(self._caller, call)
 
     async def get(self, path: str, **more: Any) -> Response:
         return await self.request("GET", path, **more)
@@ -111,12 +106,7 @@ class Service:
         """
         call = self._call(method, path, params, json, data, content, headers, timeout, idempotent)
         call.is_stream = True
-        mesh = self._mesh
-        if not mesh.is_running_here():
-            mesh.begin()
-        if not self._caller.size:
-            await mesh.wait_told(self._caller, call)
-        response = await self._caller.call(call)
+        response = await self._mesh.call(self._caller, call)
         try:
             yield response
         finally:

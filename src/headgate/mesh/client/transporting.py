@@ -64,11 +64,7 @@ class MeshSender:
             caller = mesh.caller(name)
             if timeouts is not None:
                 call.timeouts = _shorter(timeouts, caller.timeouts)
-            if not mesh.is_running_here():
-                mesh.begin()
-            if not caller.size:
-                await mesh.wait_told(caller, call)
-            response = await caller.call(call)
+            response = await mesh.call(caller, call)
         except (Refused, NoSuchService) as error:
             raise UpstreamFailed("no_instance", str(error)) from error
         except TimedOut as error:

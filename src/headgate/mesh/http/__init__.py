@@ -9,8 +9,9 @@ from __future__ import annotations
 from headgate.mesh.http.client import HttpClient
 from headgate.mesh.http.exchange import Timeouts
 from headgate.mesh.http.headers import Headers
-from headgate.mesh.http.pool import PoolSizes, PoolSnapshot
+from headgate.mesh.http.pool import PoolSizes
 from headgate.mesh.http.response import BodyTooLarge, Response, StatusError
+from headgate.wire.pools import PoolSnapshot
 
 __all__ = [
     "BodyTooLarge",

@@ -24,12 +24,13 @@ from headgate.mesh.http.connection import Connection
 from headgate.mesh.http.exchange import DEFAULT_TIMEOUTS, Exchange, Timeouts, no_time_left
 from headgate.mesh.http.forks import generation, keep
 from headgate.mesh.http.names import Lookups, Names
-from headgate.mesh.http.pool import Pool, PoolSizes, PoolSnapshot
+from headgate.mesh.http.pool import Pool, PoolSizes
 from headgate.mesh.http.request import CHUNKED, host_line, render
 from headgate.mesh.http.ticking import Ticking
 from headgate.wire.connect import Endpoint, Resolving, Tls, connect
 from headgate.wire.headcache import HeadCache
 from headgate.wire.http1.head import HeadLimits
+from headgate.wire.pools import PoolSnapshot
 
 if TYPE_CHECKING:
     from headgate.mesh.http.exchange import Body

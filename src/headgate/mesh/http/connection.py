@@ -25,9 +25,10 @@ from headgate.mesh.http.body import Incoming
 from headgate.mesh.http.exchange import TOOK_NOTHING
 from headgate.mesh.http.response import BodyTooLarge
 from headgate.mesh.http.upload import LARGE, WHOLE, Pump, Slices, Upload
-from headgate.wire.http1.body import BodyReader, ChunkedReader, LengthReader, UntilCloseReader
-from headgate.wire.http1.head import body_follows, judge_partial, parse_response_head
-from headgate.wire.message import Refusal, ResponseHead
+from headgate.wire.http1.body import BodyReader, ChunkedReader, UntilCloseReader
+from headgate.wire.http1.head import body_follows
+from headgate.wire.http1.response import INFORMATIONAL_MAX, body_reader, take_head
+from headgate.wire.message import ResponseHead
 from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from headgate.wire.headcache import HeadCache
     from headgate.wire.http1.head import HeadLimits
 
-_INFORMATIONAL_MAX: Final = 16
 _READABLE: Final = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -264,32 +264,21 @@ class Connection(asyncio.Protocol):
             data = self._buffer + data
             self._buffer = b""
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if judge_partial(data, self._limits) is not None or not _may_be_http(data):
-                    self._break("malformed response head")
-                else:
-                    self._buffer = data
+            found = take_head(data, self._heads, self._limits)
+            if found is None:
+                self._buffer = data
                 return
-            end += 4
-            rest = data[end:]
-            block = data[:end] if rest else data
-            head = self._heads.get(block)
-            if head is None:
-                parsed = parse_response_head(block, self._limits)
-                if isinstance(parsed, Refusal):
-                    self._break(parsed.reason)
-                    return
-                head = parsed
-                if head.status >= 200:
-                    self._heads.put(block, head)
+            if isinstance(found, str):
+                self._break(found)
+                return
+            head, rest = found
             if head.status >= 200:
                 break
             if head.status == 101:
                 self._break("switched protocols without being asked")
                 return
             self._informational += 1
-            if self._informational > _INFORMATIONAL_MAX:
+            if self._informational > INFORMATIONAL_MAX:
                 self._break("too many informational responses")
                 return
             if not rest:
@@ -301,20 +290,12 @@ class Connection(asyncio.Protocol):
     def _read_body(self, ex: Exchange, head: ResponseHead, rest: bytes) -> None:
         if not body_follows(ex.method, head.status):
             self._whole(ex, head, b"", rest)
-        elif head.length >= 0:
-            if not ex.is_stream and head.length > ex.body_bytes_max:
-                self._too_large(ex)
-                return
-            missing = head.length - len(rest)
-            if missing <= 0:
-                body = rest if missing == 0 else rest[: head.length]
-                self._whole(ex, head, body, rest[head.length :] if missing else b"")
-            else:
-                self._begin_body(ex, head, LengthReader(head.length), rest)
-        elif head.chunked:
-            self._begin_body(ex, head, ChunkedReader(self._limits), rest)
+        elif head.length > ex.body_bytes_max and not ex.is_stream:
+            self._too_large(ex)
+        elif 0 <= head.length <= len(rest):
+            self._whole(ex, head, rest[: head.length], rest[head.length :])
         else:
-            self._begin_body(ex, head, UntilCloseReader(), rest)
+            self._begin_body(ex, head, body_reader(head, self._limits), rest)
 
     def _whole(self, ex: Exchange, head: ResponseHead, body: bytes, rest: bytes) -> None:
         """The response is complete. Free the connection first: the next request may want it."""
@@ -428,8 +409,3 @@ class Connection(asyncio.Protocol):
         self.deadline = deadline
         if deadline < self.wake:
             self._ticking.arm(self)
-
-
-def _may_be_http(data: bytes) -> bool:
-    """Whether the beginning of a response can still become a status line."""
-    return data[:7] == b"HTTP/1."[: len(data)]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.errors import UpstreamFailed
 from headgate.mesh.http.exchange import NOT_IN_TIME, no_time_left
+from headgate.wire.pools import PoolSnapshot
 from headgate.wire.wheel import NEVER
 
 if TYPE_CHECKING:
@@ -45,19 +46,6 @@ class PoolSizes:
     idle_timeout_s: float = 4.0
     queue: int = 1000
     """How many calls may wait for a connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
-    instance: str
-    open: int
-    idle: int
-    connecting: int
-    waiting: int
-    created: int
-    reused: int
-    failed: int
-    last_failure: str | None
 
 
 class Pool:

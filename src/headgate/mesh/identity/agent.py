@@ -27,14 +27,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import random
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -43,6 +42,7 @@ from headgate.errors import HeadgateError
 from headgate.mesh.identity.asking import Asks, ControlAsked, ControlAway
 from headgate.mesh.identity.refusals import IdentityRefused
 from headgate.mesh.identity.renewing import Held, due_at, pause_s, read_held
+from headgate.security.file_lock import try_lock
 from headgate.security.service_identity.contexts import (
     HTTP1,
     Contexts,
@@ -280,7 +280,7 @@ class Agent:
             return wait_s
         try:
             self.files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._locked() as is_ours:
+            with try_lock(self.files.folder / "lock") as is_ours:
                 if not is_ours:
                     return BUSY_S
                 # Another process may have been quicker.
@@ -430,17 +430,3 @@ class Agent:
                 return self._token
             why = (error.strerror or "unreadable").lower()
             raise IdentityRefused("token", f"the token in {self._token_file}: {why}") from None
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[bool]:
-        path = self.files.folder / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)

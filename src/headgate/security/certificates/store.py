@@ -22,10 +22,8 @@ that cannot be read are as if they were not there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -37,6 +35,7 @@ from cryptography.hazmat.primitives import hashes
 from headgate.errors import Fault
 from headgate.security.certificates.jose import AccountKey
 from headgate.security.certificates.renewal import Standing
+from headgate.security.file_lock import try_lock
 from headgate.security.whole_file import write_whole as _write
 from headgate.wire.certificates import read_pair
 
@@ -80,19 +79,9 @@ class AcmeStore:
             folder.mkdir(mode=0o700, exist_ok=True)
             folder.chmod(0o700)
 
-    @contextlib.contextmanager
-    def try_lock(self) -> Iterator[bool]:
+    def try_lock(self) -> AbstractContextManager[bool]:
         """Hold the right to order, if nobody else does: also processes that share the directory."""
-        descriptor = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
+        return try_lock(self._home / "lock")
 
     # -- the account --------------------------------------------------------------------------
 
