@@ -90,6 +90,7 @@ def test_every_metric_of_the_gateway_is_in_a_dashboard_or_left_out_with_a_reason
         "headgate_logs_store_lines",
         "headgate_members_changes_total",  # of services that are found alone
         "headgate_members_unread_total",  # likewise
+        "headgate_metrics_pushes_total",  # of those who do not scrape
         "headgate_registry_events_total",  # where instances register: `headgate services stats`
         "headgate_registry_instances",
         "headgate_registry_leases",

@@ -147,6 +147,7 @@ def full_stats():
         rows["headgate_logs_store_lines"].append(([], 6))
         rows["headgate_traces_spans_total"].append((["stored"], 5))
         rows["headgate_traces_exported_total"].append((["sent"], 5))
+        rows["headgate_metrics_pushes_total"].append((["ok"], 2))
         rows["headgate_traces_store_bytes"].append(([], 40960))
         rows["headgate_traces_stored"].append(([], 2))
 

@@ -65,6 +65,7 @@ from headgate.config.policies import (
     TimeoutSpec,
 )
 from headgate.config.protecting import Shed
+from headgate.config.pushing import MetricsPush
 from headgate.config.redacting import Redaction, RedactionSpec
 from headgate.config.redis_urls import redis_url_fault
 from headgate.config.registry import Registry, RegistrySpec
@@ -498,6 +499,10 @@ class Config(PolicyFields, ServicePolicyFields):
 
     tracing: Tracing = TracingSpec()
     """What becomes of single requests, here and in the services behind."""
+
+    metrics_push: MetricsPush = False
+    """A collector that is told all figures, besides those who ask at `/metrics`. None unless
+    said."""
 
     state_dir: (
         Annotated[

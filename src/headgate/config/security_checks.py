@@ -16,6 +16,7 @@ from headgate.config import (
     guarding,
     injection,
     mesh,
+    pushing,
     redacting,
     tracing,
     validating,
@@ -71,6 +72,7 @@ def check_security(config: Config) -> Iterator[Problem]:
         ("secrets", vaulting),
         ("audit", auditing),
         ("tracing", tracing),
+        ("metrics_push", pushing),
         ("redaction", redacting),
     ):
         said = getattr(config, name)

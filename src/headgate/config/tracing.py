@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +13,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from headgate.config.collectors import BY_URL, CollectorUrl, in_the_clear
 from headgate.config.fields import (
     DURATION_PATTERN,
     FALSE,
@@ -29,7 +29,7 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
-from headgate.config.forms import OneOrMore, OrFalse, Shorthand
+from headgate.config.forms import OneOrMore, OrFalse
 from headgate.observe.tracing.rules import (
     AUTO,
     ExportRules,
@@ -49,35 +49,12 @@ _WHOSE: Final[dict[bool | str, Whose]] = {True: "all", False: "none", "proxies":
 Found = tuple[tuple[str | int, ...], str, str, bool]
 
 
-_NO_ADDRESS: Final = "is no address of a collector; write http://host:4318 or https://..."
-
-
-def _url(value: object) -> str:
-    text = text_of(value).strip()
-    try:
-        url = urlsplit(text)
-        is_fine = url.scheme in {"http", "https"} and bool(url.hostname)
-        _ = url.port
-    except ValueError:
-        raise refuse(_NO_ADDRESS) from None
-    if not is_fine:
-        raise refuse(_NO_ADDRESS)
-    if url.username or url.password:
-        raise refuse("holds a password; put it into `headers`, as in authorization: ${env:KEY}")
-    return text
-
-
 class TracingExportSpec(Spec):
     """Where spans go as well: a collector, Jaeger, Tempo or Elastic APM, by OTLP over HTTP. Text,
     as in `export: http://localhost:4318`, is `url`.
     """
 
-    url: Annotated[
-        str,
-        PlainValidator(_url),
-        Words("URL"),
-        WithJsonSchema({"type": "string", "pattern": "^https?://.+$"}),
-    ]
+    url: CollectorUrl
     """The address of the receiver. Without a path it is `/v1/traces`."""
 
     headers: dict[HeaderName, HeaderValue] = {}
@@ -98,19 +75,7 @@ class TracingExportSpec(Spec):
 
 
 TracingExport = Annotated[
-    Annotated[
-        TracingExportSpec,
-        Shorthand(
-            lambda value: (
-                {"url": value}
-                if isinstance(value, str) and value.strip().lower() not in TRUE | FALSE
-                else value
-            ),
-            {"type": "string", "examples": ["http://localhost:4318"]},
-            "or text, which is `url`",
-        ),
-    ]
-    | Literal[False],
+    Annotated[TracingExportSpec, BY_URL] | Literal[False],
     OrFalse(),
 ]
 
@@ -267,7 +232,5 @@ def problems(spec: TracingSpec | Any) -> Iterator[Found]:
     if not isinstance(spec, TracingSpec):
         return
     if isinstance(spec.export, TracingExportSpec):
-        url = urlsplit(spec.export.url)
-        local = {"localhost", "127.0.0.1", "::1"}
-        if spec.export.headers and url.scheme == "http" and url.hostname not in local:
-            yield ("export", "url"), "carries headers in the clear", "use https://", True
+        for wrong, hint in in_the_clear(spec.export.url, spec.export.headers):
+            yield ("export", "url"), wrong, hint, True

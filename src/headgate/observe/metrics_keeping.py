@@ -329,6 +329,12 @@ KEEPING: Final[tuple[Metric, ...]] = (
         "Spans for `tracing.export`: sent, refused there, late (given up), full (no room),"
         " faulty (they could not be written).",
     ),
+    Metric(
+        "headgate_metrics_pushes_total",
+        "counter",
+        ("result",),
+        "Pushes of all figures to `metrics_push`: ok, failed (tried again soon), refused there.",
+    ),
     Metric("headgate_traces_store_bytes", "gauge", (), "Size of the store of traces."),
     Metric("headgate_traces_stored", "gauge", (), "Traces in the store."),
 )

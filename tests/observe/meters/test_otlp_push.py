@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from headgate.observe.meters.otlp import Pushed, Pusher, wait_after
+from headgate.observe.meters.otlp import Pusher
+from headgate.observe.meters.otlp_post import Pushed, wait_after
 from headgate.observe.meters.registry import Registry
 
 service = importlib.import_module("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")

@@ -21,6 +21,7 @@ from headgate.control.observing.logs import Logs
 from headgate.control.observing.machine import Machine
 from headgate.control.observing.monitors import Monitors
 from headgate.control.observing.observing import Observing, Surroundings
+from headgate.control.observing.pushing import MetricsPushing
 from headgate.control.observing.slos import Slos
 from headgate.control.observing.traces import Traces
 from headgate.control.process_logs import LEVELS_TOPIC
@@ -79,6 +80,7 @@ class Departments:
         self.monitors = Monitors(around, resolver, self._mark_and_tell)
         self.registry = Registering(around, shared, resolver, self.live.tell)
         self.topology = Topology(record=around.record, tell=self.live.tell)
+        self.pushing = MetricsPushing(around)
         self.observing = Observing(
             (
                 self.machine,
@@ -92,6 +94,7 @@ class Departments:
                 self.monitors,
                 self.registry,
                 self.topology,
+                self.pushing,
             )
         )
 

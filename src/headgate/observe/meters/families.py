@@ -6,7 +6,7 @@ histograms and summaries. `samples` are those of somebody else's metrics, taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -46,6 +46,8 @@ class Family:
     quantiles: tuple[float, ...] = ()
     numbers: dict[Labels, float] = field(default_factory=dict)
     sketches: dict[Labels, Sketch] = field(default_factory=dict)
+    buckets: dict[Labels, tuple[Sequence[int], float]] = field(default_factory=dict)
+    """Of a histogram with fixed `bounds`: how many values in each, and beyond; and their sum."""
     totals: dict[Labels, tuple[int, float]] = field(default_factory=dict)
     """Of a summary: how many values there ever were, and their sum; its sketch forgets."""
     exemplars: dict[Labels, tuple[Exemplar, ...]] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Family:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.numbers or self.sketches or self.samples)
+        return not (self.numbers or self.sketches or self.samples or self.buckets)
 
     def alike(self, other: Family) -> bool:
         """Whether the two may be added up."""

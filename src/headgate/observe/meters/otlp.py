@@ -1,19 +1,11 @@
 """Metrics pushed to a collector by OTLP over HTTP, from a thread of its own.
 
-Theory of operation. Figures are cumulative, so a push that fails loses nothing: the next one says
-all that it would have said. Therefore nothing is queued. After a failure that may pass (no
-connection, 429, 5xx) the next push comes early, after a wait that doubles from one second up to the
-interval, with chance in it, so that a thousand services do not come back at once; `Retry-After` is
-honoured up to five minutes. After a refusal (other 4xx) nothing is tried before the next interval.
-
 A forked child pushes for itself. At the end there is one last push, for two seconds at most.
 """
 
 from __future__ import annotations
 
 import atexit
-import gzip
-import http.client
 import os
 import random
 import socket
@@ -22,44 +14,21 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import headgate
 from headgate.observe.meters.families import Family
 from headgate.observe.meters.metric import log
 from headgate.observe.meters.otlp_encode import encode
+from headgate.observe.meters.otlp_post import Pushed, Receiver, wait_after
 
 if TYPE_CHECKING:
     from headgate.observe.meters.registry import Registry
 
-__all__ = ["Pushed", "Pusher", "wait_after"]
+__all__ = ["Pusher"]
 
 _LAST_S: Final = 2.0
-_RETRY_AFTER_MAX_S: Final = 300.0
-_ANSWER_MAX: Final = 4096
-_PASSING: Final = frozenset((408, 429, 500, 502, 503, 504))
 _all: weakref.WeakSet[Pusher] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """What came of a push."""
-
-    is_ok: bool
-    may_pass: bool = False
-    """A failure that may be over soon."""
-    retry_after_s: float = 0.0
-    why: str = ""
-
-
-def wait_after(result: Pushed, failures: int, every_s: float, rng: random.Random) -> float:
-    """How long until the next push, after `failures` in a row."""
-    if result.is_ok or not result.may_pass:
-        return every_s
-    doubled = min(every_s, 2.0 ** min(failures - 1, 16))
-    return max(doubled * rng.uniform(0.5, 1.0), min(result.retry_after_s, _RETRY_AFTER_MAX_S))
 
 
 class Pusher:
@@ -81,24 +50,13 @@ class Pusher:
         tls: ssl.SSLContext | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no address; write http://localhost:4318/v1/metrics")
-        if parts.username is not None:
-            raise ValueError("the address holds a password; give it in headers, as authorization")
+        self._receiver = Receiver(url, headers=headers, tls=tls)
         if not 1.0 <= every_s <= 3600.0:
             raise ValueError(f"every_s={every_s:g} lies between a second and an hour")
-        self._scheme, self._host = parts.scheme, parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._path = parts.path if parts.path not in ("", "/") else "/v1/metrics"
-        if parts.query:
-            self._path += f"?{parts.query}"
         self._registry = registry
         self._every_s, self._timeout_s = every_s, timeout_s
-        self._headers = dict(headers or {})
         self._resource = {"service.name": service, "host.name": socket.gethostname()}
         self._extra = dict(resource or {})
-        self._tls = tls
         self._rng = rng or random.Random()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -107,7 +65,7 @@ class Pusher:
         self._end_include = registry.include(self._families)
 
     def __repr__(self) -> str:
-        return f"<Pusher {self._scheme}://{self._host}:{self._port}>"
+        return f"<Pusher of {self._receiver!r}>"
 
     @property
     def results(self) -> dict[str, int]:
@@ -136,10 +94,7 @@ class Pusher:
     def push(self, timeout_s: float | None = None) -> Pushed:
         """Push now. It never raises."""
         try:
-            body = self._body()
-            result = self._send(body, timeout_s or self._timeout_s)
-        except (OSError, http.client.HTTPException) as error:
-            result = Pushed(False, may_pass=True, why=f"{type(error).__name__}: {error}")
+            result = self._receiver.post(self._body(), timeout_s or self._timeout_s)
         except Exception as error:  # noqa: BLE001 - a push must not end its thread
             log.exception("metrics could not be made ready for a push")
             result = Pushed(False, why=type(error).__name__)
@@ -164,36 +119,6 @@ class Pusher:
             version=headgate.__version__,
         )
 
-    def _send(self, body: bytes, timeout_s: float) -> Pushed:
-        connection: http.client.HTTPConnection
-        if self._scheme == "https":
-            tls = self._tls or ssl.create_default_context()
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=timeout_s, context=tls
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        headers = {
-            "content-type": "application/x-protobuf",
-            "content-encoding": "gzip",
-            "user-agent": f"headgate/{headgate.__version__}",
-            **self._headers,
-        }
-        try:
-            connection.request("POST", self._path, gzip.compress(body, 1), headers)
-            response = connection.getresponse()
-            response.read(_ANSWER_MAX)
-            if response.status < 300:
-                return Pushed(True)
-            from headgate.policy.retry import parse_retry_after  # few ever need it
-
-            wall = time.time()  # noqa: TID251 - it may be a date
-            waits = parse_retry_after(response.getheader("retry-after", ""), wall) or 0.0
-            passing = response.status in _PASSING
-            return Pushed(False, passing, waits, f"answered {response.status}")
-        finally:
-            connection.close()
-
     def _run(self) -> None:
         stop, failures = self._stop, 0
         wait_s = min(self._every_s, 5.0)  # the first soon, so that a short life is seen
@@ -209,7 +134,7 @@ class Pusher:
             self._is_warned = False
         elif not self._is_warned:
             self._is_warned = True
-            log.warning("metrics could not be pushed to %s: %s", self._host, result.why)
+            log.warning("metrics could not be pushed to %s: %s", self._receiver.host, result.why)
 
     def _families(self) -> list[Family]:
         return [

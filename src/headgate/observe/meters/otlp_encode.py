@@ -2,8 +2,9 @@
 
 A message is a run of fields: a tag (the number of the field and its wire type), then a varint,
 eight bytes, or a length and that many bytes. Six kinds of message are all that is needed, so no
-schema compiler and no SDK is. Histograms go out as exponential histograms without any conversion;
-see `sketch`. Everything is cumulative since `start_wall`.
+schema compiler and no SDK is. Histograms go out as exponential histograms without any conversion
+(see `sketch`), and those that were counted by fixed bounds by these. Everything is cumulative since
+`start_wall`.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def _metrics(family: Family, times: bytes) -> Iterator[bytes]:
     if family.sketches:
         make = _summary if family.kind == "summary" else _exponential
         yield head + make(family, times)
+    elif family.buckets:
+        yield head + _explicit(family, times)
     elif family.kind == "counter":
         points = _numbers(family, times)
         yield head + message(7, points + _CUMULATIVE + _MONOTONIC)
@@ -122,6 +125,26 @@ def _exponential(family: Family, times: bytes) -> bytes:
         for labels, sketch in family.sketches.items()
     )
     return message(10, points + _CUMULATIVE)
+
+
+def _explicit(family: Family, times: bytes) -> bytes:
+    bounds = message(7, struct.pack(f"<{len(family.bounds)}d", *family.bounds))
+    points = []
+    for labels, (counts, total) in family.buckets.items():
+        packed = message(6, struct.pack(f"<{len(counts)}Q", *counts))
+        points.append(
+            message(
+                1,
+                times
+                + fixed(4, sum(counts))
+                + double(5, total)
+                + packed
+                + bounds
+                + _exemplars(8, family.exemplars.get(labels, ()))
+                + _attributes(9, family.labels, labels),
+            )
+        )
+    return message(9, b"".join(points) + _CUMULATIVE)
 
 
 def _point(family: Family, times: bytes, labels: Labels, sketch: Sketch) -> bytes:
