@@ -1,4 +1,4 @@
-# make demo     run the gateway before a few services, and say what to try
+# make demo     run a whole shop behind the gateway, and say where it is; Ctrl-C ends it
 # make test     everything: format, lint, types, all tests, docs drift, the wheel
 # make check    the quick part of it, for every few minutes
 # make bench    Headgate beside nginx, Envoy, HAProxy and Caddy; writes docs/benchmarks.md
@@ -34,6 +34,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt tools/bootstrap.py
 	$(PYTHON) tools/bootstrap.py venv $(VENV)
 	@touch $@
 
+# What the shop needs, for those who want to see it first.
+$(VENV)/.demo: pyproject.toml constraints.txt tools/bootstrap.py
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv" >&2; exit 1; fi
+	$(PYTHON) tools/bootstrap.py venv $(VENV) demo
+	@touch $@
+
 os-test: $(VENV)/.os-test
 os-bench: $(VENV)/.os-bench
 $(VENV)/.os-%: tools/bootstrap.py $(VENV)/.ready
@@ -42,7 +48,7 @@ $(VENV)/.os-%: tools/bootstrap.py $(VENV)/.ready
 
 # ---- what people run
 
-demo: venv
+demo: $(VENV)/.demo
 	@$(BIN)/python -m headgate demo
 
 test: venv os-test

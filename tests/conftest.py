@@ -7,6 +7,8 @@ peer or the gateway belongs in one of the folders below, or carries the marker i
 from __future__ import annotations
 
 import gc
+import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,18 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """The same for what modules leave behind: their fixtures and caches, a gigabyte at the end."""
     if nextitem is None or nextitem.path != item.path:
         gc.freeze()
+        end_logging()
+
+
+def end_logging() -> None:
+    """Apps that are hardened set up the logging of their process, for as long as it lives. Here
+    that is the next test's process as well, which may fork or look at what is logged.
+    """
+    logs = sys.modules.get("headgate.observe.logs")
+    if logs is not None:
+        ours = logs.process_logging()
+        if ours.outlet in logging.getLogger().handlers:
+            ours.remove()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

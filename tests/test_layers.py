@@ -23,12 +23,14 @@ ORDER: tuple[frozenset[str], ...] = (
     frozenset({"config", "wire", "policy", "state", "cache", "security", "observe", "db"}),
     frozenset({"plan"}),
     frozenset({"gateway", "testing", "mesh", "delivery", "interop", "resilience"}),
+    frozenset({"kit"}),
     frozenset({"control", "load", "cli"}),
     frozenset({"__main__"}),
 )
 
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
     {
+        ("__init__", "kit"),  # `headgate.harden`, loaded when it is asked for
         ("cache", "policy"),  # a layer that is away is left alone by the same breaker
         ("cache", "state"),  # what a Redis is called, and how it is reached, stands once
         ("cache", "wire"),  # structured fields, dates and lists are read as on the wire
@@ -49,6 +51,24 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("testing", "mesh"),  # a fake mesh is the real one with another end
     }
 )
+
+DOORS: frozenset[str] = frozenset(
+    {
+        "headgate.cache.asgi",
+        "headgate.cache.gateway_link",
+        "headgate.kit.fastapi",
+        "headgate.observe.health",
+        "headgate.observe.logs",
+        "headgate.observe.tracing",
+        "headgate.security.accounts",
+        "headgate.security.accounts.fastapi",
+        "headgate.security.audit",
+        "headgate.security.identity",
+        "headgate.security.redact",
+        "headgate.security.secrets",
+    }
+)
+"""What is public below a room: the modules that `docs/howto` tells services to import."""
 
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
@@ -103,7 +123,7 @@ def upward(src: Path) -> list[str]:
 
 
 def private(src: Path) -> list[str]:
-    """What the shop imports beyond the public API: `headgate` and `headgate.<room>`."""
+    """What the shop imports beyond the public API: `headgate`, `headgate.<room>` and DOORS."""
     wrong = []
     for path, module, is_package in modules(src, "headgate_shop"):
         tree = ast.parse(path.read_text(), str(path))
@@ -118,7 +138,9 @@ def private(src: Path) -> list[str]:
             for name in names:
                 if name.split(".")[0] != "headgate":
                     continue
-                if name.count(".") > 1 or any(part.startswith("_") for part in parts):
+                if (name.count(".") > 1 and name not in DOORS) or any(
+                    part.startswith("_") for part in parts
+                ):
                     wrong.append(f"{path}:{node.lineno}: {module} imports {name} {parts}")
     return wrong
 
@@ -174,6 +196,13 @@ def test_an_import_that_points_down_or_stays_in_its_room_is_fine(tree, text):
     assert upward(tree(headgate__in__wire__in__tls=text)) == []
 
 
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_the_docs_show_each_public_door(door):
+    pages = [page.read_text() for page in (ROOT / "docs" / "howto").glob("*.md")]
+    room, _, last = door.rpartition(".")
+    assert any(door in page or f"from {room} import {last}" in page for page in pages)
+
+
 def test_a_room_without_a_place_is_reported(tree):
     (wrong,) = upward(tree(headgate__in__utils__in__things="import os\n"))
     assert "the room utils has no place" in wrong
@@ -181,7 +210,8 @@ def test_a_room_without_a_place_is_reported(tree):
 
 def test_the_shop_may_not_reach_into_a_room(tree):
     src = tree(
-        headgate_shop__in__good="from headgate.cache import Cache\nimport headgate\n",
+        headgate_shop__in__good="from headgate.cache import Cache\nimport headgate\n"
+        "from headgate.cache.asgi import CacheHeaders\n",
         headgate_shop__in__bad="from headgate.cache.layers import Layer\n",
     )
     (wrong,) = private(src)
@@ -220,7 +250,7 @@ def test_importing_headgate_loads_no_room():
     assert loaded == set()
 
 
-@pytest.mark.parametrize("room", ["config", "policy", "state", "observe", "testing"])
+@pytest.mark.parametrize("room", ["config", "policy", "state", "observe", "testing", "kit"])
 def test_a_light_room_pulls_in_neither_the_gateway_nor_a_web_framework(room):
     loaded = loaded_by(f"headgate.{room}")
     rooms = {name.split(".")[1] for name in loaded if name.startswith("headgate.")}

@@ -1,6 +1,7 @@
 """Set up this machine for the tests and the benchmarks: a virtual environment, system programs.
 
     python3 tools/bootstrap.py venv .venv        packages of Python, pinned by constraints.txt
+    python3 tools/bootstrap.py venv .venv demo   those of the shop alone, a fifth of them
     python3 tools/bootstrap.py programs test     programs that the tests talk to
     python3 tools/bootstrap.py programs bench    programs that the benchmarks compare with
 
@@ -121,7 +122,7 @@ def run(*command: str) -> None:
 # ---- the virtual environment
 
 
-def make_venv(folder: Path) -> None:
+def make_venv(folder: Path, extra: str) -> None:
     python = folder / "bin" / "python"
     if (
         not python.exists()
@@ -137,7 +138,7 @@ def make_venv(folder: Path) -> None:
     # Constraints hold versions for the Python they were made with; a newer one may need newer
     # wheels, so there the lower bounds of pyproject.toml are all that is asked for.
     pins = ["-c", "constraints.txt"] if sys.version_info[:2] == (3, 11) else []
-    run(*pip, *pins, "--editable", ".[dev]")
+    run(*pip, *pins, "--editable", f".[{extra}]")
 
 
 # ---- programs of the system
@@ -196,11 +197,13 @@ def make_programs(which: str) -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["venv", folder]:
-            make_venv(Path(folder))
+            make_venv(Path(folder), "dev")
+        case ["venv", folder, "demo"]:
+            make_venv(Path(folder), "demo")
         case ["programs", which] if which in SETS:
             make_programs(which)
         case _:
-            fail(f"usage: bootstrap.py venv FOLDER | programs {'|'.join(SETS)}")
+            fail(f"usage: bootstrap.py venv FOLDER [demo] | programs {'|'.join(SETS)}")
 
 
 if __name__ == "__main__":

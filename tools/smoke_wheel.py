@@ -18,6 +18,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 20.0
+PACKAGES = ("headgate/", "headgate_shop/", "headgate-")
+WANTED = (
+    "headgate/py.typed",
+    "headgate/cli/demo.yaml",
+    "headgate/cli/app.py",
+    "headgate_shop/stage/headgate.yaml",
+    "headgate_shop/products/migrations/versions/0001_products.py",
+)
 
 CONFIG = """\
 listeners:
@@ -48,10 +56,10 @@ def build(folder: Path) -> Path:
     check(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), ROOT)
     (wheel,) = folder.glob("headgate-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for wanted in ("headgate/py.typed", "headgate/cli/demo.yaml", "headgate/cli/app.py"):
+    for wanted in WANTED:
         if wanted not in names:
             raise SystemExit(f"{wheel.name} has no {wanted}")
-    if strays := sorted(one for one in names if not one.startswith(("headgate/", "headgate-"))):
+    if strays := sorted(one for one in names if not one.startswith(PACKAGES)):
         raise SystemExit(f"{wheel.name} would install {strays[0]} beside the package")
     return wheel
 

@@ -125,7 +125,7 @@ def _ensure(folder: Path) -> tuple[bytes, bytes, bool]:
 
 
 def test_many_processes_at_once_agree(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     with context.Pool(6) as pool:
         answers = pool.map(_ensure, [tmp_path] * 12, chunksize=1)
     assert len({(root, certificate) for root, certificate, _ in answers}) == 1
