@@ -127,6 +127,16 @@ def test_a_bad_token_is_refused_also_where_nobody_has_to_show_one(start, echo):
     assert 'error="invalid_token"' in head.get("www-authenticate")
 
 
+def test_a_bad_token_is_nobody_where_anonymous_is_always(start, echo):
+    gateway = start(guarded(echo.url, {"auth": {"methods": "jwt", "anonymous": "always"}}))
+    assert "x-auth-subject" not in asked(gateway, echo)
+    assert "x-auth-subject: ann" in asked(gateway, echo, bearer(sub="ann"))
+    for bad in (bearer(sub="ann") + "x", "authorization: Bearer nonsense"):
+        seen = asked(gateway, echo, bad)
+        assert "x-auth-subject" not in seen
+        assert "authorization" not in seen.lower(), "what does not hold does not go on either"
+
+
 def test_a_token_that_ends_while_a_connection_lasts_is_refused(start, instance, wall):
     gateway = start(guarded(instance))
     line = bearer(sub="ann", exp=wall.now + 60)

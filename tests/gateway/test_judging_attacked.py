@@ -77,7 +77,7 @@ LINES: dict[str, tuple[str, ...]] = {
 URLS = ["/", "/?t={token}", "/?t=a", "/?%74=", "/?a=b"]
 
 
-@pytest.mark.parametrize("anonymous", [False, True], ids=["named", "anonymous"])
+@pytest.mark.parametrize("anonymous", [False, True, "always"], ids=["named", "anonymous", "always"])
 @pytest.mark.parametrize("lines", LINES)
 def test_the_explanation_says_what_the_gateway_does(start, echo, lines, anonymous):
     use = {"auth": {"methods": "jwt", "anonymous": anonymous}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from headgate.config.auth_jwt import JwtSpec
 from headgate.config.auth_keys import (
@@ -15,7 +15,19 @@ from headgate.config.auth_keys import (
     SignatureSpec,
 )
 from headgate.config.auth_login import LoginSpec
-from headgate.config.fields import FilePath, Flag, HeaderName, Spec, Text, Wait
+from headgate.config.fields import (
+    FALSE,
+    TRUE,
+    FilePath,
+    Flag,
+    HeaderName,
+    Spec,
+    Text,
+    Wait,
+    Words,
+    refuse,
+    text_of,
+)
 from headgate.config.forms import OneOrList, OneOrMore, OrFalse, Shorthand
 
 __all__ = ["AUTH_TYPES", "AuthSpec", "AuthUse", "AuthUseSpec", "IdentitySpec", "auth_methods"]
@@ -28,6 +40,15 @@ def _several(value: Any) -> object:
 _OneOrSeveral = OneOrList(_several, {}, "one or a list")
 
 
+def _anonymous(value: object) -> bool | Literal["always"]:
+    word = text_of(value).strip().lower()
+    if word == "always":
+        return "always"
+    if word in TRUE | FALSE:
+        return word in TRUE
+    raise refuse("is none of true, false and always")
+
+
 class AuthUseSpec(Spec):
     """Who must say who they are, and how. A name, or a list of names, is `methods`; `false`
     asks nobody.
@@ -37,8 +58,15 @@ class AuthUseSpec(Spec):
     """Names of entries under the top-level `auth`, in the order in which they are tried. The
     first that accepts what the request shows decides."""
 
-    anonymous: Flag = False
-    """Also let in who shows nothing. What is shown and does not hold is refused all the same."""
+    anonymous: Annotated[
+        bool | Literal["always"],
+        PlainValidator(_anonymous),
+        Words("`always`, `true` or `false`"),
+        WithJsonSchema({"enum": ["always", True, False]}),
+    ] = False
+    """Also let in who shows nothing. What is shown and does not hold is refused all the same,
+    unless this is `always`: for pages that browsers open, which send the cookie of a session that
+    is over. Services hear of nobody then, and it counts against nobody."""
 
     pass_credentials: Flag = False
     """Send the credentials on to the service. By default they end here, so that a service that

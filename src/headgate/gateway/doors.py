@@ -300,6 +300,7 @@ class Authentication:
         self._first = methods[0]
         self._is_one = len(methods) == 1
         self._anonymous = plan.anonymous
+        self._always = plan.always
         # One that looked at more than the head might have said another thing of the next request.
         self._is_kept = [
             all(method.is_of_head for method in methods[:count])
@@ -450,17 +451,15 @@ class Authentication:
                     ex.answer_instead(instead.status, instead.headers, instead.body)
                     return STOP
             if self._anonymous:
-                self._parts.count("anonymous", "verified")
-                if self._strips is not None and may_hold(look, self._strips):
-                    # What means nothing here, as the cookie of a session that is over, may still
-                    # mean something to who reads a service's log.
-                    strips, places = self._strips, self._shown
-                    ex.admit(Passport(ex.prep, None, 0.0, 0, strips, places, self._telling))
+                self._let_in(ex, look, has_shown=False)
                 return None
             self._parts.count(self._first.name, "missing")
             ex.error = "auth: nothing shown"
             ex.answer(problem.render(ex, 401, "authentication is needed", headers=self._challenges))
             return STOP
+        if self._always:
+            self._let_in(ex, look, has_shown=True)
+            return None
         ex.error = f"auth: {refused.error}"
         if refused.status < 500 and refused.error not in _HONEST:
             self._parts.suspect(ex.client_ip, "bad_credentials")
@@ -476,6 +475,15 @@ class Authentication:
             )
         )
         return STOP
+
+    def _let_in(self, ex: PolicedExchange, look: Look, *, has_shown: bool) -> None:
+        """Nobody we know may come in too."""
+        self._parts.count("anonymous", "verified")
+        if self._strips is not None and (has_shown or may_hold(look, self._strips)):
+            # What means nothing here, as the cookie of a session that is over, may still mean
+            # something to who reads a service's log.
+            strips, places = self._strips, self._shown
+            ex.admit(Passport(ex.prep, None, 0.0, 0, strips, places, self._telling))
 
 
 _HONEST: Final = frozenset({"expired", "early", "not_covered", "no_nonce", "missing"})

@@ -147,11 +147,12 @@ async def _authenticate(
         else:
             has_shown = True
             said.append(f"{name} answers with {got.status} itself")
-    is_let_in = plan.anonymous and not has_shown
+    is_let_in = plan.always or (plan.anonymous and not has_shown)
     for line in said:
         say("auth", is_let_in, line)
     if is_let_in:
-        say("auth", True, "nothing is shown, and anonymous requests are let in")
+        what = "nothing holds" if has_shown else "nothing is shown"
+        say("auth", True, f"{what}, and anonymous requests are let in")
     return None
 
 

@@ -28,7 +28,10 @@ class AuthPlan:
     methods: tuple[str, ...]
     """Names of entries under `auth`."""
     anonymous: bool
+    """Who shows nothing is let in as well."""
     pass_credentials: bool
+    always: bool = False
+    """And who shows something that does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ def auth_of(config: Config, levels: Levels) -> tuple[AuthPlan | None, bool]:
         return None, config.auth.deny_by_default
     if isinstance(use, bool):
         return None, False
-    return AuthPlan(use.methods, use.anonymous, use.pass_credentials), False
+    always = use.anonymous == "always"
+    return AuthPlan(use.methods, bool(use.anonymous), use.pass_credentials, always), False
 
 
 def guards_of(levels: Levels) -> tuple[GuardPlan, ...]:
