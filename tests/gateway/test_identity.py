@@ -41,6 +41,13 @@ def test_an_id_is_made(ask):
     assert head.all("x-request-id") == seen.all("x-request-id")
 
 
+def test_a_service_that_answers_an_id_too_is_not_heard_twice(ask):
+    seen, head = ask(made=("X-Request-Id: theirs", "X-Response-Time: 1s", "X-Other: kept"))
+    assert head.all("x-request-id") == seen.all("x-request-id")
+    assert len(head.all("x-response-time")) == 1
+    assert head.get("x-other") == "kept"
+
+
 def test_a_strangers_id_is_replaced(ask):
     seen, head = ask("X-Request-Id: mine")
     assert len(seen.all("x-request-id")) == 1

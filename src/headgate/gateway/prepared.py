@@ -237,6 +237,11 @@ class Prepared:
         )
         return b"".join(b"%b: %b\r\n" % field for field in fields)
 
+    @property
+    def answer_names(self) -> frozenset[bytes]:
+        """Fields that the gateway says itself with each answer."""
+        return self._site.answer_names
+
     def count(self, ex: Exchange, now: float) -> None:
         """Count and log an exchange that is over."""
         duration_s = now - ex.started

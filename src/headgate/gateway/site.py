@@ -26,7 +26,7 @@ from headgate.gateway.prepared import Prepared
 from headgate.gateway.tracing_heads import BAGGAGE, kept_baggage
 from headgate.plan.conditions import MatchInput
 from headgate.plan.match import Matched, Missed
-from headgate.policy.hops import EXPLAIN, OWN_NAMES
+from headgate.policy.hops import EXPLAIN, OWN_NAMES, REQUEST_ID
 from headgate.security.certificates.rules import CHALLENGE_PREFIX
 from headgate.wire import forwarded
 from headgate.wire.forwarded import TrustedNetworks
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from headgate.wire.message import Header
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _HOSTS_KEPT: Final = 1024
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
@@ -122,6 +121,9 @@ class Site:
         self.tells_trace = tracing is not None and bool(tracing.tells)
         self.request_id_name = config.request_id.header.lower().encode("ascii")
         self.request_id_prefix = self.request_id_name + b": "
+        said = {self.request_id_name, b"x-response-time"}
+        self.answer_names = frozenset(said if self.response_time else {self.request_id_name})
+        """What we say with every answer; of services that say it too it is left out."""
         self.heads: HeadCache[Prepared] = HeadCache()
         self.heads_trusted: HeadCache[Prepared] = HeadCache()
         self._match = plan.router.match
@@ -165,7 +167,7 @@ class Site:
         if trusted:
             prep.trusted_forwarding = True
             received = find(head.headers, self.request_id_name)
-            if received is not None and _REQUEST_ID.fullmatch(received):
+            if received is not None and REQUEST_ID.fullmatch(received):
                 prep.received_id = received
             known = forwarded.client(
                 client_ip, head.scheme, head.headers, self.trusted, self.options

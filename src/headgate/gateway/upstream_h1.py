@@ -296,7 +296,7 @@ class UpstreamH1(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        found = take_head(data, self._heads, self._limits)
+        found = take_head(data, self._heads, self._limits, ex.prep.answer_names)
         if found is None:
             self._buffer = data
             return

@@ -216,6 +216,9 @@ class StreamUp(Stream):
         self._touched = self.conn.active_at
         if ex is None:
             return
+        own = ex.prep.answer_names
+        if not own.isdisjoint([name for name, _ in head.headers]):
+            head.headers = tuple([field for field in head.headers if field[0] not in own])
         if self._is_tunnel and 200 <= head.status < 300:
             key = self._key or b""
             head = ResponseHead(

@@ -25,6 +25,7 @@ __all__ = [
     "EXPLAIN",
     "NO_RETRY",
     "OWN_NAMES",
+    "REQUEST_ID",
     "SAID_TO_SERVICES",
     "SCHEME_NAMES",
     "format_attempt",
@@ -55,6 +56,9 @@ configuration chooses (of the request's id, of who asks) come to these."""
 
 SCHEME_NAMES: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-scheme", b"x-forwarded-ssl"})
 """Of these, what says the scheme only."""
+
+REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+"""What an id of a request looks like that is taken over from a caller."""
 
 _LONGEST_MS: Final = 10  # digits; 115 days
 _ATTEMPT: Final = re.compile(rb"([0-9]{1,3})/([0-9]{1,3})")

@@ -23,9 +23,15 @@ INFORMATIONAL_MAX: Final = 16
 
 
 def take_head(
-    data: bytes, heads: HeadCache[ResponseHead], limits: HeadLimits
+    data: bytes,
+    heads: HeadCache[ResponseHead],
+    limits: HeadLimits,
+    own: frozenset[bytes] = frozenset(),
 ) -> tuple[ResponseHead, bytes] | str | None:
-    """The head and what follows it; None where it is not whole yet; text: what is wrong with it."""
+    """The head and what follows it; None where it is not whole yet; text: what is wrong with it.
+
+    Fields of the names in `own` are left out: whoever reads says these himself.
+    """
     end = data.find(b"\r\n\r\n")
     if end < 0:
         if judge_partial(data, limits) is not None or not _may_be_http(data):
@@ -40,6 +46,8 @@ def take_head(
         if isinstance(parsed, Refusal):
             return parsed.reason
         head = parsed
+        if not own.isdisjoint([name for name, _ in head.headers]):
+            head.headers = tuple([field for field in head.headers if field[0] not in own])
         if head.status >= 200:
             heads.put(block, head)
     return head, rest
