@@ -249,7 +249,7 @@ def _check_fallback(
     name = fallback.service
     if name is not None and name not in services:
         yield _unknown_service((*loc, "service"), name, services)
-    elif name in level.services:
+    elif level.services == (name,):  # of several, the others may fall back to it
         yield Problem(
             (*loc, "service"),
             "{value} is the service that has failed",

@@ -139,6 +139,8 @@ def test_an_alert_is_told_gets_worse_ends_and_is_kept_in_the_log(tmp_path, peer)
     assert [more["state"] for _, _, more in rig.told] == ["firing", "firing", "resolved"]
     assert rig.told[-1][1] == "resolved: queue (q=mail)"
     assert rig.told[-1][2]["labels"]["q"] == "mail"
+    assert rig.told[-1][2]["alert"], "its id; the event has one of its own"
+    assert "id" not in rig.told[-1][2]
 
 
 def test_a_restart_sends_nothing_again_and_still_tells_the_end(tmp_path, peer):

@@ -107,7 +107,7 @@ def add_overview(router: APIRouter, control: Control) -> None:
     ) -> list[dict[str, Any]]:
         """The events that are kept, the newest last."""
         found = [
-            {"id": event.id, **event.to_json()}
+            {**event.to_json(), "id": event.id}
             for event in control.live.missed(after).events
             if not kind or event.kind == kind
         ]

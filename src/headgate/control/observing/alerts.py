@@ -243,7 +243,7 @@ class Alerts:
             self.tell(
                 "alert",
                 _with_labels(text, alert) if state == "resolved" else text,
-                id=alert.id,
+                alert=alert.id,
                 rule=alert.rule,
                 level=alert.level,
                 state=state,

@@ -35,7 +35,7 @@ class Happened:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"at": self.at, "kind": self.kind, "text": self.text, **self.attributes}
+        return {**self.attributes, "at": self.at, "kind": self.kind, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
