@@ -10,18 +10,20 @@
 Theory of operation. A deadline inside another can only be the sooner of both. It lies in a
 context variable, so tasks and threads started with the context have it too.
 
-The middleware takes the smallest of `x-headgate-deadline`, `grpc-timeout` and `longest`, answers
-504 when it is over, and cancels the handler of a caller that has gone: there is nobody to answer.
-To hear of that it must listen while the handler runs, so one task reads what the server has for
-us, up to `_AHEAD` bytes ahead of the handler; behind more of an unread body a disconnect is heard
-of only when the handler reads on. Once the response is complete, the deadline is lifted and a
-disconnect is no news: what a framework runs after the response runs to its end.
+The middleware takes the smallest of `x-headgate-deadline`, `grpc-timeout` and `longest`, and until
+the response begins also of `until_begun`, so that streams may last; it answers 504 when that is
+over, and cancels the handler of a caller that has gone: there is nobody to answer.
+To hear of that it must listen while the handler runs, so after `_AFTER_S` one task reads what the
+server has for us, up to `_AHEAD` bytes ahead of the handler; behind more of an unread body a
+disconnect is heard of only when the handler reads on. Once the response is complete, the deadline
+is lifted and a disconnect is no news: what a framework runs after the response runs to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -45,6 +47,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Answering: TypeAlias = Callable[[MutableMapping[str, Any], Send], Awaitable[None]]
 
 
 class Deadline:
@@ -128,6 +131,8 @@ def deadline(after: Duration, *, clock: Clock = time.monotonic) -> Deadline:
 # ---- serving
 
 _AHEAD: Final = 65536
+_AFTER_S: Final = 0.005
+"""Most requests are answered before, and a task for each would cost more than all else here."""
 _OVER: Final = (
     b'{"type":"about:blank","title":"Gateway Timeout","status":504,'
     b'"detail":"the deadline of this request is over"}'
@@ -135,9 +140,25 @@ _OVER: Final = (
 
 
 class _Caller:
-    """The server's side of one request: what it sends us, read a little ahead of the handler."""
+    """The server's side of one request: what it sends us, read a little ahead of the handler.
 
-    def __init__(self, receive: Receive, on_gone: Callable[[], None]) -> None:
+    Most handlers are done before `_AFTER_S`, and until then nobody listens beside them: they ask
+    the server themselves, one at a time.
+    """
+
+    __slots__ = (
+        "_ahead", "_broken", "_gone", "_is_asking", "_is_due", "_is_over", "_listener", "_moved",
+        "_on_due", "_on_gone", "_ready", "_receive", "_taken", "_timer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        receive: Receive,
+        on_gone: Callable[[], None],
+        on_due: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._on_due = on_due
         self._receive = receive
         self._on_gone = on_gone
         self._ready: deque[Message] = deque()
@@ -146,15 +167,38 @@ class _Caller:
         self._taken = asyncio.Event()
         self._gone: Message | None = None
         self._broken: Exception | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._is_asking = False
+        self._is_due = False
+        self._is_over = False
+        self._timer = loop.call_later(_AFTER_S, self._due)
 
-    async def listen(self) -> None:
+    async def end(self) -> None:
+        """Listen no more."""
+        self._is_over = True
+        self._timer.cancel()
+        if self._listener is not None:
+            await _ended(self._listener)
+
+    def _due(self) -> None:
+        self._is_due = True
+        self._on_due()
+        if not self._is_asking:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._listener is None and self._gone is None and not self._is_over:
+            loop = asyncio.get_running_loop()
+            self._listener = loop.create_task(self._listen(), name="headgate-caller")
+
+    async def _listen(self) -> None:
         try:
-            await self._listen()
+            await self._listen_on()
         except Exception as error:  # noqa: BLE001 - it is the handler's to see
             self._broken = error
             self._moved.set()
 
-    async def _listen(self) -> None:
+    async def _listen_on(self) -> None:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -176,6 +220,8 @@ class _Caller:
                 return self._gone
             if self._broken is not None:
                 raise self._broken
+            if self._listener is None and not self._is_asking:
+                return await self._ask()
             self._moved.clear()
             await self._moved.wait()
         message = self._ready.popleft()
@@ -183,24 +229,45 @@ class _Caller:
         self._taken.set()
         return message
 
+    async def _ask(self) -> Message:
+        self._is_asking = True
+        try:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._gone = message
+                self._on_gone()
+            return message
+        finally:
+            self._is_asking = False
+            self._moved.set()
+            if self._is_due:
+                self._begin()
+
 
 def _weight(message: Message) -> int:
     return len(message.get("body", b"")) + 256  # an empty piece takes room too
 
 
 class DeadlineMiddleware:
-    """ASGI. `longest` bounds every request, also one that names no deadline or a longer one."""
+    """ASGI. `longest` bounds every request, also one that names no deadline or a longer one;
+    `until_begun` does so until its response begins. `answer` says that it is over, in place
+    of a plain problem.
+    """
 
     def __init__(
         self,
         app: App,
         *,
         longest: Duration | None = None,
+        until_begun: Duration | None = None,
+        answer: Answering | None = None,
         on_event: OnEvent | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._app = app
         self._longest_s = seconds("longest", longest)
+        self._until_begun_s = seconds("until_begun", until_begun)
+        self._answer = answer or _answer_over
         self._on_event = on_event
         self._clock = clock
 
@@ -211,14 +278,19 @@ class DeadlineMiddleware:
         left_s, hop = _told(scope["headers"], self._longest_s)
         if left_s is not None and left_s <= 0.0:
             self._tell("deadline_over", scope)
-            await _answer_over(send)
+            await self._answer(scope, send)
             return
+        after_s = left_s
+        """What holds once the response has begun."""
+        begun_s = self._until_begun_s
+        if begun_s is not None and (left_s is None or begun_s < left_s):
+            left_s = begun_s
         until = None if left_s is None else Until(self._clock() + left_s, self._clock)
         before = UNTIL.get(), HOP.get()
         UNTIL.set(until)
         HOP.set(hop)
         try:
-            await self._serve(scope, receive, send, until, hop)
+            await self._serve(scope, receive, send, until, hop, after_s)
         finally:
             UNTIL.set(before[0])
             HOP.set(before[1])
@@ -230,36 +302,62 @@ class DeadlineMiddleware:
         send: Send,
         until: Until | None,
         hop: Hop,
+        after_s: float | None,
     ) -> None:
         task = asyncio.current_task()
         if task is None:  # an event loop that drives coroutines without tasks
             await self._app(scope, receive, send)
             return
-        started = complete = cancelled = False
+        began = self._clock()
+        started = complete = cancelled = by_itself = False
 
         def gone() -> None:
-            nonlocal cancelled
-            if not complete:
-                cancelled = True
-                task.cancel()
+            nonlocal cancelled, by_itself
+            if complete:
+                return
+            cancelled = True
+            if asyncio.current_task() is task:
+                # Its own cancellation would reach it after it has ended, if it awaits no more.
+                by_itself = True
+                raise asyncio.CancelledError
+            task.cancel()
+
+        def begun() -> None:
+            """From here on only what bounds the whole response holds."""
+            if until is None or timer.expired():
+                return
+            if after_s is None:
+                timer.reschedule(None)
+                until.lift()
+            elif began + after_s > until.at:
+                until.at = began + after_s
+                if timer.when() is not None:
+                    timer.reschedule(task.get_loop().time() + until.left_s)
 
         async def sending(message: Message) -> None:
             nonlocal started, complete
             if message["type"] == "http.response.start":
                 started = True
+                begun()
                 if hop.budget_spent:
                     headers = [*message.get("headers", ()), (NO_RETRY, b"1")]
                     message = {**message, "headers": headers}
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 complete = True
-                timer.reschedule(None)
+                if not timer.expired():
+                    timer.reschedule(None)
                 if until is not None:
                     until.lift()
             await send(message)
 
-        caller = _Caller(receive, gone)
-        listener = task.get_loop().create_task(caller.listen(), name="headgate-caller")
-        timer = asyncio.timeout(None if until is None else until.left_s)
+        def arm() -> None:
+            """Wait for the deadline: only now, for most are done before."""
+            if until is not None and until.at < math.inf and not (complete or timer.expired()):
+                timer.reschedule(task.get_loop().time() + until.left_s)
+
+        is_short = until is not None and until.left_s <= _AFTER_S
+        timer = asyncio.timeout(until.left_s if until is not None and is_short else None)
+        caller = _Caller(receive, gone, arm, task.get_loop())
         failure: asyncio.CancelledError | TimeoutError | None = None
         also_by_others = False
         try:
@@ -270,8 +368,8 @@ class DeadlineMiddleware:
         finally:
             complete = True
             if cancelled:  # take it back, whatever the handler has made of it
-                also_by_others = task.uncancel() > 0
-            await _ended(listener)
+                also_by_others = (task.cancelling() if by_itself else task.uncancel()) > 0
+            await caller.end()
         try:
             if isinstance(failure, asyncio.CancelledError):
                 if not cancelled or also_by_others:
@@ -284,7 +382,7 @@ class DeadlineMiddleware:
                 if started:
                     raise failure  # the server breaks the response off
                 if not cancelled:
-                    await _answer_over(send)
+                    await self._answer(scope, send)
         finally:
             del failure  # its traceback holds this frame
 
@@ -318,7 +416,7 @@ def _told(
     return left_s, Hop(retries)
 
 
-async def _answer_over(send: Send) -> None:
+async def _answer_over(_scope: MutableMapping[str, Any], send: Send) -> None:
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(_OVER)),

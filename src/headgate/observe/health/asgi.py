@@ -129,6 +129,30 @@ def is_from_here(scope: Scope) -> bool:
     return bool((mapped or address).is_loopback)
 
 
+def may_see(scope: Scope, token: str) -> bool:
+    """Whether everything is shown: to who brings the token, and to this machine itself."""
+    if token:
+        shown = b""
+        for name, value in scope.get("headers") or ():
+            if name.lower() == b"authorization":
+                shown = value
+        kind, _, said = shown.partition(b" ")
+        if kind.lower() == b"bearer" and hmac.compare_digest(said.strip(), token.encode()):
+            return True
+    return is_from_here(scope)
+
+
+async def report_of(checks: Checks, asked: str) -> Report:
+    """The answer to one of the questions: live, ready, startup, or empty for all."""
+    if asked == "live":
+        return checks.liveness()
+    if asked == "ready":
+        return await checks.readiness()
+    if asked == "startup":
+        return await checks.startup()
+    return await checks.report()
+
+
 class HealthEndpoints:
     """An ASGI app of four paths. Mount it, or give it the app that has all other paths.
 
@@ -189,16 +213,9 @@ class HealthEndpoints:
             await _send(send, scope, 405, said, ((b"allow", b"GET, HEAD"),))
             return
         checks = self._checks
-        sees_all = self._may_see(scope)
+        sees_all = may_see(scope, self._token)
         try:
-            if asked == "live":
-                report = checks.liveness()
-            elif asked == "ready":
-                report = await checks.readiness()
-            elif asked == "startup":
-                report = await checks.startup()
-            else:
-                report = await checks.report()
+            report = await report_of(checks, asked)
         except Exception:
             log.exception("health cannot be told")
             await _send(send, scope, 503, {"status": "fail"}, _LATER)
@@ -207,19 +224,6 @@ class HealthEndpoints:
         is_fine = report.is_fine
         body = document(report, checks if sees_all else None)
         await _send(send, scope, 200 if is_fine else 503, body, () if is_fine else _LATER)
-
-    def _may_see(self, scope: Scope) -> bool:
-        if self._token:
-            shown = b""
-            for name, value in scope.get("headers") or ():
-                if name.lower() == b"authorization":
-                    shown = value
-            kind, _, token = shown.partition(b" ")
-            if kind.lower() == b"bearer" and hmac.compare_digest(
-                token.strip(), self._token.encode()
-            ):
-                return True
-        return is_from_here(scope)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None:

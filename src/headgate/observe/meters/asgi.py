@@ -35,11 +35,11 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UNMATCHED: Final = "unmatched"
 _UNKNOWN: Final = "unknown"
-_METHODS: Final = frozenset(
+METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
 )
-_CODES: Final = {code: str(code) for code in range(100, 600)}
-_GZIP_FROM: Final = 1400
+CODES: Final = {code: str(code) for code in range(100, 600)}
+GZIP_FROM: Final = 1400
 
 
 def route_of(scope: Scope, root: str = "") -> str:
@@ -78,6 +78,33 @@ def _masked(path: str, parameters: dict[str, Any], *, must_all: bool) -> str:
     return path
 
 
+class ServerMeters:
+    """What is measured of a server, whichever interface its app has."""
+
+    def __init__(self, registry: Registry, prefix: str) -> None:
+        self.requests = registry.counter(
+            f"{prefix}_requests",
+            "Requests answered.",
+            ("method", "route", "code"),
+            # A route has some five pairs of method and code.
+            max_series=5 * registry.max_series,
+        )
+        self.durations = registry.timer(
+            f"{prefix}_request_duration_seconds",
+            "From the first byte to the app to the end of its response.",
+            ("method", "route"),
+        )
+        self.in_flight = registry.gauge(
+            f"{prefix}_requests_in_flight", "Requests begun and not yet ended."
+        )
+        self.received = registry.histogram(
+            f"{prefix}_request_body_bytes", "Sizes of request bodies.", ("route",), bounds=SIZES
+        )
+        self.sent = registry.histogram(
+            f"{prefix}_response_body_bytes", "Sizes of response bodies.", ("route",), bounds=SIZES
+        )
+
+
 class MetricsMiddleware:
     """Counts requests by route, with their duration, sizes, and how many are under way.
 
@@ -99,27 +126,12 @@ class MetricsMiddleware:
         self._find_route = find_route
         self._ignore = frozenset(ignore)
         self._clock = clock
-        self._requests = registry.counter(
-            f"{prefix}_requests",
-            "Requests answered.",
-            ("method", "route", "code"),
-            # A route has some five pairs of method and code.
-            max_series=5 * registry.max_series,
-        )
-        self._durations = registry.timer(
-            f"{prefix}_request_duration_seconds",
-            "From the first byte to the app to the end of its response.",
-            ("method", "route"),
-        )
-        self._in_flight = registry.gauge(
-            f"{prefix}_requests_in_flight", "Requests begun and not yet ended."
-        )
-        self._received = registry.histogram(
-            f"{prefix}_request_body_bytes", "Sizes of request bodies.", ("route",), bounds=SIZES
-        )
-        self._sent = registry.histogram(
-            f"{prefix}_response_body_bytes", "Sizes of response bodies.", ("route",), bounds=SIZES
-        )
+        meters = ServerMeters(registry, prefix)
+        self._requests = meters.requests
+        self._durations = meters.durations
+        self._in_flight = meters.in_flight
+        self._received = meters.received
+        self._sent = meters.sent
         self._sockets = registry.gauge(f"{prefix}_websockets_open", "WebSockets that are open.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,8 +191,8 @@ class MetricsMiddleware:
         except Exception:  # noqa: BLE001 - the request is served, only its name is not known
             log.debug("the route of a request could not be told", exc_info=True)
             route = _UNKNOWN
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._requests.add(1, method, route, _CODES.get(status, "other"))
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._requests.add(1, method, route, CODES.get(status, "other"))
         self._durations.put(took_s, method, route)
         if received:
             self._received.put(received, route)
@@ -224,7 +236,7 @@ class MetricsEndpoint:
 
     def _body(self, is_open: bool, is_zipped: bool) -> tuple[bytes, bool]:
         body = families_text(self._registry.collect(), is_open=is_open).encode()
-        if is_zipped and len(body) >= _GZIP_FROM:
+        if is_zipped and len(body) >= GZIP_FROM:
             return gzip.compress(body, 1), True
         return body, False
 

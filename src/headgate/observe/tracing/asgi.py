@@ -30,7 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_METHODS: Final = frozenset(
+METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 )
 
@@ -85,8 +85,8 @@ class TracingMiddleware:
         attributes = span.attributes
         method = scope.get("method", "")
         if method:
-            attributes["http.request.method"] = method if method in _METHODS else "_OTHER"
-            if method not in _METHODS:
+            attributes["http.request.method"] = method if method in METHODS else "_OTHER"
+            if method not in METHODS:
                 attributes["http.request.method_original"] = method[:64]
                 span.name = "HTTP"
         attributes["url.path"] = scope["path"]
