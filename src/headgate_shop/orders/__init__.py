@@ -1,0 +1,1 @@
+"""Carts, checkout and orders: what is bought is neither lost nor bought twice."""

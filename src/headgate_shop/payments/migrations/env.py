@@ -1,0 +1,5 @@
+"""Run by Alembic when the service starts."""
+
+from headgate_shop.base.migrating import run
+
+run()
