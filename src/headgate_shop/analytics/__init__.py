@@ -1,0 +1,1 @@
+"""What was looked at, put into carts and bought: sums kept up to date, and what goes together."""

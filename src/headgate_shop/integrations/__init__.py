@@ -1,0 +1,1 @@
+"""Other companies' systems kept in step: products, invoices and messages go out, orders come in."""
