@@ -33,6 +33,7 @@ _SCENARIOS: dict[str, tuple[ProxySpec, str | None, str]] = {
     "routes": (ProxySpec(routes=10_000), "routes", "/"),
     "policies": (ProxySpec(policies=True), "tokens", "/"),
     "policies-varied": (ProxySpec(policies=True), "tokens_varied", "/"),
+    "observing": (ProxySpec(policies=True, observing=True), "tokens", "/"),
 }
 
 

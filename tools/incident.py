@@ -1,4 +1,4 @@
-"""Play docs/howto/incident.md on the demo, and take its pictures.
+"""Play docs/howto/incident.md on the small demo, and take its pictures.
 
     python tools/incident.py            # some three minutes; writes docs/images/incident*.svg
     python tools/incident.py --check    # as quick as it goes, no pictures: do the commands work?
@@ -30,7 +30,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from headgate.cli import demo
+from headgate.cli import demo_small as demo
 from headgate.control.client import AdminClient
 from headgate.control.state_dir import StateDir
 

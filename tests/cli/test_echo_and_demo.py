@@ -55,7 +55,7 @@ def test_echo_says_in_one_line_that_a_port_is_taken():
 @pytest.mark.timeout(200)
 def test_the_demo_keeps_what_it_promises():
     done = subprocess.run(
-        [sys.executable, "-m", "headgate", "demo", "--check"],
+        [sys.executable, "-m", "headgate", "demo", "--small", "--check"],
         capture_output=True,
         text=True,
         timeout=190,
@@ -67,7 +67,7 @@ def test_the_demo_keeps_what_it_promises():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_says_what_to_try_and_ends_cleanly(number):
     with subprocess.Popen(
-        [sys.executable, "-m", "headgate", "demo"],
+        [sys.executable, "-m", "headgate", "demo", "--small"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -62,8 +62,9 @@ COMMANDS: dict[str, str] = {
     "doctor": "Look for what is wrong, or will be, and say the way out.",
     "export": "Write files for Prometheus, Alertmanager, Grafana and Elastic.",
     "schema": "Print the JSON Schema of the file, for editors.",
+    "new": "Begin a service or a gateway: files that work, with tests.",
     "echo": "Run a service that answers with what it received.",
-    "demo": "Run the gateway before a few services, and say what to try.",
+    "demo": "Run a whole shop behind the gateway, or walk through it; --small runs a few services.",
     "version": "Print the version.",
 }
 

@@ -1,4 +1,4 @@
-"""The shop of `headgate demo`: a service that is traced, logs, and can be given a bad release.
+"""The shop of `headgate demo --small`: it is traced, logs, and can be given a bad release.
 
 Theory of operation
 -------------------

@@ -1,4 +1,4 @@
-"""What `headgate demo` suggests: requests, and lines for a shell. --check does the same.
+"""What `headgate demo --small` suggests: requests, and lines for a shell. --check does the same.
 
 Each line is run as it is printed, in the folder of the demo's file, so that it keeps its promise.
 """
