@@ -147,8 +147,9 @@ def _tell(console: Console, stage: Stage) -> None:
     news = stage.news
     console.print(f"\n[bold]The shop is open: {stage.url}[/bold]   ({news['took_s']:.1f} s)\n")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for _ in range(3):
-        table.add_column(overflow="fold")  # an address that is cut short leads nowhere
+    for _ in range(2):
+        table.add_column(no_wrap=True)  # an address that is cut short or in two leads nowhere
+    table.add_column(overflow="fold")
     table.add_row("Shop", stage.url)
     table.add_row("Operations", f"{stage.url}/operations/", "as the administrator below")
     table.add_row("API of all services", f"{stage.admin_url}/docs/services", "token: see below")
