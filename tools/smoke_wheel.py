@@ -23,7 +23,9 @@ WANTED = (
     "headgate/py.typed",
     "headgate/cli/demo.yaml",
     "headgate/cli/app.py",
+    "headgate_shop/base/migrations/env.py",
     "headgate_shop/stage/headgate.yaml",
+    "headgate_shop/storefront/templates/base.html",
     "headgate_shop/products/migrations/versions/0001_products.py",
 )
 

@@ -112,7 +112,13 @@ class Database:
 async def migrate(engine: AsyncEngine, settings: Settings) -> None:
     """Run the revisions that the service's database lacks."""
     config = Config()
-    config.set_main_option("script_location", str(SHOP / settings.room / "migrations"))
+    versions = SHOP / settings.room / "migrations" / "versions"
+    for option, value in (
+        ("script_location", str(SHOP / "base" / "migrations")),
+        ("version_locations", str(versions)),
+        ("path_separator", "os"),  # a folder's name may hold a blank
+    ):
+        config.set_main_option(option, value.replace("%", "%%"))
     is_sqlite = engine.url.get_backend_name() == "sqlite"
 
     def upgrade(connection: sa.Connection) -> None:

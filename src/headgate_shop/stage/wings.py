@@ -75,7 +75,7 @@ _WARM: Final = (
     "uvicorn.loops.uvloop",
     "uvicorn.protocols.http.httptools_impl",
     "headgate_shop.queue.sqlite",
-    "headgate_shop.base.migrating",
+    "alembic.context",
     "aiosqlite",
     "sqlalchemy.dialects.sqlite.aiosqlite",
 )
