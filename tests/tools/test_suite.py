@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +26,20 @@ def test_b():
     pass
 """
 BROKEN = "def test_a():\n    assert False\n"
+LEAVING = """
+import os, time
+from pathlib import Path
+
+def test_a():
+    child = os.fork()
+    if not child:
+        time.sleep(600)
+    Path(__file__).with_name("pids").open("a").write(f"{child}\\n")
+    {end}
+
+def test_b():
+    pass
+"""
 
 
 @pytest.fixture
@@ -58,6 +74,20 @@ def test_what_fails_twice_fails_the_run(suite: ModuleType, tmp_path: Path):
     assert (outcome.passed, outcome.failed, outcome.flaky) == (0, 1, ())
 
 
+def test_a_process_that_could_not_collect_is_not_run_again(
+    suite: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    report = (
+        '<testsuites><testsuite tests="1" errors="1"><testcase classname="" name="gw0"><error/>'
+    )
+    report += "</testcase></testsuite></testsuites>"
+    broken = f"open({str(suite.JUNIT)!r}, 'w').write({report!r}); raise SystemExit(1)"
+    monkeypatch.setattr(suite, "STEPS", {"tests": ("-c", broken)})
+    monkeypatch.setattr(suite, "AGAIN", ("-c", "pass"))
+    outcome = suite.run("tests")
+    assert (outcome.failed, outcome.flaky) == (1, ())
+
+
 def test_many_failures_are_no_bad_luck(suite: ModuleType, tmp_path: Path):
     for number in range(suite.FLAKY_MAX + 1):
         (tmp_path / f"test_{number}.py").write_text(
@@ -65,3 +95,68 @@ def test_many_failures_are_no_bad_luck(suite: ModuleType, tmp_path: Path):
         )
     outcome = suite.run("tests")
     assert outcome.failed == suite.FLAKY_MAX + 1
+
+
+def children_of(tmp_path: Path) -> list[int]:
+    return [int(line) for line in (tmp_path / "pids").read_text().split()]
+
+
+def ends(pid: int) -> bool:
+    """Whether it is dead within a while; who got it need not have asked yet."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_worker_that_dies_and_leaves_children_does_not_stop_the_run(
+    suite: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    # As a test that hangs does, by pytest-timeout: the worker is gone, its fork has its pipe.
+    (tmp_path / "test_leaving.py").write_text(LEAVING.replace("{end}", "os._exit(1)"))
+    monkeypatch.setattr(suite, "LOOK_S", 0.3)
+    monkeypatch.setattr(suite, "FLAKY_MAX", 0)
+    monkeypatch.setitem(suite.STEPS, "tests", (*suite.STEPS["tests"], "-n", "1"))
+    began = time.monotonic()
+    outcome = suite.run("tests")
+    assert time.monotonic() - began < 60
+    assert (outcome.passed, outcome.failed) == (1, 1)
+    assert "what it had forked has its pipe" in capfd.readouterr().out
+    assert all(map(ends, children_of(tmp_path)))
+
+
+def test_what_a_step_has_started_ends_with_it(
+    suite: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    # Also what has a session of its own, as servers of tests have.
+    (tmp_path / "test_leaving.py").write_text(LEAVING.replace("{end}", "assert child"))
+    text = (tmp_path / "test_leaving.py").read_text()
+    (tmp_path / "test_leaving.py").write_text(
+        text.replace("time.sleep(600)", "(os.setsid(), time.sleep(600))")
+    )
+    monkeypatch.setattr(suite, "GRACE_S", 0.2)
+    outcome = suite.run("tests")
+    assert (outcome.passed, outcome.failed) == (2, 0)
+    out = capfd.readouterr().out
+    (child,) = children_of(tmp_path)
+    assert "tests: is over" in out and f"    {child} " in out
+    assert ends(child)
+
+
+def test_nobody_elses_processes_are_taken_for_leftovers(suite: ModuleType):
+    processes = suite.running()
+    assert suite.is_of(os.getpid(), os.getppid(), processes)
+    assert not suite.is_of(os.getppid(), os.getpid(), processes)
+    assert suite.marked("no such mark, in any environment at all") == []
