@@ -45,6 +45,7 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("mesh", "resilience"),  # a call obeys the deadline and attempt of the call around it
         ("observe", "policy"),  # those who deliver wait and try again by the same rules
         ("observe", "security"),  # what is logged is redacted by the rules of security
+        ("security", "db"),  # accounts are kept in a database
         ("security", "policy"),  # bans and lock-outs count by the same windows
         ("security", "wire"),  # keys are fetched, certificates made
         ("state", "policy"),  # a home of limits holds the limiters
@@ -56,6 +57,7 @@ DOORS: frozenset[str] = frozenset(
     {
         "headgate.cache.asgi",
         "headgate.cache.gateway_link",
+        "headgate.db.sqlite",
         "headgate.kit.fastapi",
         "headgate.observe.health",
         "headgate.observe.logs",

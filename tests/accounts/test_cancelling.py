@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
+import sqlalchemy as sa
 
 from headgate.security.accounts import AccountsError
+from headgate.security.accounts.engine import close_engine, open_engine
 from tests.accounts.desk import EMAIL, OTHER, PASSWORD
 
 pytestmark = pytest.mark.integration
@@ -128,3 +131,40 @@ def test_a_listener_that_fails_stops_nothing(open_desk, caplog):
 
     asyncio.run(main())
     assert "on_event of accounts failed" in caplog.text
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+def test_who_is_cancelled_twice_within_a_statement_ends(tmp_path, turns):
+    async def main():
+        engine = open_engine(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
+        is_under_way = asyncio.Event()
+        go = threading.Event()
+
+        def held():
+            loop.call_soon_threadsafe(is_under_way.set)
+            go.wait(20)
+
+        async def ask():
+            async with engine.connect() as db:
+                raw = await db.get_raw_connection()
+                driver = raw.driver_connection
+                assert driver is not None
+                await driver.create_function("held", 0, held)
+                await db.execute(sa.text("SELECT held()"))
+
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(ask())
+        async with asyncio.timeout(20):
+            await is_under_way.wait()
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        go.set()
+        done, _ = await asyncio.wait({task}, timeout=20)
+        assert done == {task}
+        await close_engine(engine)
+
+    asyncio.run(main())

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from headgate.security.accounts.engine import insert_new, open_engine, writer_of
+from headgate.security.accounts.engine import close_engine, insert_new, open_engine, writer_of
 from headgate.security.accounts.errors import AccountsError
 from headgate.security.accounts.events import Event, EventKind
 from headgate.security.accounts.hashing import Hasher
@@ -152,7 +152,7 @@ class Core:
         finally:
             self._hasher.close()
             if self._owns_engine:
-                await self.engine.dispose()
+                await close_engine(self.engine)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,9 +24,14 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from headgate.errors import ExtraMissing
 
-__all__ = ["insert_new", "open_engine", "writer_of"]
+if TYPE_CHECKING:
+    from headgate.db.sqlite import SqliteConnections
+
+__all__ = ["close_engine", "insert_new", "open_engine", "writer_of"]
 
 WRITES: Final = "headgate_writes"
+_CLOSE_S: Final = 5.0
+_connections: weakref.WeakKeyDictionary[sa.Engine, SqliteConnections] = weakref.WeakKeyDictionary()
 DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -70,22 +77,38 @@ def _engine(url: sa.URL, kind: str) -> AsyncEngine:
     # Parameters are hashes and addresses; the texts of errors end up in logs.
     if kind == "postgresql":
         return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
+    from headgate.db.sqlite import SqliteConnections  # needs the driver
+
     if url.database in {None, "", ":memory:"}:
         # One connection is one database; two would be two.
+        connections = SqliteConnections(_connects(url))
         engine = create_async_engine(
             url,
             poolclass=AsyncAdaptedQueuePool,
             pool_size=1,
             max_overflow=0,
             hide_parameters=True,
-            connect_args={"factory": Tidy},
+            async_creator=connections.open,
         )
     else:
-        engine = create_async_engine(
-            url, connect_args={"timeout": 30, "factory": Tidy}, hide_parameters=True
-        )
+        connections = SqliteConnections(_connects(url, timeout=30))
+        engine = create_async_engine(url, async_creator=connections.open, hide_parameters=True)
+    _connections[engine.sync_engine] = connections
     _prepare(engine)
     return engine
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close all connections, also those that were given up in the middle of something."""
+    await engine.dispose()
+    connections = _connections.get(engine.sync_engine)
+    if connections is not None:
+        await connections.close(_CLOSE_S)
+
+
+def _connects(url: sa.URL, **options: Any) -> Callable[[], sqlite3.Connection]:
+    arguments, named = url.get_dialect()().create_connect_args(url)
+    return partial(sqlite3.connect, *arguments, **{**named, **options, "factory": Tidy})
 
 
 def _prepare(engine: AsyncEngine) -> None:

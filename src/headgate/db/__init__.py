@@ -1,0 +1,1 @@
+"""Databases behind services: what the drivers that they use leave open."""
