@@ -10,9 +10,9 @@ import json
 import zlib
 
 from headgate.security.injection.decode import ROUNDS, forms, percent_decoded, undo, unwrapped
-from headgate.security.injection.fields import inflated
 from headgate.security.injection.inspector import CLIP, Found, Inspector
 from headgate.security.injection.rules import InjectionRules
+from headgate.security.injection.texts import inflated
 
 INSPECTOR = Inspector(InjectionRules(exclude=("json.skip.*", "form.skip")))
 TYPES = (

@@ -110,6 +110,12 @@ def gateway(instance):
             "routes": [
                 {"match": {"path": "/shop.Stock/"}, "to": "stock", "body_limit": "64MB"},
                 {"match": {"path": "/shop.Gone/"}, "to": "gone"},
+                {
+                    "match": {"path": "/judged/"},
+                    "to": "stock",
+                    "strip": True,
+                    "injection": "block",
+                },
             ],
             "access_log": {"format": "off"},
             "admin": {"bind": "off"},
@@ -161,6 +167,18 @@ def test_bidirectional_streaming_is_not_held_back(calls):
         answers.append(answer)
         ready.release()
     assert answers == [(b"m%d" % n)[::-1] for n in range(100)]
+
+
+def test_a_filter_that_wants_whole_bodies_holds_no_stream_of_messages(channel):
+    ready = threading.Semaphore(1)
+
+    def ask() -> Iterator[bytes]:
+        for n in range(3):
+            assert ready.acquire(timeout=5)
+            yield b"' or 1=1--%d" % n
+
+    for _ in channel.stream_stream(f"/judged/{SERVICE}/Both")(ask(), timeout=20):
+        ready.release()
 
 
 def test_large_messages_pass_both_windows(calls):

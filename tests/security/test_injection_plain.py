@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.security.injection import InjectionRules, Inspector, score
 from headgate.security.injection.decode import forms
+from headgate.security.injection.fields import json_texts
 from headgate.security.injection.findings import KINDS, THRESHOLD, Hit
 from headgate.security.injection.plain import is_plain
 from headgate.security.injection.scorer import _judge
@@ -90,6 +94,36 @@ def test_no_plain_value_would_have_been_blocked(words, gap):
     text = gap.join(words)
     if is_plain(text):
         assert _full(text) < THRESHOLD, text
+
+
+# Of these the scorer thinks ill although nothing can follow them here that would make them act.
+_OVERRATED = {"exec", "eval", "shutdown", "select", "alert"}
+_NAMES = [
+    *(word for word in _WORDS if word.isalnum() and word not in _OVERRATED), "javascript", "vbscript", "data", "text", "html", "boot",
+    "ini", "INI", "htaccess", "etc", "passwd", "localhost", "127", "0", "169", "254", "metadata", "http",
+    "https", "file", "php", "1e", "_", "version", "x41dmin", "--",
+]  # fmt: skip
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(_NAMES), st.sampled_from("_!?-.,@:")), max_size=6))
+def test_nothing_that_is_passed_over_in_json_would_have_been_blocked(pieces):
+    text = "".join(word + sign for word, sign in pieces)[:-1]
+    if text not in json_texts(json.dumps([text], ensure_ascii=False)):
+        assert _full(text) < THRESHOLD, text
+
+
+def test_a_url_without_slashes_is_one_to_some():
+    for text in ("http:169.254.169.254", "HTTP:169.254.169.254/latest"):
+        assert not is_plain(text)
+        assert score(text).kind == "ssrf"
+        assert Inspector(InjectionRules()).body(json.dumps([text]).encode(), "application/json")
+
+
+def test_an_address_of_mail_is_no_statement():
+    for text in ("exec@shop.example", "shutdown@list.example.org"):
+        assert score(text).score == 0
+    assert score("1;exec @x").kind == "sql"
 
 
 def test_common_values_are_plain():

@@ -1,4 +1,6 @@
-"""Published examples: RFC 7515 appendix A, RFC 7519 sections 3.1 and 6.1, RFC 8037 appendix A."""
+"""Published examples: RFC 7515, 7516 and 7517 appendix A, RFC 7519 sections 3.1 and 6.1, RFC 8037
+appendix A.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ import json
 import pytest
 
 from headgate.security.tokens.jwk import read_jwks
+from headgate.security.tokens.keys import KeysUnusable
 from headgate.security.tokens.rules import TokenRules
 from headgate.security.tokens.strict import b64url
-from headgate.security.tokens.verify import EXPIRED, UNSIGNED, Flaw, Token, verify
+from headgate.security.tokens.verify import ENCRYPTED, EXPIRED, UNSIGNED, Flaw, Token, verify
 from tests.security.jwt_tokens import b64
 
 JOE = (
@@ -126,3 +129,86 @@ def test_signatures_of_texts_that_are_no_tokens_fit_their_keys(text, jwk, algori
 def test_the_unsecured_example_of_rfc_7519_is_refused():
     text = f"eyJhbGciOiJub25lIn0.{JOE}."
     assert verify(text.encode(), rules("HS256"), keys(A1_KEY), 0.0) == UNSIGNED
+
+
+# RFC 7517 appendix A.1: a key for encryption, and one for signatures.
+A1_SET = [
+    {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+        "use": "enc",
+        "kid": "1",
+    },
+    {
+        "kty": "RSA",
+        "n": (
+            "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_B"
+            "JECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_F"
+            "DW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4"
+            "vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+        ),
+        "e": "AQAB",
+        "alg": "RS256",
+        "kid": "2011-04-29",
+    },
+]
+# Appendix A.2: the same with what only the owner has.
+A2_D = "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"
+# Appendix A.3: a secret for wrapping keys, and that of RFC 7515 appendix A.1.
+A3_SET = [
+    {"kty": "oct", "alg": "A128KW", "k": "GawgguFyGrWKav7AX4VKUg"},
+    {**A1_KEY, "kid": "HMAC key used in JWS spec Appendix A.1 example"},
+]
+
+# RFC 7516 appendix A.1; RFC 7519 appendix A.1 differs in what is sealed.
+JWE = (
+    "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ."
+    "OKOawDo13gRp2ojaHV7LFpZcgV7T6DVZKTyKOMTYUmKoTCVJRgckCL9kiMT03JGeipsEdY3mx_etLbbWSrFr05kLzcSr4qKAq7YN7e9jwQRb23nfa6c9"
+    "d-StnImGyFDbSv04uVuxIp5Zms1gNxKKK2Da14B8S4rzVRltdYwam_lDp5XnZAYpQdb76FdIKLaVmqgfwX7XWRxv2322i-vDxRfqNzo_tETKzpVLzfiw"
+    "QyeyPGLBIO56YJ7eObdv0je81860ppamavo35UgoRdbYaBcoh9QcfylQr66oc6vFWXRcZ_ZT2LawVCWTIy3brGPi6UklfCpIMfIjf7iGdXKHzg."
+    "48V1_ALb6US04U3b."
+    "5eym8TW_c8SuK0ltJ3rpYIzOeDQz7TALvtu6UG9oMo4vpzs9tX_EFShS8iB7j6jiSdiwkIr3ajwQzaBtQD_A."
+    "XFBoMYUZodetZdvTiFvSkQ"
+)  # fmt: skip
+
+
+def key_set(*members: dict[str, str]):
+    content = json.dumps({"keys": members}).encode()
+    return read_jwks(content, is_public=True, is_strict=False)
+
+
+def test_of_the_set_of_rfc_7517_the_key_for_signatures_is_taken():
+    (key,) = key_set(*A1_SET).keys
+    assert key.kid == "2011-04-29"
+    assert key.algorithms == frozenset({"RS256"})
+
+
+def test_the_private_set_of_rfc_7517_is_refused_whole():
+    for at in range(2):
+        members = [{**each, "d": A2_D} if n == at else each for n, each in enumerate(A1_SET)]
+        with pytest.raises(KeysUnusable, match="PRIVATE"):
+            key_set(*members)
+
+
+def test_the_secrets_of_rfc_7517_are_for_files_alone():
+    with pytest.raises(KeysUnusable):
+        key_set(*A3_SET)
+    kept = read_jwks(json.dumps({"keys": A3_SET}).encode(), is_public=False, is_strict=False)
+    (key,) = kept.keys
+    assert key.kid == "HMAC key used in JWS spec Appendix A.1 example"
+    assert isinstance(verify(A1.encode(), rules("HS256"), kept, JOE_ENDS - 1), Token)
+
+
+def test_the_encrypted_example_of_rfc_7516_is_refused():
+    assert verify(JWE.encode(), rules("RS256"), keys(A2_KEY), 0.0) == ENCRYPTED
+
+
+def test_the_json_forms_of_rfc_7515_are_no_tokens():
+    header, payload, signature = A2.split(".")
+    flattened = {"payload": payload, "protected": header, "signature": signature}
+    general = {"payload": payload, "signatures": [{"protected": header, "signature": signature}]}
+    for form in (flattened, general):
+        text = json.dumps(form).encode()
+        assert verify(text, rules("RS256"), keys(A2_KEY), JOE_ENDS - 1) is None

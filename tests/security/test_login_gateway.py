@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from tests.gateway_process import RunningGateway, proxy_document
 from tests.security.provider import SECRET, Provider, Visitor, served
 
 pytestmark = pytest.mark.integration
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def echo() -> web.Application:
@@ -116,6 +119,44 @@ def test_the_paths_of_a_log_in_need_no_route_and_a_provider_can_end_sessions():
 
     async def within() -> None:
         async with asyncio.timeout(40.0):
+            await story()
+
+    asyncio.run(within())
+
+
+def test_a_real_browser_logs_in_through_the_gateway(tmp_path):
+    chromium = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    assert chromium is not None, "this needs a browser: apt-get install chromium"
+
+    async def story() -> None:
+        provider = Provider(users={"ada": {"roles": ["customer"]}})
+        async with served(provider.app()) as issuer, served(echo()) as service:
+            provider.issuer = issuer
+            port = httpx.URL(service).port
+            assert port is not None
+            gateway = await asyncio.to_thread(RunningGateway, document(port, provider))
+            try:
+                browser = await asyncio.create_subprocess_exec(
+                    chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                    "--disable-background-networking", f"--user-data-dir={tmp_path}",
+                    "--dump-dom", f"http://127.0.0.1:{gateway.port()}/orders?x=1",
+                    stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                )  # fmt: skip
+                try:
+                    page, _ = await browser.communicate()
+                finally:
+                    if browser.returncode is None:
+                        browser.kill()
+                        await browser.wait()
+                assert b'"x-auth-subject": "ada"' in page and b'"path": "/orders?x=1"' in page
+                assert b'"cookie"' not in page
+                assert provider.calls.count("token") == 1
+                assert gateway.errors == []
+            finally:
+                await asyncio.to_thread(gateway.close)
+
+    async def within() -> None:
+        async with asyncio.timeout(60.0):
             await story()
 
     asyncio.run(within())

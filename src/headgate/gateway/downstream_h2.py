@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.clock import http_date
 from headgate.gateway.downstream_h1 import MISDIRECTED
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import Exchange, is_stream_of_messages
 from headgate.gateway.heads_h2 import TUNNEL_FIELDS, as_upgrade, head_of
 from headgate.gateway.rim_h2 import SETTINGS_S, RimH2
 from headgate.wire.h2 import (
@@ -337,7 +337,7 @@ class StreamDown(Stream):
                 self._rated_at = now
         elif (taken_s := now - self._rated_at) > site.limits.min_rate_grace:
             got = self.received - self._rated_from
-            if got < site.limits.min_rate * taken_s and not _is_stream_of_messages(ex):
+            if got < site.limits.min_rate * taken_s and not is_stream_of_messages(ex):
                 self.conn.listener.refused("slow_body")
                 ex.refuse(408, "request body slower than the minimum rate")
 
@@ -511,12 +511,6 @@ class DownstreamH2(RimH2[StreamDown]):
             stream.is_gone = True
             stream.on_reset(ErrorCode.CANCEL, "connection lost", by_peer=True)
         self.codec.streams.clear()
-
-
-def _is_stream_of_messages(ex: Exchange) -> bool:
-    """A gRPC call may have a message to send now and then; only its silence is limited."""
-    kind = ex.prep.head.get(b"content-type")
-    return kind is not None and kind.startswith(b"application/grpc")
 
 
 _TRUST: Final = {(trusted, tls): object() for trusted in (False, True) for tls in (False, True)}

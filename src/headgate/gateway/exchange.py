@@ -472,3 +472,9 @@ class Exchange(Told):
         self._pending = None
         self.prep.count(self, now or monotonic())
         self.down.done(self)
+
+
+def is_stream_of_messages(ex: Exchange) -> bool:
+    """A gRPC call may have a message to send now and then; only its silence is limited."""
+    kind = ex.prep.head.get(b"content-type")
+    return kind is not None and kind.startswith(b"application/grpc")

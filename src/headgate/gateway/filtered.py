@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.gateway import problem
 from headgate.gateway.edited import VARIANTS, edited
+from headgate.gateway.exchange import is_stream_of_messages
 from headgate.gateway.filters.base import Headers, Outcome, Reply, Request, Response
 from headgate.gateway.policed import CONTINUE, PolicedExchange
 from headgate.gateway.pump import Pump
@@ -185,6 +186,10 @@ class FilteredExchange(PolicedExchange):
         has_body = self.prep.head.length != 0
         chain = self._chain
         gathers = chain.wants_request_body and has_body and chain.request_body_max is not None
+        look = chain.run_request_body
+        if gathers and not chain.refuses_longer and is_stream_of_messages(self):
+            # Whoever waits for its end holds up the answers that the next message waits for.
+            gathers, look = False, chain.run_request_stream
         length = request.length if has_body else 0
         self.forward = forward = self._forward_of(before, request, length, gathers=gathers)
         if not chain.wants_request_body or not has_body:
@@ -192,13 +197,13 @@ class FilteredExchange(PolicedExchange):
             return
         self._left_in = forward.length
         self._in = Pump(
-            lambda chunk, last: chain.run_request_body(request, chunk, last),
+            lambda chunk, last: look(request, chunk, last),
             self._whole_request if gathers else self._request_piece,
             self._body_refused,
             self._filter_failed,
             self.site.spawn,
             (self.down.pause, self.down.resume),
-            gather_max=chain.request_body_max,
+            gather_max=chain.request_body_max if gathers else None,
             overflow=self._request_too_long,
         )
         if gathers:

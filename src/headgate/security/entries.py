@@ -12,13 +12,9 @@ import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Final
-
-import yaml
+from typing import Any
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class BadEntry(ValueError):
@@ -43,9 +39,10 @@ def parse_document(content: bytes) -> Any:
             pass  # YAML has a flow style that begins likewise; its message has a line too
         except RecursionError:
             raise ValueError("is nested too deeply") from None
+    import yaml  # for the few files that are not JSON; a sidecar has none
+
     try:
-        # A safe loader whichever it is: the one of C is ten times as quick.
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506
+        return yaml.load(text, Loader=_loader())  # noqa: S506 - a safe one
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark is not None else ""
@@ -57,10 +54,19 @@ def parse_document(content: bytes) -> Any:
         raise ValueError("is nested too deeply") from None
 
 
+def _loader() -> Any:
+    """A safe loader whichever it is: the one of C is ten times as quick."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def with_line(content: bytes, error: BadEntry) -> str:
     """The words of a fault with its line, where one is found."""
+    import yaml
+
     try:
-        node: Any = yaml.compose(content.decode("utf-8-sig"), Loader=_LOADER)
+        node: Any = yaml.compose(content.decode("utf-8-sig"), Loader=_loader())
         for step in error.where:
             if isinstance(step, int):
                 node = node.value[step]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
 from headgate.gateway.filters.base import Reply, Request
 
-__all__ = ["authority_of", "refusal"]
+__all__ = ["authority_of", "problem", "refusal"]
 
 
 def authority_of(request: Request) -> str:
@@ -17,14 +18,19 @@ def authority_of(request: Request) -> str:
 
 def refusal(request: Request, detail: str) -> Reply:
     """A 403 as problem details; the detail must hold nothing of the request."""
+    return problem(request, 403, detail)
+
+
+def problem(request: Request, status: int, detail: str) -> Reply:
+    """Problem details of a client's mistake; the detail must hold nothing of the request."""
     body = json.dumps(
         {
             "type": "about:blank",
-            "title": "Forbidden",
-            "status": 403,
+            "title": HTTPStatus(status).phrase,
+            "status": status,
             "detail": detail,
             "source": "client",
             "request_id": request.request_id,
         }
     ).encode()
-    return Reply(403, body, (("content-type", "application/problem+json"),))
+    return Reply(status, body, (("content-type", "application/problem+json"),))

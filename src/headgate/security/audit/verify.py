@@ -356,7 +356,7 @@ class Verifier:
             self._report.fault(
                 mark.name, last.seq, "the log was closed, and its last checkpoint is missing"
             )
-        elif open_entries:
+        elif open_entries > 0:
             self._report.note(
                 mark.name,
                 last.seq,

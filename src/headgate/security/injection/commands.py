@@ -46,7 +46,7 @@ _PLACE: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _TELLING: Final = re.compile(
-    r"/etc/|/bin/|/dev/tcp|\$\{?IFS|https?://|/proc/|c:\\|c:/|\d+\.\d+\.\d+\.\d+|\.\./|/tmp/|/var/|/passwd|burpcollab|\d+ 127\.|win\.ini|\.(?:sh|py|pl|exe|php)\b",  # noqa: E501
+    r"/etc\b|/bin/|/dev/tcp|\$\{?IFS|https?://|/proc/|c:\\|c:/|\d+\.\d+\.\d+\.\d+|\.\./|/tmp/|/var/|/passwd|burpcollab|\d+ 127\.|win\.ini|\.(?:sh|py|pl|exe|php)\b",  # noqa: E501
     re.IGNORECASE,
 ).search
 _FLAG: Final = re.compile(r"\s+[-/]{1,2}\w|^\s+\d+\s*[;&|)`#]?\s*$|^\s*(?:\$\{?IFS|<)|^,").search
@@ -61,7 +61,7 @@ _INCLUDE: Final = re.compile(
 ).search
 _CODE: Final = re.compile(
     r"(?:<\?(?:php|=)?|^|[;'\"{}(@.\s])\s?(?:system|shell_exec|passthru|proc_open|popen|pcntl_exec|assert|eval|exec|execute|include|phpinfo|os\.system|os\.popen|subprocess\.\w+|__import__)"
-    r"\s?\(\s?(?:['\"`](?:id|ls|dir|cat |whoami|uname|ping |nslookup |curl |wget |/bin|cmd|sleep |echo )|\$_(?:GET|POST|REQUEST|COOKIE|SERVER)|base64_decode|chr\(|gzinflate|str_rot13|['\"]os['\"]\)\.)"  # noqa: E501
+    r"\s?\(\s?(?:['\"`](?:id|ls|dir|cat |whoami|uname|ping |nslookup |curl |wget |(?:/usr)?/s?bin|cmd|sleep |echo )|\$_(?:GET|POST|REQUEST|COOKIE|SERVER)|base64_decode|chr\(|gzinflate|str_rot13|['\"]os['\"]\)\.)"  # noqa: E501
     r"|<\?(?:php|=)?[^?]{0,200}\$_(?:GET|POST|REQUEST|COOKIE)|\bphpinfo\s?\(\s?\)",
     re.IGNORECASE,
 ).search
@@ -85,7 +85,11 @@ def find_command(text: str) -> Hit | None:
     if _OPERATOR(text) is None:
         return Hit("command", best, why) if best else None
     begins = _PROMPT(text)
-    is_shell = begins is not None and begins[1].lower() in PROGRAMS | _COMMON
+    is_shell = (
+        begins is not None
+        and begins[1].lower() in PROGRAMS | _COMMON
+        and text[begins.end() : begins.end() + 1] != "="  # `cmd=...` is a parameter
+    )
     for seen, found in enumerate(_PLACE.finditer(text), 1):
         if seen > 512:
             break
@@ -150,6 +154,7 @@ def _judge(text: str, found: re.Match[str], is_shell: bool, seen: int) -> int:
     op, rest = found["op"], found["rest"]
     if (
         op.strip() == "|"
+        and not found["path"]
         and "|" in rest
         and (rest.lstrip()[:1] == "|" or text.lstrip(" .")[:1] == "|")
     ):

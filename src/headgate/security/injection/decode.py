@@ -21,7 +21,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 
 _PERCENT: Final = re.compile(r"%u([0-9a-fA-F]{4})|((?:%[0-9a-fA-F]{2})+)")
 _ESCAPE: Final = re.compile(

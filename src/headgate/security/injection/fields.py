@@ -1,54 +1,50 @@
 """The texts of a request, each with the name it is known by in logs and exclusions.
 
     path               query.NAME        header.NAME      cookie.NAME
-    form.NAME          file.NAME (the name of an uploaded file)
+    form.NAME          file.NAME (the name of an uploaded file; see multipart.py)
     json.a.b.0         xml               text
 
 Theory of operation. Each place is decoded once, the way a service would do it: percent and plus
-in queries and forms, escapes in JSON, parts of multipart by their boundary. What the names of
-fields say is judged too, under the same name, because services use those as well. Whatever is
-malformed is judged as the text that it is: a service may be more forgiving than we are.
+in queries and forms, escapes in JSON. What the names of fields say is judged too, under the same
+name, because services use those as well. Whatever is malformed is judged as the text that it is: a
+service may be more forgiving than we are. Where services read a place in two ways, both are judged:
+a parameter given several times stands for each value and for all of them joined by commas, and in
+cookies quotes and octal escapes count for some and not for others.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
-import zlib
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from headgate.security.injection.decode import percent_decoded
+from headgate.security.injection.field import Field
 
 _JSON_STRING: Final = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL).findall
-# The next string that is more than a short word of letters, digits and `_!?-`, or the end. The runs
-# of words before it are taken whole and never given back, so that reading stays linear.
+# The next string that is more than a short word of letters, digits and `_!?-`, alone or with others
+# behind single signs, as in addresses of mail, dates and versions; or the end. The runs of words
+# before it are taken whole and never given back: reading is linear. A longer word may be base64.
 _JSON_RISKY: Final = re.compile(
-    r'(?:[^"]*+"[A-Za-z0-9_!?\-]{0,19}+")*+[^"]*+(?:"([^"]*+)"?|\Z)'
+    r'(?:[^"]*+"(?![Hh][Tt][Tt][Pp])[A-Za-z0-9_!?\-]{0,19}+'
+    r'(?:[.,@:](?![Ii][Nn][Ii])[A-Za-z0-9_]++)*+")*+[^"]*+(?:"([^"]*+)"?|\Z)'
 ).findall
 _XML_TEXT: Final = re.compile(
-    r">([^<>]+)<|=\s*(?:\"([^\"<>]*)\"|'([^'<>]*)')|<!\[CDATA\[([^\]]*)"
+    r">([^<]+)(?:<|\Z)|(?:=|<!ENTITY\s+\S{1,80})\s*(?:\"([^\"<]*)\"|'([^'<]*)')"
 ).finditer
-_PARAMETER: Final = re.compile(r';\s*([\w*\-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))').findall
+_XML_SPLITS: Final = re.compile(r"<!--|<\?|<!\[CDATA\[").search
+_XML_ENDS: Final = {"<!--": "-->", "<?": "?>", "<![CDATA[": "]]>"}
 _NUMBER_KEY_DEPTH: Final = 200
-
-
-# Those that services know. Python knows more, some of them slow.
-_CHARSET: Final = re.compile(
-    r"utf-?(?:7|16|32)(?:[-_]?[lb]e)?|iso-8859-\d{1,2}|windows-12\d\d|cp\d{3,4}|ibm\d{3,4}|latin-?1|"
-    r"shift_jis|gb[k\d]{1,5}|big5|euc-(?:jp|kr)|koi8-[ru]"
-).fullmatch
-
-
-class Field(NamedTuple):
-    name: str
-    text: str
-    is_name: bool = False
-    """The text is the name of a field, and not its value."""
+_JOINED_MAX: Final = 32
+_COOKIE_ESCAPE: Final = re.compile(r"\\(?:([0-3][0-7]{2})|(.))")
 
 
 def query_fields(query: str, prefix: str = "query") -> Iterator[Field]:
     """Yield the parameters of a query or of a form."""
+    values: dict[str, str] = {}
+    joined: dict[str, list[str]] = {}
     for pair in query.split("&"):
         if not pair:
             continue
@@ -57,9 +53,18 @@ def query_fields(query: str, prefix: str = "query") -> Iterator[Field]:
         if not equals:
             yield Field(f"{prefix}.{name}", name, is_name=True)
             continue
-        yield Field(f"{prefix}.{name}", percent_decoded(value, plus=True))
+        value = percent_decoded(value, plus=True)
+        yield Field(f"{prefix}.{name}", value)
         if not name.isalnum():
             yield Field(f"{prefix}.{name}", name, is_name=True)
+        if name in values:
+            joined.setdefault(name, [values[name]]).append(value)
+        else:
+            values[name] = value
+    for name, given in joined.items():
+        # What ASP and its kin make of it: an attack may come in pieces.
+        if len(given) <= _JOINED_MAX:
+            yield Field(f"{prefix}.{name}", ",".join(given))
 
 
 def path_fields(path: str) -> Iterator[Field]:
@@ -76,7 +81,14 @@ def cookie_fields(value: str) -> Iterator[Field]:
         name, _, text = pair.strip().partition("=")
         if len(text) > 1 and text[0] == '"' == text[-1]:
             text = text[1:-1]
+            if "\\" in text:
+                yield Field(f"cookie.{name}", _COOKIE_ESCAPE.sub(_unescaped, text))
         yield Field(f"cookie.{name}", text or name)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """As Python's cookies are read: octal, or the character itself."""
+    return chr(int(found[1], 8)) if found[1] else found[2]
 
 
 def json_texts(text: str) -> list[str]:
@@ -142,85 +154,31 @@ def json_fields(text: str) -> Iterator[Field]:
 
 def xml_fields(text: str) -> Iterator[Field]:
     """Yield texts and attribute values; markup of its own is what XML is made of."""
+    yield from _xml_texts(text)
+    if "<!" in text or "<?" in text:
+        joined = _in_one(text)
+        if joined != text:
+            yield from _xml_texts(joined)
+
+
+def _xml_texts(text: str) -> Iterator[Field]:
     for found in _XML_TEXT(text):
         inner = found[found.lastindex or 1]
         if inner and not inner.isspace():
             yield Field("xml", inner)
 
 
-def multipart_fields(body: str, boundary: str) -> Iterator[Field]:
-    """Yield the fields of a form with files (RFC 7578): values, and the names of files.
-
-    What is in files is theirs: images and documents hold every byte there is.
-    """
-    parts = body.split(f"--{boundary}")
-    for part in parts[1:]:
-        head, gap, content = part.lstrip("\r\n").partition("\r\n\r\n")
-        if not gap:
-            head, gap, content = part.lstrip("\n").partition("\n\n")
-            if not gap:
-                continue
-        name, file = "", None
-        for line in head.splitlines():
-            said, _, value = line.partition(":")
-            if said.strip().lower() != "content-disposition":
-                continue
-            for key, quoted, plain in _PARAMETER(value):
-                text = re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
-                if key.lower() == "name":
-                    name = text
-                elif key.lower() == "filename":
-                    file = text
-                elif key.lower() == "filename*":
-                    file = percent_decoded(text.rpartition("'")[2])
-        if file is not None:
-            yield Field(f"file.{name}", file)
-        else:
-            yield Field(f"form.{name}", content.removesuffix("\r\n"))
-        yield Field(f"form.{name}", name, is_name=True)
-
-
-def boundary_of(content_type: str) -> str:
-    for key, quoted, plain in _PARAMETER(content_type):
-        if key.lower() == "boundary":
-            return str(quoted or plain)
-    return ""
-
-
-def charset_of(content_type: str) -> str:
-    if "=" not in content_type:
-        return ""
-    for key, quoted, plain in _PARAMETER(content_type):
-        if key.lower() == "charset":
-            return str(quoted or plain).lower()
-    return ""
-
-
-def text_of(body: bytes, charset: str = "") -> str:
-    """The text of a body, in its own encoding or the one that it must be in."""
-    if body[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\0" in body[:4]:
-        charset = json.detect_encoding(body[:4])
-    if charset not in {"", "utf-8", "utf8", "us-ascii"} and _CHARSET(charset) is not None:
-        try:
-            return body.decode(charset, "replace")
-        except (LookupError, ValueError, AssertionError):
-            pass
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return body.decode("latin-1")
-
-
-def inflated(body: bytes, encoding: str, limit: int) -> bytes | None:
-    """Undo gzip and deflate up to `limit` bytes; None for what cannot be undone here."""
-    encoding = encoding.strip().lower()
-    if encoding in {"", "identity"}:
-        return body
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        return None
-    for window in (47, -15):  # gzip or zlib by their heads, then bare deflate
-        try:
-            return zlib.decompressobj(window).decompress(body, limit)
-        except zlib.error:
-            continue
-    return None
+def _in_one(text: str) -> str:
+    """Without comments and instructions, and CDATA as text: readers make one text of the pieces."""
+    pieces: list[str] = []
+    at = 0
+    while (found := _XML_SPLITS(text, at)) is not None:
+        end = text.find(_XML_ENDS[found.group()], found.end())
+        if end < 0:
+            break
+        pieces.append(text[at : found.start()])
+        if found.group() == "<![CDATA[":
+            pieces.append(html.escape(text[found.end() : end]))
+        at = end + len(_XML_ENDS[found.group()])
+    pieces.append(text[at:])
+    return "".join(pieces)

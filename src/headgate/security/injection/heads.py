@@ -10,7 +10,7 @@ from headgate.security.injection.findings import Hit
 _LINE: Final = re.compile(
     r"(?:\r\n?|\n|\u560d\u560a|\u560a|\u010d\u010a|\u2028)[ \t]{0,8}(set-cookie2?|location|content-(?:type|length|disposition|"  # noqa: E501
     r"security-policy|encoding)|transfer-encoding|host|refresh|x-[a-z\-]{2,40}|access-control-[a-z\-]{4,40}|"
-    r"bcc|cc|to|from|subject|link|http/\d(?:\.\d)? \d{3}|(?:get|post|put|head|delete|options|connect) /[^\n]{0,200} http/)"  # noqa: E501
+    r"bcc|cc|rcpt to|mail from|to|from|subject|link|http/\d(?:\.\d)? \d{3}|(?:get|post|put|head|delete|options|connect) /[^\n]{0,200} http/)"  # noqa: E501
     r"[ \t]{0,8}(:|\b)",
     re.IGNORECASE,
 ).search
@@ -26,6 +26,8 @@ _STRONG: Final = (
     "access-control",
     "content-type",
     "put ",
+    "rcpt to",
+    "mail from",
     "host",
     "head ",
     "x-",

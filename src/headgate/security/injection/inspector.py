@@ -18,27 +18,24 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
+from headgate.security.injection.field import Field
 from headgate.security.injection.fields import (
-    Field,
-    boundary_of,
-    charset_of,
     cookie_fields,
-    inflated,
     is_json,
     json_fields,
     json_text,
     json_texts,
-    multipart_fields,
     path_fields,
     query_fields,
-    text_of,
     xml_fields,
 )
 from headgate.security.injection.findings import NONE, Findings, Hit
+from headgate.security.injection.multipart import multipart_fields
 from headgate.security.injection.plain import suspects
 from headgate.security.injection.rules import InjectionRules
 from headgate.security.injection.scorer import score
 from headgate.security.injection.templates import find_xml, is_query_operator
+from headgate.security.injection.texts import boundary_of, charset_of, inflated, text_of
 
 CLIP: Final = 200
 """Characters of a value that a finding shows."""
@@ -46,7 +43,8 @@ _KEEP: Final = 512
 _KEEP_CHARACTERS: Final = 512
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_\-]*+(?:\.[A-Za-z0-9_\-]++)*+)*+").fullmatch
 _first_character: Final = itemgetter(0)
-_OUTSIDE: Final = frozenset(",:*[]{}")
+_OUTSIDE: Final = frozenset(",:*[]{} \t\r\n")
+_JSON_BEGINS: Final = (b"{", b"[")
 _PLAIN_QUERY: Final = re.compile(
     r"(?:[A-Za-z0-9_]|[=&,@:\-](?=[A-Za-z0-9_&=]|\Z)|\.(?=[0-9]))*+"
 ).fullmatch
@@ -67,6 +65,9 @@ class Found:
     def score(self) -> int:
         return self.findings.score
 
+
+UNSEEN: Final = Found("body", NONE, "")
+"""A body that cannot be looked at, where such bodies are refused."""
 
 _SECRET: Final = re.compile(
     r"pass|pwd|secret|token|session|credential|auth|api.?key|\bsid\b|\bpin\b|card|cvv|iban|ssn",
@@ -97,6 +98,7 @@ class Inspector:
         self._headers = _matcher(rules.headers)
         self._cookies = rules.cookies
         self._limit = rules.body_bytes
+        self._unseen = UNSEEN if rules.unseen == "refuse" else None
         self._types: dict[str, str] = {}
         self._wanted: dict[bytes, bool] = {}
         self._known: dict[tuple[str, str], Found | None] = {}
@@ -165,11 +167,15 @@ class Inspector:
         """Judge a body; return the first field that is over."""
         if not body:
             return None
-        if encoding:
-            plain = inflated(body, encoding, self._limit)
-            if plain is None:
-                return None
-            body = plain
+        if not encoding:
+            return self._plain_body(body, content_type)
+        plain = inflated(body, encoding, self._limit + 1)
+        if plain is None:
+            return self._unseen
+        found = self._plain_body(plain, content_type)
+        return self._unseen if found is None and len(plain) > self._limit else found
+
+    def _plain_body(self, body: bytes, content_type: str) -> Found | None:
         kind = self._types.get(content_type)
         if kind is None:
             kind = content_type.partition(";")[0].strip().lower()
@@ -181,15 +187,22 @@ class Inspector:
             return self._first(query_fields(text_of(body, charset_of(content_type)), "form"))
         if kind.startswith("multipart/"):
             boundary = boundary_of(content_type)
-            if boundary:
-                return self._first(multipart_fields(text_of(body), boundary))
-            return None
+            return self._first(multipart_fields(body, boundary)) if boundary else None
         if kind.endswith("xml"):
             return self._xml(text_of(body, charset_of(content_type)))
         if kind.startswith("text/") or kind == "application/graphql":
-            return self._first((Field("text", text_of(body, charset_of(content_type))),))
+            text = text_of(body, charset_of(content_type))
+            return self._first((Field("text", text),)) or self._json_of_another_name(text)
         if not kind:
             return self._unnamed(body)
+        if body.lstrip()[:1] in _JSON_BEGINS:
+            return self._json_of_another_name(text_of(body, charset_of(content_type)))
+        return None
+
+    def _json_of_another_name(self, text: str) -> Found | None:
+        """JSON that is said to be something else: many services read it without asking."""
+        if text.lstrip()[:1] in {"{", "["} and is_json(text):
+            return self._json(text)
         return None
 
     def _unnamed(self, body: bytes) -> Found | None:
@@ -209,10 +222,19 @@ class Inspector:
     def _json(self, text: str) -> Found | None:
         threshold, kinds = self._threshold, self._kinds
         known: dict[str, Findings] = {}
-        texts = [json_text(raw) for raw in dict.fromkeys(json_texts(text)) if raw]
+        raws = dict.fromkeys(json_texts(text))
+        if "\\" in text:
+            # An escape leaves a backslash, or what `json_texts` puts in its place.
+            texts = [
+                raw if "\\" not in raw and raw.isprintable() else json_text(raw)
+                for raw in raws
+                if raw
+            ]
+        else:
+            texts = [raw for raw in raws if raw]
         if not _OUTSIDE.isdisjoint(map(_first_character, texts)) and not is_json(text):
             # Comments, single quotes: some services read those, and where strings begin is open.
-            texts = text.split('"')
+            texts = text.split('"') + text.split("'")
         for each in suspects(texts):
             findings = score(each, kinds)
             if findings is not NONE and findings.score >= threshold:

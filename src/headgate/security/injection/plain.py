@@ -24,9 +24,12 @@ from headgate.security.injection.sql_words import DANGEROUS, WORDS
 
 # Letters beyond ASCII, without those that decoders turn into quotes, brackets or line breaks.
 _LETTERS: Final = "A-Za-z0-9\u00c0-\u02af\u0370-\u167f\u1681-\u180d\u180f-\u1ffe\u3041-\u5609\u560e-\u9fff\uac00-\ud7a3"  # noqa: E501
-_ASCII: Final = re.compile(r"[A-Za-z0-9 _.,@:+/!?\-]*+([A-Za-z0-9 _.,@:+/!?\-'\"();&]+)?").fullmatch
+# A plus sign behind the beginning may be a space in disguise, and some read `http:host` as a URL.
+_ASCII: Final = re.compile(
+    r"(?![Hh][Tt][Tt][Pp][Ss]?:)\+*+[A-Za-z0-9 _.,@:/!?\-]*+([A-Za-z0-9 _.,@:/!?\-'\"();&]+)?"
+).fullmatch
 _ANY: Final = re.compile(
-    rf"[{_LETTERS} _.,@:+/!?\-]*+([{_LETTERS} _.,@:+/!?\-'\"();&]+)?"
+    rf"(?![Hh][Tt][Tt][Pp][Ss]?:)\+*+[{_LETTERS} _.,@:/!?\-]*+([{_LETTERS} _.,@:/!?\-'\"();&]+)?"
 ).fullmatch
 _URL: Final = re.compile(
     r"https?://(?:www\.)?(?:[a-z0-9\-]{1,63}\.){1,8}([a-z]{2,24})(?::\d{1,5})?(?:/[A-Za-z0-9_./~@+,\-]*)?"
@@ -92,13 +95,11 @@ def has_words(low: str) -> bool:
 def _has_shape(text: str) -> bool:
     """Whether a text is plain, if it has none of those words."""
     found = _ASCII(text) if text.isascii() else _ANY(text)
-    if found is not None:
-        if "+" in text and "+" in text.lstrip("+"):
-            return False  # a space in disguise, maybe
-        if "//" in text:
-            return text[:4] == "http" and _is_url(text)
-        return found.end(1) < 0 or _is_prose(text, text.lower())
-    return text[:4] == "http" and _is_url(text)
+    if found is None:
+        return text[:4] == "http" and _is_url(text)
+    if "//" in text:
+        return False
+    return found.end(1) < 0 or _is_prose(text, text.lower())
 
 
 def _is_url(text: str) -> bool:

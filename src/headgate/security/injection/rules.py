@@ -21,3 +21,5 @@ class InjectionRules:
     cookies: bool = True
     body_bytes: int = 256 * KB
     """Longer bodies are not looked at; 0 looks at none."""
+    unseen: Literal["pass", "refuse"] = "pass"
+    """What becomes of bodies that are longer, or compressed in a way that cannot be undone."""

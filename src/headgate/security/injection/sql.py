@@ -29,12 +29,15 @@ from headgate.security.injection.sql_lexer import Token
 from headgate.security.injection.sql_shapes import AHEAD, END, TOKENS_MAX
 from headgate.security.injection.sql_start import begins, goes_on
 from headgate.security.injection.sql_statements import AFTER_TEST, Statements, cuts, is_variable
+from headgate.security.injection.sql_union import LateUnion
 from headgate.security.injection.sql_words import STOPS
 
 _CONSTANT: Final = frozenset("nsv0")
 _CALL: Final = frozenset("DFf")
 _DASH: Final = re.compile(r"--\s+\w").match
+_HASH: Final = re.compile(r"#\s+\w").match
 _CUT_BEFORE_QUOTE: Final = re.compile(r"(?:--|#)[\s\-+]*['\"]?").fullmatch
+_ADDRESS: Final = re.compile(r"[\w.+\-]{1,64}@[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}").fullmatch
 _PARAMETER: Final = re.compile(r"[\w.\-]{1,40}(?:\[\w*\])?=(?![=>])").match
 _PLAIN_STRING: Final = re.compile(r"[\w%\-.@*=]*(?: [\w%\-.@*]*)?").fullmatch
 
@@ -278,6 +281,7 @@ class Walk(Statements):
                 and kind == "s"
                 and token.is_open
                 and self._at(i - 1).text != "=="
+                and not (self._opens and token.text[:1] == " ")
             ):
                 weak = self._is_plain and not self._is_prose
                 return self._found(i, 5 if weak else 3, "comparison")
@@ -415,7 +419,9 @@ class Walk(Statements):
             if token.text[0] == "#" and self._is_measure and not operators:
                 return
             # `teachers' -- ten of them` is a dash; `admin' -- -` is none.
-            is_dash = self._is_apart and not operators and _DASH(token.text) is not None
+            is_dash = not operators and (
+                _DASH(token.text) is not None if self._is_apart else _HASH(token.text) is not None
+            )
             self._found(i, 5 if (self._is_plain and not is_dash) or operators else 4, "cut")
         elif token.text.startswith("--+"):
             self._found(i, 5, "cut")  # a plus sign for a space: this was written for a URL
@@ -425,6 +431,8 @@ class Walk(Statements):
 
 def find_sql(text: str) -> Hit | None:
     """Return the heaviest finding of the three readings."""
+    if "@" in text and _ADDRESS(text) is not None:
+        return None
     best = None
     lowered = text.lower()
     if begins(text):
@@ -441,6 +449,8 @@ def find_sql(text: str) -> Hit | None:
                 at = text.find(mark, at + 1)
                 if at >= 0:
                     best = _heavier(best, Walk(text, at + 1, mark).run())
+    if "union" in lowered and (best is None or best.score < 5):
+        best = _heavier(best, LateUnion(text, 0, "").run())
     return best
 
 

@@ -19,6 +19,8 @@ AHEAD: Final = 48
 TOKENS_MAX: Final = 4_000
 """An expression of so many tokens is no value; reading on would only cost time."""
 END: Final = Token("$", "")
+_BEGUN_WORDS: Final = "declare waitfor exec dbms_lock dbms_session user_lock dbms_pipe shutdown"
+_BEGUN: Final = frozenset(_BEGUN_WORDS.split())
 _PLAIN_HEAD: Final = re.compile(r"[\w@.+$%:/\\\-]*(?: [\w@.\-]+){0,2} ?").fullmatch
 
 
@@ -80,6 +82,8 @@ class Reader:
             return self._from(k) if first.text == "from" else 2 * (first.kind in "$-);,")
         if first.kind == "f":
             return 2 if self._at(k + 2).kind not in "w0?" else 1
+        if first.text == "like" and self._at(k + 1).kind == "(":
+            return 2  # SQLite calls its operators, too
         if first.kind in "nsv0":
             after = self._at(k + 1)
             if first.kind == "s" and (first.is_open or after.kind == "$"):
@@ -92,6 +96,8 @@ class Reader:
                 return 1 if self._at(k + 2).kind in "$-),;O" else 0
             return 0
         if first.kind == "w":
+            if self._at(k + 1).text == "where" and self._at(k + 2).kind == "n":
+                return 2 * (self._at(k + 3).kind == "C")
             for _ in range(AHEAD):
                 after = self._at(k + 1)
                 if after.text == "from":
@@ -117,6 +123,11 @@ class Reader:
         if after.kind == "w":
             return 2 if self._at(i + 3).kind in "$-),;OU" and after.text not in STOPS else 0
         return 1 if after.kind == "L" else 0
+
+    def _acts(self, i: int) -> bool:
+        """Whether something that only SQL has follows soon."""
+        tokens = [self._at(k) for k in range(i, i + AHEAD)]
+        return any(token.kind in "SDU" or token.text in _BEGUN for token in tokens)
 
     def _verb(self, i: int, word: str) -> int:
         one, two, three = self._at(i + 1), self._at(i + 2), self._at(i + 3)
@@ -150,7 +161,8 @@ class Reader:
         if word == "set":
             return 7 if one.kind == "v" and two.kind == "C" else 0
         if word == "shutdown":
-            return 6 if one.kind == "-" or one.text == "with" else 0
+            is_last = one.kind == "-" or one.text == "with"
+            return 6 if is_last or (one.kind == ";" and bool(self._mark)) else 0
         if word in {"insert", "replace", "merge"}:
             if one.text != "into" or two.kind not in "wf0" or two.text in STOPS:
                 return 0
@@ -171,9 +183,12 @@ class Reader:
         if word == "if":
             if one.kind == "N" and two.kind == "(":
                 return 7
-            return 7 if (one.kind in "(XDF" and two.kind in "(Sns@vDFN") or one.kind == "D" else 0
+            if one.kind in "(XDF" and two.kind in "(Sns@vDFN":
+                # `if (strcmp(a, b) != 0)` is anybody's program.
+                return 7 if two.kind != "F" or self._acts(i + 3) else 0
+            return 7 if one.kind == "D" else 0
         if word == "begin":
-            return 6 if one.text in {"declare", "waitfor", "exec", "dbms_lock"} else 0
+            return 6 if one.text in _BEGUN else 0
         if word in {"grant", "revoke"}:
             return 6 if two.text in {"on", "to"} or (one.text == "all" and three.kind == "w") else 0
         if word == "load":

@@ -30,6 +30,8 @@ def goes_on(low: str, at: int) -> bool:
     """Whether what stands behind a quote could go on in SQL at all; of text in lower case."""
     if low[at : at + 1] == " ":
         at += 1
+    if at >= len(low):
+        return False
     word = _WORD(low, at)
     if word is not None and word.end() > at:
         end = word.end()

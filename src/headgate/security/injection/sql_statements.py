@@ -20,7 +20,17 @@ class Statements(Reader):
     """A reader that knows statements."""
 
     def _statement(self, i: int, mark: bool, is_stacked: bool) -> bool:
-        """Judge what begins after `;`, or where T-SQL needs none."""
+        """Judge what begins after `;`, or where T-SQL needs none; an innocent one may precede."""
+        if self._one_statement(i, mark, is_stacked):
+            return True
+        stop = i + AHEAD
+        while is_stacked and i < stop and self._at(i) is not END:
+            if self._at(i).kind == ";" and self._one_statement(i + 1, mark, is_stacked):
+                return True
+            i += 1
+        return False
+
+    def _one_statement(self, i: int, mark: bool, is_stacked: bool) -> bool:
         token = self._at(i)
         if token.kind == "-":
             if mark and cuts(token.text):

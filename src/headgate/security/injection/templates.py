@@ -10,7 +10,8 @@ from headgate.security.injection.findings import Hit
 LOOKUPS: Final = ("jndi", "lower:", "upper:", "env:", "sys:", ":-", "date:")
 MARKS: Final = ("{", "<%", "<#", "#set", "@(")
 _OPEN: Final = re.compile(
-    r"\{\{|\$\{|#\{|<%(?!\w>)|\{%|\*\{|@\{|\[\[\$|\{php\}|<#|#set|\{[a-z]+\s|@\(", re.IGNORECASE
+    r"\{\{|\$\{|#\{|<%(?![#\d.\-]*[a-z](?!\w))|\{%|\*\{|@\{|\[\[\$|\{php\}|<#|#set|\{[a-z]+\s|@\(",
+    re.IGNORECASE,
 )
 _SUM: Final = re.compile(
     r"""(?:\{\{|\$\{|\#\{|<%=?|\*\{|@\{|@\(|\{|\[\[\$?\{?)[\s=+\-]{0,6}(?:\d{1,12}\s?[*+\-/]\s?['"]?\d{1,12}['"]?|['"]\d+['"]\s?\*\s?\d+)\s{0,4}(?:\}\}|\}|%>|\)|\]\])""",

@@ -113,7 +113,7 @@ def server_context(
         bundle = client_authorities(str(files.bundle))
         profile = TlsProfile(alpn, "1.2", None, bundle, clients == "require", resumes=False)
         # Dates are the clients' to judge: an old one is better than none while clocks are wrong.
-        store, _ = load_store([pair], profile, wall=0.0)
+        store, _ = load_store([pair], profile, wall=0.0, own=True)
         return store.context
 
     return following(ssl.PROTOCOL_TLS_SERVER, (pair[0], str(files.bundle)), make)
