@@ -290,6 +290,22 @@ def _resealed(data: bytes) -> bytes:
     return data[:-4] + struct.pack(">I", zlib.crc32(data[:-4]))
 
 
+@pytest.mark.parametrize("at", [12, 20, 28, 36], ids=["made", "fresh", "usable", "cost"])
+def test_a_time_that_is_no_number_is_a_miss_and_infinities_are_not(at):
+    whole = encode(Entry("value", -math.inf, math.inf, math.inf))
+    assert decode(whole).value == "value"
+    garbled = whole[:at] + struct.pack(">d", math.nan) + whole[at + 8 :]
+    with pytest.raises(Undecodable, match="no numbers"):
+        decode(_resealed(garbled))
+
+
+@pytest.mark.parametrize("text", ["12 3", '"a" "b"', "[1]]", "nul", "", "{}x"])
+def test_a_text_that_goes_on_behind_its_value_is_a_miss(text):
+    packer = Packer(Codec("json", str.encode, bytes.decode))
+    with pytest.raises(Undecodable, match="cannot read it"):
+        decode(packer.encode(Entry(text, 1.0)))
+
+
 @pytest.mark.parametrize("name", ["json", "msgpack", "json-small"])
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())

@@ -60,6 +60,16 @@ def test_a_head_is_read_back(hard: int, soft: int, stamp: int):
     assert read_barriers(value[1:33]) == (hard, soft)
 
 
+@given(st.integers(0, 10**16 - 1))
+def test_the_head_of_a_key_that_was_never_struck_is_read_back(stamp: int):
+    assert read_head(f"E{'0' * 32}{digits(stamp)}rest".encode()) == (0, 0, stamp)
+
+
+@pytest.mark.parametrize("own", [b"", b"123456789012345", b"12345678901234x6", b" 234567890123456"])
+def test_a_stamp_that_is_none_makes_no_head(own: bytes):
+    assert read_head(b"E" + b"0" * 32 + own) is None
+
+
 @given(st.binary(max_size=60))
 def test_any_other_bytes_are_no_head(value: bytes):
     read = read_head(value)

@@ -57,6 +57,8 @@ class _Kind:
             for tag in tags:
                 if stamp < known.get(tag, 0):
                     return True
+        if not self.globs and not self.has_paths:
+            return False
         if self.has_paths:
             path = path_of(name)
             if stamp < self.names.get(path, 0):
@@ -82,6 +84,8 @@ class Barriers:
         """The latest that is known; a loader notes it before it begins."""
         self.floor = 0
         self.version = 0
+        self._last = 0
+        """The highest barrier of all: what is newer need not be compared with any."""
 
     def heard(self, stamp: int) -> None:
         """The clock stands here at least."""
@@ -91,6 +95,7 @@ class Barriers:
         """Take an invalidation in; whether it concerned anything here. Twice is as good as once."""
         stamp = invalidation.stamp
         self.heard(stamp)
+        self._last = max(self._last, stamp)
         kind = self._soft if invalidation.soft else self._hard
         if invalidation.everything in (self._family, "all"):
             kind.all = max(kind.all, stamp)
@@ -129,10 +134,13 @@ class Barriers:
         self.heard(stamp)
         if stamp > self.floor:
             self.floor = stamp
+            self._last = max(self._last, stamp)
             self.version += 1
 
     def judge(self, name: str, tags: Iterable[str], stamp: int) -> Standing:
         """What a value of this stamp is worth. `name`: its key, or its URL."""
+        if stamp >= self._last:
+            return Standing.ALIVE
         if stamp < self.floor or self._hard.strikes(name, tags, stamp):
             return Standing.DEAD
         return Standing.STALE if self._soft.strikes(name, tags, stamp) else Standing.ALIVE

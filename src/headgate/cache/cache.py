@@ -37,6 +37,7 @@ from headgate.cache.snapshots import CacheSnapshot, Health, health_of, snapshot_
 from headgate.cache.stats import Row
 
 if TYPE_CHECKING:
+    from headgate.cache.codecs import Codec
     from headgate.cache.sizing import Advice, SizingRules
     from headgate.cache.threads import SyncCache
     from headgate.cache.warming import Progress, WarmSummary
@@ -53,7 +54,10 @@ class Cache:
     """`items` and `bytes` bound the memory; `sizing` lets it move them by what it would win.
     `copying` says how the cache keeps callers from changing what it holds: by copies of what can
     be changed, by freezing it, or not at all. `layer` may be given instead of a URL;
-    `layer_settings` go to the layer as they are. What else may be set is in `Settings`.
+    `layer_settings` go to the layer as they are. `codec` ("json", "msgpack" or one of
+    `headgate.cache.codecs`) and `version` say how values are written there: what another codec or
+    version wrote is not read, so that a release which changes its values changes its version.
+    What else may be set is in `Settings`.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Cache:
         sizing: SizingRules | None = None,
         layer: Callable[[], Layer] | None = None,
         layer_settings: Mapping[str, Any] | None = None,
+        codec: Codec | str | None = None,
+        version: str | None = None,
         links: Iterable[Link] = (),
         on_event: Hear | None = None,
         memory: Any = None,
@@ -78,10 +84,12 @@ class Cache:
         if url is not None and layer is not None:
             raise TypeError("Cache: give a URL or layer=, not both")
         made = options(DEFAULTS, settings)
+        packing = {name: value for name, value in (("codec", codec), ("version", version)) if value}
         if url is not None:
-            layer = calls.layer_of(url, dict(layer_settings or {}))
-        elif layer_settings:
-            raise TypeError("Cache: layer_settings without a URL")
+            layer = calls.layer_of(url, {**(layer_settings or {}), **packing})
+        elif layer_settings or packing:
+            said = next(iter(packing), "layer_settings")
+            raise TypeError(f"Cache: {said} without a URL")
         clocks = {name: value for name, value in (("now", clock), ("wall", wall)) if value}
         first = calls.memory_of(items, bytes, sizing) if memory is None else memory
         core = Core(first, layer, rng=rng, copying=copying, **clocks)

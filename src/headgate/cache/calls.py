@@ -38,12 +38,14 @@ def layer_of(url: Any, settings: dict[str, Any]) -> Callable[[], Layer]:
         from headgate.cache.redis import RedisLayer
         from headgate.cache.redis import open_layer as open_redis
 
-        _check_names(RedisLayer, settings)
+        _check_names(settings, open_redis, RedisLayer)
+        _check_packing(settings)
         return lambda: open_redis(url, **settings)
     if url.startswith("file:"):
         from headgate.cache.file import open_layer as open_file
 
-        _check_names(open_file, settings)
+        _check_names(settings, open_file)
+        _check_packing(settings)
         path = url.removeprefix("file:")
         path = path.removeprefix("//")
         if not path:
@@ -56,17 +58,27 @@ def layer_of(url: Any, settings: dict[str, Any]) -> Callable[[], Layer]:
     )
 
 
-def _check_names(made_by: Callable[..., Layer], settings: dict[str, Any]) -> None:
+def _check_names(settings: dict[str, Any], *made_by: Callable[..., Layer]) -> None:
     names = [
         each.name
-        for each in inspect.signature(made_by).parameters.values()
-        if each.kind is each.KEYWORD_ONLY
+        for one in made_by
+        for each in inspect.signature(one).parameters.values()
+        if each.kind is each.KEYWORD_ONLY and each.name != "packer"  # `codec` and its kin say it
     ]
     for name in settings:
         if name not in names:
             raise TypeError(
                 f"layer_settings: no setting is named {name!r}; there is {', '.join(names)}"
             )
+
+
+def _check_packing(settings: dict[str, Any]) -> None:
+    """What is wrong with a codec is said when the cache is made, and not by the first call."""
+    said = {name: settings[name] for name in ("codec", "version", "zstd_above") if name in settings}
+    if said:
+        from headgate.cache.codecs import Packer
+
+        Packer(**said)
 
 
 def _evicted(key: str, entry: Entry, why: str) -> None:
@@ -126,7 +138,10 @@ async def get(
     if found is None:
         return default
     core.keep(key, family, found, options)
-    is_fresh = core.worth(key, found, core.clock(), options) <= Worth.EARLY
+    time_s = core.clock()
+    is_fresh = (
+        core.is_plain(found, time_s) or core.worth(key, found, time_s, options) <= Worth.EARLY
+    )
     return found.given() if is_fresh else default
 
 

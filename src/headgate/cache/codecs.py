@@ -77,6 +77,7 @@ _SHORT: Final = struct.Struct(">H")
 _SUM: Final = struct.Struct(">I")
 _ZSTD, _SIGNED, _NOTHING = 1, 2, 4
 _MAC_BYTES: Final = 32
+_COPIED_MAX: Final = 4096
 _VERSION_MAX: Final = 200
 _PICKLES: Final = ("pickle", "_pickle", "cloudpickle", "dill._dill")
 
@@ -88,7 +89,16 @@ class Undecodable(HeadgateError):
 class Packer:
     """Entries to bytes and back, by one codec. Holds no state: threads may share it."""
 
-    __slots__ = ("_above", "_codec", "_name", "_value_max", "_version", "_zstd")
+    __slots__ = (
+        "_above",
+        "_codec",
+        "_loads",
+        "_name",
+        "_value_max",
+        "_version",
+        "_writer",
+        "_zstd",
+    )
 
     def __init__(
         self,
@@ -102,6 +112,8 @@ class Packer:
         changes what it keeps raises it. `zstd_above`: bytes; None never compresses.
         """
         self._codec = codec_named(codec) if isinstance(codec, str) else codec
+        if not isinstance(self._codec, Codec):
+            raise TypeError(f"codec={codec!r:.80}: write json or msgpack, or give a Codec")
         if _is_pickle(self._codec) and not self._codec.keys:
             raise ValueError("codec pickle needs a key to sign with: codec=pickle_codec(key)")
         if not 0 < value_max <= 0xFFFF_FFFF:
@@ -110,6 +122,8 @@ class Packer:
         self._version = version.encode("utf-8", "surrogatepass")
         if len(self._version) > _VERSION_MAX:
             raise ValueError(f"version is longer than {_VERSION_MAX} bytes")
+        self._writer = self._name + self._version
+        self._loads = self._codec.loads
         self._above = value_max if zstd_above is None else zstd_above
         self._value_max = value_max
         # Loaded here and not at the first long value, which may be in the midst of a request.
@@ -182,80 +196,50 @@ class Packer:
     def decode(self, data: bytes) -> Entry:
         """Undecodable, and nothing else, for whatever these bytes are."""
         try:
-            head = _HEAD.unpack_from(data)
+            (
+                magic,
+                layout,
+                flags,
+                names,
+                stamp,
+                made_at,
+                fresh,
+                usable,
+                cost_s,
+                versions,
+                validators,
+                count,
+                length,
+            ) = _HEAD.unpack_from(data)
         except struct.error:
             raise Undecodable("too short for an entry") from None
-        if head[0] != _MAGIC or head[1] != _LAYOUT:
+        if magic != _MAGIC or layout != _LAYOUT:
             raise Undecodable("not an entry, or of another release") from None
-        end = self._checked(data, head[2])
-        try:
-            return self._read(data, head, end)
-        except Undecodable:
-            raise
-        except (struct.error, UnicodeError, IndexError) as error:
-            raise Undecodable("its lengths do not agree") from error
-
-    def _checked(self, data: bytes, flags: int) -> int:
-        """Where the sum or the signature begins, which holds for all before it."""
-        keys = self._codec.keys
-        if bool(keys) != bool(flags & _SIGNED):
-            raise Undecodable("it is not signed" if keys else "it is signed, and there is no key")
-        end = len(data) - (_MAC_BYTES if keys else _SUM.size)
-        if end < _HEAD.size:
-            raise Undecodable("too short for an entry")
-        whole = memoryview(data)[:end]
-        if not keys:
-            if crc32(whole) != _SUM.unpack_from(data, end)[0]:
-                raise Undecodable("garbled")
-            return end
-        mac = data[end:]
-        for key in keys:
-            if hmac.compare_digest(hmac.digest(key, whole, "sha256"), mac):
-                return end
-        raise Undecodable("its signature is of no known key")
-
-    def _read(self, data: bytes, head: tuple[Any, ...], end: int) -> Entry:
-        (
-            _,
-            _,
-            flags,
-            names,
-            stamp,
-            made_at,
-            fresh,
-            usable,
-            cost_s,
-            versions,
-            validators,
-            count,
-            raw,
-        ) = head
-        at = _HEAD.size
-        if data[at : at + names] != self._name:
-            raise Undecodable("written by another codec")
-        at += names
-        if data[at : at + versions] != self._version:
-            raise Undecodable("of another version of the values")
-        at += versions
-        if isnan(made_at) or isnan(fresh) or isnan(usable) or isnan(cost_s):
+        end = self._checked(data, flags)
+        if (
+            names != len(self._name)
+            or versions != len(self._version)
+            or not data.startswith(self._writer, _HEAD.size)
+        ):
+            is_codec = data[_HEAD.size : _HEAD.size + names] == self._name
+            what = "of another version of the values" if is_codec else "written by another codec"
+            raise Undecodable(what)
+        # No sum of numbers is none, but for infinities of both signs.
+        if isnan(made_at + fresh + usable + cost_s) and any(
+            map(isnan, (made_at, fresh, usable, cost_s))
+        ):
             raise Undecodable("its times are no numbers")
-        validator = data[at : at + validators].decode("utf-8", "surrogatepass")
-        at += validators
+        at = _HEAD.size + names + versions
+        validator = ""
         tags: tuple[str, ...] = ()
-        if count:
-            found = []
-            for _ in range(count):
-                (length,) = _SHORT.unpack_from(data, at)
-                at += 2
-                found.append(data[at : at + length].decode("utf-8", "surrogatepass"))
-                at += length
-            tags = tuple(found)
+        if validators or count:
+            validator, tags, at = _named(data, at, validators, count)
         if at > end:
             raise Undecodable("its lengths do not agree")
         value = data[at:end]
         if flags & _ZSTD:
-            value = self._expanded(value, raw)
-        elif len(value) != raw:
+            value = self._expanded(value, length)
+        elif len(value) != length:
             raise Undecodable("its lengths do not agree")
         return Entry(
             self._loaded(value),
@@ -268,6 +252,27 @@ class Packer:
             validator=validator,
             is_nothing=bool(flags & _NOTHING),
         )
+
+    def _checked(self, data: bytes, flags: int) -> int:
+        """Where the sum or the signature begins, which holds for all before it."""
+        keys = self._codec.keys
+        if bool(keys) != bool(flags & _SIGNED):
+            raise Undecodable("it is not signed" if keys else "it is signed, and there is no key")
+        end = len(data) - (_MAC_BYTES if keys else _SUM.size)
+        if end < _HEAD.size:
+            raise Undecodable("too short for an entry")
+        whole: bytes | memoryview
+        if not keys:
+            # A short copy costs less than a view.
+            whole = data[:end] if end <= _COPIED_MAX else memoryview(data)[:end]
+            if crc32(whole).to_bytes(4, "big") != data[end:]:
+                raise Undecodable("garbled")
+            return end
+        whole, mac = memoryview(data)[:end], data[end:]
+        for key in keys:
+            if hmac.compare_digest(hmac.digest(key, whole, "sha256"), mac):
+                return end
+        raise Undecodable("its signature is of no known key")
 
     def _expanded(self, value: bytes, length: int) -> bytes:
         if length > self._value_max:
@@ -287,11 +292,27 @@ class Packer:
         # A codec of a user, a class that has changed, a mark that is none: to a reader of a cache
         # all of these are one thing. Signals and exits pass.
         try:
-            return self._codec.loads(value)
+            return self._loads(value)
         except Exception as error:
             raise Undecodable(
                 f"codec {self._codec.name} cannot read it: {type(error).__name__}"
             ) from error
+
+
+def _named(data: bytes, at: int, validators: int, count: int) -> tuple[str, tuple[str, ...], int]:
+    """The validator and the tags, and where the value begins."""
+    tags: list[str] = []
+    try:
+        validator = data[at : at + validators].decode("utf-8", "surrogatepass")
+        at += validators
+        for _ in range(count):
+            (length,) = _SHORT.unpack_from(data, at)
+            at += 2
+            tags.append(data[at : at + length].decode("utf-8", "surrogatepass"))
+            at += length
+    except (struct.error, UnicodeError) as error:
+        raise Undecodable("its lengths do not agree") from error
+    return validator, tuple(tags), at
 
 
 def _is_no_time(entry: Entry) -> bool:

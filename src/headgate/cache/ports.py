@@ -36,7 +36,7 @@ _HARD_S: Final = 30.0
 
 
 class Ports(Protocol):
-    async def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> T: ...
+    def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> Awaitable[T]: ...
 
     async def behind(self, home: Home, make: Callable[[Layer], Awaitable[Any]]) -> None:
         """Nobody waits for this."""
@@ -59,8 +59,8 @@ class Ports(Protocol):
 
 
 class _LoopPorts:
-    async def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> T:
-        return await home.call(make)
+    def layer(self, home: Home, make: Callable[[Layer], Awaitable[T]]) -> Awaitable[T]:
+        return home.call(make)
 
     async def behind(self, home: Home, make: Callable[[Layer], Awaitable[Any]]) -> None:
         # The load's own task, which nobody waits for any more.

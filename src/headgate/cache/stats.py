@@ -229,11 +229,11 @@ class Stats:
         took_s: float = 0.0,
         tags: tuple[str, ...] = (),
     ) -> None:
-        slot = _OF_TAG.get(what)
+        slot = _OF_TAG.get(what) if tags else None
         if slot is not None:
             for tag in tags:
                 _add(self.tag(tag), slot)
-        slot = _OF_LAYER.get(what)
+        slot = _OF_LAYER.get(what) if layer else None
         if slot is not None:
             counted = self.layer(layer)
             _add(counted, slot)

@@ -43,9 +43,13 @@ class Home:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._started: asyncio.Task[None] | None = None
+        self._is_up = False
+        """It has been started where it is."""
 
     def _is_here(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Whether this loop is the home, which it becomes if there is no other."""
+        if loop is not None and self.loop is loop:
+            return True
         with self._lock:
             home = self.loop
             if home is not None and home is loop:
@@ -62,6 +66,7 @@ class Home:
     def _settle(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._started = None
+        self._is_up = False
         if self._is_used:
             # The old one's connections have gone with their loop.
             self.layer = self._make()
@@ -88,20 +93,20 @@ class Home:
         if (error := started.exception()) is not None:
             self._started = None
             raise error
+        if self._started is started:
+            self._is_up = True
         return self.layer
 
     async def _at_home(self, make: Callable[[Layer], Awaitable[T]]) -> T:
-        if self._started is None or not self._started.done() or self._started.cancelled():
-            await self._ready()
-        elif self._started.exception() is not None:
+        if not self._is_up:
             await self._ready()
         return await make(self.layer)
 
-    async def call(self, make: Callable[[Layer], Awaitable[T]]) -> T:
-        """From any event loop."""
+    def call(self, make: Callable[[Layer], Awaitable[T]]) -> Awaitable[T]:
+        """From any event loop. No coroutine between a caller and the layer where none is needed."""
         if self._is_here(asyncio.get_running_loop()):
-            return await self._at_home(make)
-        return await asyncio.wrap_future(self._hand_over(make))
+            return make(self.layer) if self._is_up else self._at_home(make)
+        return asyncio.wrap_future(self._hand_over(make))
 
     def call_from_thread(self, make: Callable[[Layer], Awaitable[T]]) -> T:
         """From a thread without a loop; blocks, within a bound."""
@@ -170,6 +175,7 @@ class Home:
         loop = self.loop
         self.loop = None
         self._started = None
+        self._is_up = False
         self._thread = None
         if own is not None and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(loop.stop)
@@ -182,6 +188,7 @@ class Home:
         self.loop = None
         self._thread = None
         self._started = None
+        self._is_up = False
         if self._is_used:
             self._is_used = False
             self.layer = self._make()

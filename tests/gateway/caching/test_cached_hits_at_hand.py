@@ -209,6 +209,19 @@ def test_replies_are_taken_off_their_heads_in_time(start, instance):
     assert not any(gateway.on_loop(held))
 
 
+def test_a_head_that_comes_but_once_has_nothing_kept_at_hand_for_it(start, instance):
+    gateway = start(cached(instance))
+    client = filled(gateway, instance)
+    for number in range(20):
+        assert ask(client, "/", f"x-number: {number}")[1] == b"kept"
+        assert at_hand(gateway) == 0
+
+    def is_kept_when_it_comes_again() -> bool:
+        return ask(client, "/", "x-number: 7")[1] == b"kept" and at_hand(gateway) > 0
+
+    wait_until(is_kept_when_it_comes_again)
+
+
 def test_hits_over_http2_with_small_windows_and_many_streams(start, instance):
     body = bytes(range(256)) * 400
     gateway = start(cached(instance))

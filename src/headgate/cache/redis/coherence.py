@@ -107,10 +107,7 @@ class Coherence(ABC):
         while True:
             verdict = heard.judge(text, said)
             if verdict == "same":
-                until = sent_at + self.lease_s
-                if until > self._coherent_until and self._home_is_here():
-                    self._coherent_until = until
-                self.barriers.heard(heard.clock)
+                self._all_is_heard(sent_at)
                 return
             if verdict == "lost":
                 self._lose_home("it has forgotten what was invalidated")
@@ -128,6 +125,12 @@ class Coherence(ABC):
             if is_mine and heard.said == before:
                 self._lose_home("news are not there any more")
                 raise LayerAway("news are not there any more")
+
+    def _all_is_heard(self, sent_at: float) -> None:
+        until = sent_at + self.lease_s
+        if until > self._coherent_until and self._home_is_here():
+            self._coherent_until = until
+        self.barriers.heard(self._heard.clock)
 
     async def _read_on(self) -> None:
         router = self._router

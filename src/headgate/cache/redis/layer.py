@@ -57,38 +57,54 @@ class RedisLayer(Counting):
         """`names`: by which entries are judged, where those are not their keys (URLs)."""
         if not keys:
             return []
-        router = await self._here()
-        said = self._heard.said
-        asks: list[Ask] = []
-        may_count = self._family == "objects"
-        for key in keys:
-            name, counter = self._names.entry(key), self._names.of("n", key)
-            if not may_count:
-                asks.append((name, ("GET", name)))
-            elif router.is_cluster:
-                # One key a command: two are refused while their slot moves.
-                asks += [(name, ("GET", name)), (counter, ("GET", counter))]
-            else:
-                asks.append((name, ("MGET", name, counter)))
-        call = router.ask(asks, clock=True)
-        replies = await call.future
-        if may_count and router.is_cluster:
-            replies = [*map(list, zip(replies[:-1:2], replies[1:-1:2], strict=True)), replies[-1]]
-        await self._settle(replies[-1], said, call.sent_at)
+        router = self._at_hand() or await self._here()
+        heard = self._heard
+        said = heard.said
+        if self._family == "objects" and not router.is_cluster:
+            wanted: list[bytes] = []
+            for key in keys:
+                wanted += self._names.entry_and_count(key)
+            reads, future = router.read(wanted)
+            replies = await future
+            text, sent_at = reads.clock, reads.sent_at
+        else:
+            replies, text, sent_at = await self._read_apart(router, keys)
+        if text is not None and text == heard.text:
+            self._all_is_heard(sent_at)
+        else:
+            await self._settle(text, said, sent_at)
         wall = wall_now()
         found: list[Entry | None] = []
         unsure: list[int] = []
-        for i, reply in enumerate(replies[:-1]):
-            judged = keys[i] if names is None else names[i]
-            if may_count and isinstance(reply, list):
-                reply, count = reply
-                if (counted := self._count_of(count)) is not None:
-                    found.append(counted)
-                    continue
-            found.append(None if reply is None else self._read(judged, reply, wall, i, unsure))
+        for i, key in enumerate(keys if names is None else names):
+            reply, count = replies[2 * i], replies[2 * i + 1]
+            if count is not None and (counted := self._count_of(count)) is not None:
+                found.append(counted)
+            else:
+                found.append(None if reply is None else self._read(key, reply, wall, i, unsure))
         if unsure:
             await self._look_up(router, names or keys, found, unsure)
         return found
+
+    async def _read_apart(
+        self, router: Router, keys: Sequence[str]
+    ) -> tuple[list[Any], object, float]:
+        """Each by a command of its own, as entry and count in turn; then the clock, and when it was
+        asked. Responses may be long, and have no counts. On a Cluster a command of two keys is
+        refused while their slot moves.
+        """
+        asks: list[Ask] = []
+        may_count = self._family == "objects"
+        for key in keys:
+            name, counter = self._names.entry_and_count(key)
+            asks.append((name, ("GET", name)))
+            if may_count:
+                asks.append((counter, ("GET", counter)))
+        call = router.ask(asks, clock=True)
+        *replies, text = await call.future
+        if not may_count:
+            replies = [each for reply in replies for each in (reply, None)]
+        return replies, text, call.sent_at
 
     def _read(self, name: str, reply: Any, wall: float, i: int, unsure: list[int]) -> Entry | None:
         head = read_head(reply) if isinstance(reply, bytes) else None

@@ -26,17 +26,21 @@ from typing import Final
 __all__ = ["HEAD", "Names", "digits", "read_barriers", "read_head"]
 
 HEAD: Final = 49
+_NEVER_STRUCK: Final = b"E" + b"0" * 32
 _STAMP_MAX: Final = 10**16 - 1
 
 
 class Names:
-    __slots__ = ("_entry", "clock", "nodes", "prefix", "stream", "wide")
+    __slots__ = ("_begins", "_entry", "clock", "nodes", "prefix", "stream", "wide")
 
     def __init__(self, prefix: str) -> None:
         if not prefix or "{" in prefix or "}" in prefix:
             raise ValueError(f"prefix is {prefix!r}: write a name without braces")
         self.prefix = prefix
         self._entry = f"{prefix}:e:{{="
+        self._begins = tuple(
+            f"{prefix}:{kind}:{{=".encode("utf-8", "surrogatepass") for kind in "en"
+        )
         self.clock = f"{prefix}:{{news}}:clock".encode()
         self.stream = f"{prefix}:{{news}}:stream".encode()
         self.wide = f"{prefix}:{{news}}:wide".encode()
@@ -49,6 +53,12 @@ class Names:
     def of(self, kind: str, key: str) -> bytes:
         """`kind`: the letter, as above."""
         return f"{self.prefix}:{kind}:{{={key}}}".encode("utf-8", "surrogatepass")
+
+    def entry_and_count(self, key: str) -> tuple[bytes, bytes]:
+        """Both at once, as every reading asks for both."""
+        end = f"{key}}}".encode("utf-8", "surrogatepass")
+        entry, count = self._begins
+        return entry + end, count + end
 
     def key_of(self, name: bytes) -> str | None:
         """The key of an entry's name; None if it is none of ours."""
@@ -72,6 +82,9 @@ def digits(stamp: int) -> str:
 
 def read_head(value: bytes) -> tuple[int, int, int] | None:
     """The hard and soft barrier of the key and the entry's stamp; None: not written by us."""
+    if value.startswith(_NEVER_STRUCK):
+        own = value[33:HEAD]
+        return (0, 0, int(own)) if len(own) == 16 and own.isdigit() else None
     head = value[1:HEAD]
     if value[:1] != b"E" or len(head) != HEAD - 1 or not head.isdigit():
         return None

@@ -51,10 +51,10 @@ class Rim(Coherence):
         pending: Pending | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """`deadline_s`: no call takes longer. `lease_s`: how long after an invalidation an old
-        value may still be served by a process that Redis cannot reach. `keep_s`: no entry lives
-        longer. `late_s`: what took longer to load is not kept. `durable`: Redis loses nothing that
-        it has acknowledged, by restarts and failovers neither.
+        """`deadline_s`: no answer is waited for longer. `lease_s`: how long after an invalidation
+        an old value may still be served by a process that Redis cannot reach. `keep_s`: no entry
+        lives longer. `late_s`: what took longer to load is not kept. `durable`: Redis loses nothing
+        that it has acknowledged, by restarts and failovers neither.
         """
         for name, span in (("deadline_s", deadline_s), ("lease_s", lease_s), ("late_s", late_s)):
             if not 0.0 < span < inf:
@@ -159,6 +159,18 @@ class Rim(Coherence):
     @property
     def is_away(self) -> bool:
         return self._router is None or not self._router.home.is_here or self._pending.is_to_tell
+
+    def _at_hand(self) -> Router | None:
+        """The router, where it may be asked and nothing has to be done before; else see `_here`."""
+        router = self._router
+        if (
+            router is None
+            or self._loop is not asyncio.get_running_loop()
+            or not router.home.is_here
+            or self._pending.is_to_tell
+        ):
+            return None
+        return router
 
     async def _here(self, *, is_telling: bool = False) -> Router:
         router = self._router

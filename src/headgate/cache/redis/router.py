@@ -2,7 +2,8 @@
 
 Theory of operation. `ask` puts commands into the turn; at its end they are sent, one batch a node.
 Whoever asks for the clock shares one reading of it with all of its turn, placed last, so that it is
-not older than what it was asked beside.
+not older than what it was asked beside. Where there is one Redis, what is read in a turn goes in
+few commands of many names (`read`): a name more costs less than a command more.
 
 On a Cluster each name goes to the node of its slot. The slots are asked for at the start, every
 half a minute, and when a node says that one has moved; what had moved is sent after it. Nodes come
@@ -29,6 +30,8 @@ __all__ = ["Router", "slot_of"]
 
 _SLOTS: Final = 16384
 _REFRESH_S: Final = 30.0
+_READ_AT_ONCE: Final = 128
+"""Names of one command: one of many more would keep the others of this Redis waiting."""
 
 Ask = tuple[bytes, Command]
 """The name by which a node is chosen, and the words."""
@@ -61,6 +64,58 @@ class _Clock(Call):
     def fail(self, error: Exception) -> None:
         for call in self.calls:
             call.fail(error)
+
+
+class Reads(Call):
+    """What is read in one turn by all who read, with the clock behind it."""
+
+    __slots__ = ("_chunks", "_readers", "clock", "names")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        super().__init__(0, loop, now)
+        self.names: list[bytes] = []
+        self.clock: Any = None
+        self._chunks: list[int] = []
+        self._readers: list[tuple[asyncio.Future[list[Any]], int, int]] = []
+
+    def add(self, names: Sequence[bytes], reader: asyncio.Future[list[Any]]) -> None:
+        start = len(self.names)
+        self.names += names
+        self._readers.append((reader, start, len(self.names)))
+
+    def entries(self) -> list[Entry]:
+        """Its commands. The clock, which is the last answer, is asked for by `_Clock`."""
+        names = self.names
+        found: list[Entry] = []
+        for start in range(0, len(names), _READ_AT_ONCE):
+            chunk = names[start : start + _READ_AT_ONCE]
+            self._chunks.append(len(chunk))
+            found.append((self, len(found), ("MGET", *chunk)))
+        self.left = len(found) + 1
+        self.replies = [None] * self.left
+        return found
+
+    def deliver(self, index: int, reply: Any) -> None:
+        self.replies[index] = reply
+        self.left -= 1
+        if self.left:
+            return
+        *replies, self.clock = self.replies
+        values: list[Any] = []
+        for count, said in zip(self._chunks, replies, strict=True):
+            if said.__class__ is list and len(said) == count:
+                values += said
+            else:
+                fault = said if isinstance(said, Exception) else LayerAway("not what was asked for")
+                values += [fault] * count
+        for reader, start, end in self._readers:
+            if not reader.done():
+                reader.set_result(values[start:end])
+
+    def fail(self, error: Exception) -> None:
+        for reader, _, _ in self._readers:
+            if not reader.done():
+                reader.set_exception(LayerAway(*error.args))  # each raises one of its own
 
 
 class Router:
@@ -96,6 +151,7 @@ class Router:
         self._task: asyncio.Task[None] | None = None
         self._turn: list[tuple[bytes, Entry]] = []
         self._reading: _Clock | None = None
+        self._reads: Reads | None = None
         self._is_due = False
         self._is_trial = False
 
@@ -284,17 +340,38 @@ class Router:
             self._loop.call_soon(self._send_turn)
         return call
 
+    def read(self, names: Sequence[bytes]) -> tuple[Reads, asyncio.Future[list[Any]]]:
+        """Values into this turn, and the clock; of one Redis, not of a cluster."""
+        reads = self._reads
+        if reads is None:
+            now = time.monotonic()
+            reads = self._reads = Reads(self._loop, now)
+            if self._reading is None:
+                self._reading = _Clock(self._loop, now)
+            self._reading.calls.append(reads)
+            if not self._is_due:
+                self._is_due = True
+                self._loop.call_soon(self._send_turn)
+        reader = self._loop.create_future()
+        reads.add(names, reader)
+        return reads, reader
+
     def _send_turn(self) -> None:
         turn, self._turn = self._turn, []
+        reads, self._reads = self._reads, None
         reading, self._reading = self._reading, None
         is_trial, self._is_trial, self._is_due = self._is_trial, False, False
         if self._slots is None:
             entries = [entry for _, entry in turn]
+            if reads is not None:
+                entries += reads.entries()
             if reading is not None:
                 entries.append((reading, 0, self._clock_command))
             self._single.send(entries, is_trial=is_trial)
             return
         by_node: dict[Node, list[Entry]] = {}
+        if reads is not None:  # it was one Redis when this turn began: nothing will be found
+            by_node[self.home] = reads.entries()
         for name, entry in turn:
             by_node.setdefault(self._slots[slot_of(name)], []).append(entry)
         if reading is not None:

@@ -63,7 +63,7 @@ class Telling(Rim):
             elif write.ends > wall:
                 sent.append((key, write))
         try:
-            router = await self._here()
+            router = self._at_hand() or await self._here()
             for key, write in sent:
                 asks.append(self._put_ask(router, key, write, wall))
             replies = await router.ask(asks).future if asks else []

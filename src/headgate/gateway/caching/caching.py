@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headgate.cache.http.rules import KeyRules
-    from headgate.gateway.caching.exchange import Remembered
     from headgate.gateway.caching.fill import Fill
     from headgate.gateway.caching.hit import Begin
+    from headgate.gateway.caching.remembered import Remembered
     from headgate.gateway.filters.chain import Chain
     from headgate.gateway.steps import Step
     from headgate.gateway.traffic import RouteTraffic

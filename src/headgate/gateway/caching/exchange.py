@@ -30,6 +30,7 @@ from headgate.cache.http.reuse import judge_reuse, may_serve_when_degraded
 from headgate.gateway.caching.fill import Fill
 from headgate.gateway.caching.fill_exchange import exchange_for, prepared_for_fills
 from headgate.gateway.caching.reader import can_share
+from headgate.gateway.caching.remembered import Remembered
 from headgate.gateway.caching.route_cache import not_modified
 from headgate.gateway.edited import EditedExchange
 from headgate.gateway.filtered import FilteredExchange
@@ -42,29 +43,10 @@ if TYPE_CHECKING:
     from headgate.cache.http.stored import Stored
     from headgate.gateway.caching.caching import Place
     from headgate.gateway.caching.fill import Make
-    from headgate.gateway.caching.fill_exchange import FillExchange, FillPrepared
+    from headgate.gateway.caching.fill_exchange import FillExchange
     from headgate.gateway.caching.route_cache import RouteCache
     from headgate.gateway.caching.store import Kept
     from headgate.wire.message import Forward, ResponseHead
-
-
-class Remembered:
-    """What follows from a head for the cache, once known."""
-
-    __slots__ = ("asked", "counts", "fill_prep", "identified", "kept", "reply", "until")
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        self.counts = counts
-        """Of the route."""
-        self.asked: Asked | None = None
-        self.identified: Asked | None = None
-        """The same for one who is known."""
-        self.fill_prep: FillPrepared | None = None
-        self.kept: Kept | None = None
-        self.reply: tuple[ResponseHead, bytes] | None = None
-        """What answers the next request with this head, as long as `kept` stands: see `hit`."""
-        self.until = 0.0
-        """Monotonic."""
 
 
 class Cached(PolicedExchange):
@@ -123,6 +105,8 @@ class Cached(PolicedExchange):
         memo = prep.cached
         if memo is None:
             memo = prep.cached = Remembered(self.cache.counts)
+        else:
+            memo.comes_again = True
         rules = self.cache.rules
         if self.identity is None:
             asked = memo.asked
@@ -366,7 +350,9 @@ class Cached(PolicedExchange):
 
     def _remember_reply(self, kept: Kept, reply: tuple[ResponseHead, bytes], wall: float) -> None:
         memo, prep = self.prep.cached, self.prep
-        if memo is None or prep.trusted_forwarding or prep.explanation is not None:
+        if memo is None or not memo.comes_again:
+            return
+        if prep.trusted_forwarding or prep.explanation is not None:
             return
         stored = kept.stored
         memo.kept = kept

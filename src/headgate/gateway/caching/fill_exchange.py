@@ -85,7 +85,7 @@ class FillExchange(PolicedExchange):
         self.request_done = True
         self._run(self.traffic.steps, b"", self._admitted)
 
-    def fall_back(self, why: str, *, is_early: bool = False) -> bool:
+    def fall_back(self, why: str, *, is_early: bool = False, is_uncounted: bool = False) -> bool:
         self.why = self.why or why
         return False
 

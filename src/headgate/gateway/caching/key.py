@@ -102,6 +102,9 @@ DECIDING: Final = frozenset(
 """Fields that overrule the request line for some services. So does every `x-forwarded-*`, and
 `x-forwarded-client-cert` says who asks."""
 
+_DECIDING_BEGIN: Final = (b"x", *{name.partition(b"-")[0] for name in DECIDING} - {b"x"})
+"""How their names begin, in any spelling: most fields of a request are told apart by that."""
+
 
 def compile_cache_key(rules: KeyRules) -> Callable[[PolicedExchange], str | None]:
     """The key of an exchange's response; None: it is neither kept nor answered from here.
@@ -304,6 +307,8 @@ def _deciding(ex: PolicedExchange, service: ServiceRuntime) -> list[str]:
     found = _told_by_proxy(ex) if prep.trusted_forwarding else []
     forward = prep.forward_to(service)
     for name, value in forward.headers if forward is not None else ():
+        if not name.startswith(_DECIDING_BEGIN):
+            continue
         known = _canonical(name)
         if known in DECIDING or known.startswith(b"x-forwarded-"):
             found += (name.decode("latin-1"), _short(value.decode("latin-1")))

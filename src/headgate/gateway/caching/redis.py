@@ -69,15 +69,14 @@ def open_redis(
     durable: bool = False,
 ) -> RedisStore:
     """`prefix` is that of the services' caches: they share clock and tags with the gateway."""
-    from headgate.cache.codecs import Codec, Packer
+    from headgate.cache.codecs import Codec
     from headgate.cache.redis import open_layer
 
-    # Mostly compressed already, or small; and it would be done on the loop.
-    packer = Packer(Codec("response", bytes, bytes), zstd_above=None)
     layer = open_layer(
         url,
         prefix=prefix,
-        packer=packer,
+        codec=Codec("response", bytes, bytes),
+        zstd_above=None,  # mostly compressed already, or small; and it would be done on the loop
         family="responses",
         deadline_s=deadline_s,
         value_bytes_max=2 * value_bytes_max,

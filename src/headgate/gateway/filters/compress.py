@@ -6,7 +6,7 @@ cache must not hand the one form to a client that asked for the other. If the cl
 our codings too, an encoder is made and every chunk goes through it as it comes; nothing is
 gathered. Never compressed are:
 
-- statuses without a body of their own or with a part of one (204, 205, 206, 304) and HEAD;
+- statuses without a body of their own or with a part of one (204, 205, 206, 304);
 - what is encoded already, and what either side marked `no-transform` (RFC 9111 5.2);
 - what carries a digest of its bytes (`Content-Digest`, `Repr-Digest`, `Digest`, `Content-MD5`):
   to compress it we would have to drop what the service promised about it;
@@ -18,6 +18,8 @@ What an editor must not break:
 - A compressed body is another representation: a strong ETag becomes weak (RFC 9110 8.8.1), byte
   ranges are no longer offered, and a 304 names the same weak tag the client had sent.
 - A big chunk is compressed in pieces with the event loop running in between.
+- A body that comes whole, again and again (the cache holds what the service said), is compressed
+  twice and looked up from then on: see `repeats.py`.
 
 Compression and secrets: a response that mixes a secret with text an attacker may choose leaks the
 secret through its length (BREACH); docs/howto/headers-and-compression.md says what to leave as it
@@ -34,6 +36,7 @@ from headgate.config.policies import CompressSpec
 from headgate.gateway.filters.accept import choose_coding
 from headgate.gateway.filters.base import Filter, FilterContext, Headers, Request, Response
 from headgate.gateway.filters.encoders import ENCODERS, Encoder
+from headgate.gateway.filters.repeats import Repeats
 from headgate.wire.message import Header
 
 _PIECE_BYTES = 64 * 1024  # gzip takes about a millisecond for so much
@@ -41,17 +44,32 @@ _CACHE_MAX = 256
 _BODILESS = frozenset({204, 205, 206, 304})
 _DIGESTS = frozenset({b"content-digest", b"repr-digest", b"digest", b"content-md5"})
 _KEY = "headgate.compress"
+_repeats = Repeats()
+"""Of all routes of this process, also over a reload: what it holds depends on no plan."""
 _no_transform = re.compile(rb"(?:^|[\s,])no-transform(?:[\s,]|$)", re.IGNORECASE).search
 
 
 class _Stream:
-    """The encoder of one response, and whether it must not hold anything back."""
+    """What one response is encoded with, and whether it must not hold anything back."""
 
-    __slots__ = ("encoder", "is_live")
+    __slots__ = ("_encoder", "coding", "is_live", "level")
 
-    def __init__(self, encoder: Encoder, *, is_live: bool) -> None:
-        self.encoder = encoder
+    def __init__(self, coding: str, level: int, *, is_live: bool) -> None:
+        self.coding = coding
+        self.level = level
         self.is_live = is_live
+        self._encoder: Encoder | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self._encoder is not None
+
+    @property
+    def encoder(self) -> Encoder:
+        """Made on use: most bodies that come again need none."""
+        if self._encoder is None:
+            self._encoder = ENCODERS[self.coding](self.level)
+        return self._encoder
 
 
 class Compress(Filter):
@@ -87,11 +105,11 @@ class Compress(Filter):
             return
         _merge_vary(headers)
         coding = self._coding(accept)
-        if coding is None or request.method == "HEAD":
+        if coding is None:
             return
-        request.state[_KEY] = _Stream(
-            ENCODERS[coding](self._levels[coding]), is_live=response.length < 0
-        )
+        if request.method != "HEAD":
+            request.state[_KEY] = _Stream(coding, self._levels[coding], is_live=response.length < 0)
+        # Of a HEAD too: a length there must be that of the GET (RFC 9110 8.6), which is not known.
         response.length = -1
         _mark_encoded(headers, coding)
 
@@ -104,6 +122,8 @@ class Compress(Filter):
         assert isinstance(stream, _Stream)  # noqa: S101 - narrows what we stored above
         if len(chunk) > _PIECE_BYTES:
             return self._in_pieces(stream, chunk, last)
+        if last and chunk and not stream.has_begun:
+            return self._whole(stream, chunk)
         encoder = stream.encoder
         if not chunk:
             return encoder.finish() if last else b""
@@ -112,6 +132,15 @@ class Compress(Filter):
         if stream.is_live:
             return encoder.feed(chunk) + encoder.flush()
         return encoder.feed(chunk)
+
+    def _whole(self, stream: _Stream, body: bytes) -> bytes:
+        key = (stream.coding, stream.level, body)
+        found = _repeats.find(key)
+        if found is None:
+            encoder = stream.encoder
+            found = encoder.feed(body) + encoder.finish()
+            _repeats.made(key, found)
+        return found
 
     async def _in_pieces(self, stream: _Stream, chunk: bytes, last: bool) -> bytes:
         encoder = stream.encoder
