@@ -104,6 +104,25 @@ def test_a_call_as_long_as_slow_s_is_not_slow():
     assert breaker.snapshot(0.0).slow == 0
 
 
+def test_an_open_breaker_that_is_due_is_shown_as_half_open_though_nobody_calls():
+    breaker = make()
+    feed(breaker, "xxxx")
+    assert (breaker.state_at(9.9), breaker.snapshot(9.9).state) == ("open", "open")
+    found = breaker.snapshot(10.0)
+    assert (breaker.state_at(10.0), found.state) == ("half_open", "half_open")
+    assert (found.retry_after_s, found.calls, found.failure_rate) == (0.0, 0, -1.0)
+    # To look is not to move: that is for the first trial.
+    assert state_of(breaker) == "open"
+    permit(breaker, 10.0)
+    assert state_of(breaker) == "half_open"
+
+
+def test_what_was_forced_open_is_not_due_at_any_time():
+    breaker = make()
+    breaker.force_open(0.0)
+    assert breaker.state_at(1e6) == "forced_open"
+
+
 def test_old_calls_leave_the_snapshot_without_new_ones():
     breaker = make(BreakerRules(window_s=10.0))
     feed(breaker, "xx")

@@ -34,6 +34,43 @@ def after(answers: str, rules: HealthRules = RULES) -> HealthState:
     return state
 
 
+# ---- what is remembered
+
+
+def test_what_is_recalled_stands_in_place_of_a_first_check():
+    state = HealthState(RULES, 0.0)
+    assert state.recall(True, "as before", 0.0)
+    assert (state.state, state.why) == ("up", "as before")
+    assert [state.saw(False, "connect refused", at) for at in (1.0, 2.0)] == [None, None]
+    change = state.saw(False, "connect refused", 3.0)
+    assert change is not None
+    assert change.became == "down"
+
+
+def test_one_that_was_down_needs_as_many_good_checks_as_before():
+    state = HealthState(RULES, 0.0)
+    assert state.recall(False, "as before", 0.0)
+    assert state.saw(True, "status 200", 1.0) is None
+    assert state.saw(True, "status 200", 2.0) is not None
+
+
+def test_what_was_seen_is_not_overruled_by_what_is_recalled():
+    state = after("-")
+    assert not state.recall(True, "as before", 2.0)
+    assert state.state == "down"
+    again = HealthState(RULES, 0.0)
+    assert again.recall(True, "one", 0.0)
+    assert not again.recall(False, "another", 0.0)
+    assert again.state == "up"
+
+
+def test_what_is_recalled_is_looked_at_as_soon_as_what_is_new():
+    state = HealthState(RULES, 0.0)
+    state.recall(True, "as before", 0.0)
+    assert state.next_check(0.0, Fixed(0.5)) == 0.5 * FIRST_WITHIN_S
+    assert "next check" in state.snapshot(0.0).in_words
+
+
 # ---- what decides
 
 

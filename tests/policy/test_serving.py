@@ -118,7 +118,7 @@ def test_what_stays_keeps_what_is_known_of_it_and_what_comes_again_begins_anew()
         breaker.fail(permit, 1.0, 0.1)
         known.note(member(known, "a"), True, 0.1, 1.0)
     assert "a" in known.ejected
-    assert known.is_broken
+    assert known.is_broken_at(1.0)
     known.take(plan.of("a", "c", "d"), 2.0)
     assert known.breakers["a"] is breaker
     assert "a" in known.ejected
@@ -126,8 +126,22 @@ def test_what_stays_keeps_what_is_known_of_it_and_what_comes_again_begins_anew()
     known.take(plan.of("c", "d"), 3.0)
     assert known.ejected == {}
     known.take(plan.of("a", "c", "d"), 4.0)
-    assert not known.is_broken
+    assert not known.is_broken_at(4.0)
     assert set(picked(known, 4.0)) == {"a", "c", "d"}
+
+
+def test_a_breaker_that_is_due_for_trials_is_not_open_though_nobody_calls():
+    rules = BreakerRules(window_calls=2, minimum_calls=2, reset_s=10.0, jitter=0.0)
+    known = serving(Plan(breaker=Use(rules, "service")).of("a"))
+    assert known.breaker is not None
+    for _ in range(2):
+        got = known.breaker.admit(0.0)
+        assert isinstance(got, Permit)
+        known.breaker.fail(got, 0.0)
+    assert known.is_broken_at(9.9)
+    assert not known.is_broken_at(10.0)
+    known.breaker.force_open(10.0)
+    assert known.is_broken_at(1e6)
 
 
 def test_a_member_that_has_gone_is_never_picked_though_a_client_comes_back_to_it():

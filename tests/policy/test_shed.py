@@ -31,6 +31,7 @@ class Worker:
         lag_s: float = 0.0,
         queue_s: float | None = None,
         asked: dict[int, int] | None = None,
+        is_busy: bool = True,
     ) -> list[float]:
         """So many ticks, with calls asked for evenly before each; the shares that were admitted.
 
@@ -50,7 +51,7 @@ class Worker:
             self.now += TICK_S
             if queue_s is not None:
                 self.shedder.waited(queue_s, self.now)
-            self.shedder.tick(self.now, lag_s, self.in_flight)
+            self.shedder.tick(self.now, lag_s, self.in_flight, is_busy=is_busy)
         return [let_in[priority] / (asked[priority] * count) for priority in asked]
 
     def overload(self) -> None:
@@ -363,3 +364,39 @@ def test_senseless_rules_are_refused_in_words(rules, problem):
 
 def test_the_defaults_are_sound():
     assert ShedRules().problems() == ()
+
+
+# -- on a machine that others use as well ----------------------------------------------------------
+
+
+def test_a_worker_that_had_rest_is_not_overloaded_however_late_it_is():
+    worker = Worker()
+    worker.ticks(40, lag_s=0.1, asked={2: 10}, is_busy=False)
+    assert not worker.shedder.is_shedding
+    worker.overload()
+    worker.ticks(60, lag_s=0.1, asked={2: 1}, is_busy=False)
+    assert not worker.shedder.is_shedding
+
+
+def test_a_delay_that_shedding_does_not_end_is_not_followed_down_to_nothing():
+    worker = Worker()
+    worker.ticks(40, asked={2: 20})
+    worker.ticks(8, lag_s=0.5, asked={2: 60})
+    assert worker.shedder.is_shedding
+    for interval in range(80):
+        worker.ticks(4, lag_s=0.5, asked={2: 60})
+        rate = worker.shedder.snapshot(worker.now).rate_per_s
+        assert rate is not None
+        assert rate >= 0.5 * 1100 * 0.98 ** (interval + 3)
+
+
+def test_what_a_worker_could_do_long_ago_does_not_count():
+    worker = Worker()
+    worker.ticks(40, asked={2: 20})
+    worker.in_flight = 0
+    for _ in range(2400):  # two minutes in which next to nothing is finished
+        worker.in_flight += 20
+        worker.ticks(1, lag_s=1.0, asked={2: 20})
+    rate = worker.shedder.snapshot(worker.now).rate_per_s
+    assert rate is not None
+    assert rate < 100

@@ -77,6 +77,8 @@ class AttemptedExchange(Exchange):
     told: tuple[Header, ...] = ()
     """The response's headers as they came, where some are for us alone."""
     deadline_is_theirs = False
+    stood_s = 0.0
+    """How long it stood in line for a seat."""
     answered_by: Member | None = None
     came_back_to: Member | None = None
     """The instance that the client's affinity cookie names."""
@@ -137,7 +139,7 @@ class AttemptedExchange(Exchange):
         self._send_by(service.line_of[member.id], b"", end)
         if traffic.shedder is not None and self.up is not None:
             # The shedder watches the least delay: one who did not wait is news as well.
-            traffic.shedder.waited(0.0, now)
+            traffic.shedder.waited(self.stood_s, now)
         if traffic.hedges and self.attempts == 1:
             self._plan_hedge(service, now)
 
@@ -150,7 +152,7 @@ class AttemptedExchange(Exchange):
             self.waits_since = 0.0
             shedder = self.traffic.shedder
             if shedder is not None:
-                shedder.waited(now - waited_since, now)
+                shedder.waited(now - waited_since + self.stood_s, now)
         super().on_connected(up)
 
     def _attempt_began(self) -> float:
@@ -511,7 +513,7 @@ class AttemptedExchange(Exchange):
         if not self.fall_back(_FALLBACK_FOR.get(failure.kind, "failed")):
             super().fail(failure)
 
-    def fall_back(self, why: str, *, is_early: bool = False) -> bool:
+    def fall_back(self, why: str, *, is_early: bool = False, is_uncounted: bool = False) -> bool:
         """Answer by the route's fallback, if it has one for this; whether it has."""
         return False
 

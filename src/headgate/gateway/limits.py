@@ -75,6 +75,14 @@ class LimitState:
     def refund(self, key: str, cost: int, now: float, at: float) -> None:
         (self._own or self.leased).refund(key, cost, now, at)  # type: ignore[union-attr]  # one is
 
+    def refund_at_once(self, key: str, cost: int, now: float, at: float) -> None:
+        """As `refund`, and the home hears of it now: the next hit may need just this."""
+        self.refund(key, cost, now, at)
+        if self.leased is not None and self.home is not None:
+            backs = self.leased.expired(now, 0)
+            if backs:
+                self.home.give_back([(self.id, back) for back in backs])
+
     def charge(self, key: str, cost: int, now: float) -> None:
         (self._own or self.leased).charge(key, cost, now)  # type: ignore[union-attr]  # one is
 
@@ -162,7 +170,7 @@ class LimitRule:
             state.refund(key, plan.cost, now, at)
             return
         if ex.status in plan.refund:
-            state.refund(key, plan.cost, now, at)
+            state.refund_at_once(key, plan.cost, now, at)
             return
         if plan.cost_header is not None:
             said = find(ex.told, plan.cost_header)
@@ -171,7 +179,7 @@ class LimitRule:
                 if cost > 0:
                     state.charge(key, cost, now)
                 elif cost < 0:
-                    state.refund(key, -cost, now, at)
+                    state.refund_at_once(key, -cost, now, at)
 
 
 Taken = tuple[LimitRule, LimitState, str]

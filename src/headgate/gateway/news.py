@@ -6,6 +6,9 @@ Topics of the shared board (`state.home`):
 
     breaker   one has opened here by its own judgement: open yours for as long
     outlier   an instance was put out here: put it out there
+    open      a breaker that opened, and until when by wall time; retained while that lasts, for
+              workers that start meanwhile
+    ejected   an instance that was put out, in the same way
     health    control's checks: an instance is up or down; retained
     members   the instances of a service that discovery finds (`members`); retained
     order     an operator's word (`control.orders` has judged it); retained, but for what happens
@@ -96,6 +99,8 @@ class News:
         """Take what others tell. Once for each board."""
         board.subscribe("breaker", self._heard(self._on_breaker))
         board.subscribe("outlier", self._heard(self._on_outlier))
+        board.subscribe("open", self._heard(self._on_open, keeps=True))
+        board.subscribe("ejected", self._heard(self._on_ejected, keeps=True))
         board.subscribe("health", self._heard(self._on_health))
         board.subscribe("order", self._heard(self._on_order, keeps=True))
         board.subscribe("members", self._on_members)
@@ -158,10 +163,17 @@ class News:
 
     def breaker_changed(self, name: str, moved: Transition) -> None:
         board = self._board()
-        if board is None or moved.by not in ("calls", "clock"):
+        if board is None:
+            return
+        if moved.before == "open":
+            board.forget("open", name)
+        if moved.by not in ("calls", "clock"):
             return
         if moved.after == "open":
-            board.publish("breaker", {"name": name, "for_s": moved.for_s, "why": moved.why})
+            told = {"name": name, "for_s": moved.for_s, "why": moved.why}
+            board.publish("breaker", told)
+            lasting = {**told, "service": name.partition(" ")[0], "until": _wall() + moved.for_s}
+            board.publish("open", lasting, retain=name)
         else:
             what = {"breaker": name, "before": moved.before, "after": moved.after}
             board.publish("moved", {**what, "why": moved.why})
@@ -170,17 +182,16 @@ class News:
         board = self._board()
         if board is not None:
             board.publish("moved", {"service": service, "instance": news.id, "why": news.why})
+            board.forget("ejected", f"{service} {news.id}")
 
     def ejected(self, service: str, news: Ejected) -> None:
         board = self._board()
         if board is not None:
-            message = {
-                "service": service,
-                "instance": news.id,
-                "for_s": max(news.until - news.at, 0.0),
-                "why": news.why,
-            }
-            board.publish("outlier", message)
+            for_s = max(news.until - news.at, 0.0)
+            told = {"service": service, "instance": news.id, "for_s": for_s, "why": news.why}
+            board.publish("outlier", told)
+            lasting = {**told, "until": _wall() + for_s}
+            board.publish("ejected", lasting, retain=f"{service} {news.id}")
 
     # -- what is heard: each says whether there was something to act upon ------------------------
 
@@ -206,6 +217,25 @@ class News:
         why = f"a peer: {message.get('why', '')}"
         for_s = _seconds(message["for_s"])
         service.eject(str(message.get("instance")), for_s, why, monotonic())
+        return True
+
+    def _on_open(self, message: Message) -> bool:
+        """As `_on_breaker`, for those who were not there: only what is left of its time."""
+        left_s = _left_s(message)
+        breaker = self._breaker(message)
+        if left_s <= 0.0 or breaker is None:
+            return left_s <= 0.0
+        left_s = min(left_s, breaker.rules.reset_max_s * 2.0)
+        breaker.trip(monotonic(), left_s, f"a peer: {message.get('why', '')}")
+        return True
+
+    def _on_ejected(self, message: Message) -> bool:
+        left_s = _left_s(message)
+        service = self._states.services.get(str(message.get("service")))
+        url = str(message.get("instance"))
+        if left_s <= 0.0 or service is None or not service.has(url):
+            return left_s <= 0.0
+        service.eject(url, left_s, f"a peer: {message.get('why', '')}", monotonic())
         return True
 
     def _on_health(self, message: Message) -> bool:
@@ -255,7 +285,7 @@ class News:
         what = str(message.get("what"))
         left_s = None
         if message.get("until") is not None:
-            left_s = float(message["until"]) - time.time()  # noqa: TID251  told between machines
+            left_s = float(message["until"]) - _wall()
             if left_s <= 0.0:
                 message = {**message, **_UNDOING.get(what, {}), "until": None}
         target = self._target(what, message)
@@ -374,6 +404,15 @@ def _seconds(said: Any) -> float:
     if not 0.0 <= seconds < inf:
         raise ValueError(f"{seconds} is no time")
     return seconds
+
+
+def _wall() -> float:
+    return time.time()  # noqa: TID251  told between machines
+
+
+def _left_s(message: Message) -> float:
+    """How long it still holds. A clock of another machine that is ahead makes it no longer."""
+    return min(_seconds(message["for_s"]), float(message["until"]) - _wall())
 
 
 def _order_degrade(degrade: Degrade, message: Message, left_s: float | None, now: float) -> None:

@@ -59,6 +59,8 @@ class PolicedExchange(RacedExchange):
     """Every policy has been asked; what still comes of the body is remembered as it comes."""
     _is_diverted = False
     """The fallback's service has been chosen before anything was sent."""
+    _uncounted: tuple[Step, ...] = ()
+    """Limits that the way to the fallback's service would lead around."""
 
     @property
     def priority(self) -> int:
@@ -99,7 +101,7 @@ class PolicedExchange(RacedExchange):
     def _begin(self, body: bytes) -> None:
         """Nothing speaks against the request as such: ask the policies of its route."""
         if self._is_diverted:
-            self._admitted(body)
+            self._run(self._uncounted, body, self._admitted)
             return
         self._run(self.traffic.steps, body, self._admitted)
 
@@ -291,10 +293,11 @@ class PolicedExchange(RacedExchange):
 
     # -- answers of our own --------------------------------------------------------------------
 
-    def fall_back(self, why: str, *, is_early: bool = False) -> bool:
+    def fall_back(self, why: str, *, is_early: bool = False, is_uncounted: bool = False) -> bool:
         """Answer by the route's fallback, if it has one for this; whether it has.
 
         `is_early`: nobody has been asked who they are, and filters have not seen the request.
+        `is_uncounted`: the route's limits have not been asked; a service is, within them.
         """
         fallback = self.traffic.fallback
         if fallback is None or why not in fallback.on or self._is_answered():
@@ -316,7 +319,12 @@ class PolicedExchange(RacedExchange):
             stats.fallbacks += 1
             self._is_diverted = True
             self.change_service(other)
-            self._after = (entry, self._begin) if is_early else ((), self._go_to_fallback)
+            counting = self.traffic.counting
+            if is_early:
+                self._uncounted = counting
+                self._after = (entry, self._begin)
+            else:
+                self._after = (counting if is_uncounted else (), self._go_to_fallback)
             self._timer = loop.call_later(0, self.go_on)
             return True
         if not self._can_repeat():

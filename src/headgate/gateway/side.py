@@ -14,6 +14,7 @@ Both are sent with the whole request at hand, so that there is no body to follow
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -43,7 +44,7 @@ _MIRROR_BYTES: Final = 16 * 1024 * 1024
 """How long a copy may take, and how much of its answer is read, so that the next can follow."""
 
 
-class Side:
+class Side(ABC):
     """What both have in common: one attempt, taken once and given back once."""
 
     goes_at_once: ClassVar[bool] = False
@@ -189,23 +190,20 @@ class Side:
         if self.forward is not None:
             up.send_request(self, self.forward, body, True)
 
-    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def on_response_head(self, head: ResponseHead, body: bytes, end: bool) -> None: ...
+    @abstractmethod
+    def on_response_data(self, data: bytes) -> None: ...
+    @abstractmethod
+    def on_response_end(self, trailers: Sequence[Header] = ()) -> None: ...
+    @abstractmethod
+    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None: ...
 
-    def on_response_data(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    def on_response_end(self, trailers: Sequence[Header] = ()) -> None:
-        raise NotImplementedError
-
-    def on_upstream_failed(self, failure: UpstreamFailed, *, unsent: bool = False) -> None:
-        raise NotImplementedError
-
-    def on_informational(self, head: ResponseHead) -> None:
+    def on_informational(self, head: ResponseHead) -> None:  # noqa: B027 - nobody needs to hear it
         """Early hints of an attempt that may not be the one are not passed on."""
 
-    def on_upstream_writable(self) -> None: ...
-    def on_upstream_unwritable(self) -> None: ...
+    def on_upstream_writable(self) -> None: ...  # noqa: B027 - there is nothing more to write
+    def on_upstream_unwritable(self) -> None: ...  # noqa: B027
 
 
 class Hedge(Side):

@@ -127,7 +127,7 @@ class States:
                 source = f"breaker:{trigger.service}"
                 why = f"the breaker of {trigger.service} is open"
                 service = self.services.get(trigger.service)
-                is_given = service is not None and service.is_broken
+                is_given = service is not None and service.is_broken_at(now)
             level = trigger.level if is_given else 0
             wanted[source] = max(wanted.get(source, (0, why)), (level, why))
         for source, (level, why) in wanted.items():
@@ -180,6 +180,7 @@ class States:
             stats = self.stats[route.name] = TrafficStats()
         before: list[Step] = []
         steps: list[Step] = []
+        counting: tuple[Step, ...] = ()
         if self.shedder is not None:
             before.append(shedding(self.shedder))
         if self.degrade is not None:
@@ -188,7 +189,8 @@ class States:
                 steps.append(flagged(self.degrade, route.flag, self.rng))
         if route.limits:
             rules = [self._limit(limit, named["limits"], now) for limit in route.limits]
-            steps.append(Limiting(rules).quickest)
+            counting = (Limiting(rules).quickest,)
+            steps.extend(counting)
         if route.split is not None:
             split = named["splits"].get(route.split.id) or self.splits.get(route.split.id)
             if split is None:
@@ -214,7 +216,10 @@ class States:
             tuple(steps),
             () if route.cache is None else tuple(late),
         )
+        made.counting = counting
         made.shedder = self.shedder
+        if self.shedder is not None:
+            made.is_plain = False  # it hears of each attempt how long that waited, if at all
         return made
 
     def _budget(self, route: RoutePlan, named: dict[str, Any], now: float) -> RetryBudget | None:

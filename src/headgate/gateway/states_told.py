@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headgate.gateway.service import ServiceState
     from headgate.gateway.states import States
     from headgate.observe import Rows
+    from headgate.policy.balancer import Member
 
 __all__ = ["rows_steps", "told_steps"]
 
@@ -123,6 +124,18 @@ def _flat(said: Any) -> dict[str, Any]:
     return dict(zip(_FIELDS[kind], _VALUES[kind](said), strict=True))
 
 
+def _take_done(service: ServiceState, member: Member) -> None:
+    """What a member has done is kept with the figures of its instance, which outlive it. They are
+    shown from the next snapshot on.
+    """
+    line = service.line_of.get(member.id)
+    if member.done and line is not None:
+        stats = line.stats
+        stats.attempts += member.done
+        stats.attempts_s += member.done_s
+        member.done, member.done_s = 0, 0.0
+
+
 def rows_steps(states: States, rows: Rows) -> Iterator[None]:
     """Rows of metrics."""
     now = monotonic()
@@ -133,14 +146,16 @@ def rows_steps(states: States, rows: Rows) -> Iterator[None]:
         for at in _steps(len(every)):
             for breaker in every[at : at + _STEP]:
                 labels = [name, breaker.name.removeprefix(name).strip()]
+                is_now = breaker.state_at(now)
                 state_rows += [
-                    ([*labels, state], int(breaker.state == state)) for state in _STATES_OF_BREAKER
+                    ([*labels, state], int(is_now == state)) for state in _STATES_OF_BREAKER
                 ]
                 rejected.append((labels, breaker.rejected_total))
             yield
         members = service.group.members
         for at in _steps(len(members)):
             for member in members[at : at + _STEP]:
+                _take_done(service, member)
                 labels = [name, member.id]
                 usable.append((labels, int(member.usable and not member.drained)))
                 drained.append((labels, int(member.drained)))

@@ -109,7 +109,7 @@ def degrading(degrade: Degrade) -> Step:
         if "shed" in measures and ex.priority >= _LOW:
             ex.traffic.stats.shed += 1
             ex.error = "shed"
-            if not ex.fall_back("shed"):
+            if not ex.fall_back("shed", is_uncounted=True):
                 ex.refuse(503, "not served at this level of degradation", retry_after_s=10.0)
             return STOP
         if "stale" in measures and ex.is_cached:
@@ -122,7 +122,7 @@ def degrading(degrade: Degrade) -> Step:
         ):
             return None
         ex.error = "degraded"
-        return STOP if ex.fall_back("flag") else None
+        return STOP if ex.fall_back("flag", is_uncounted=True) else None
 
     return check_level
 
@@ -136,7 +136,7 @@ def flagged(degrade: Degrade, name: str, rng: random.Random) -> Step:
         if is_on:
             return None
         ex.error = "switched_off"
-        if not ex.fall_back("flag"):
+        if not ex.fall_back("flag", is_uncounted=True):
             ex.refuse(503, f"the flag {name} is off")
         return STOP
 
@@ -280,12 +280,16 @@ class Gate:
                     self._turn_away(queued)  # a reload has made the line shorter
                     continue
                 held.seat = queued.seat
+                ex.stood_s = queued.seat.at - queued.at  # type: ignore[attr-defined]  # as below
                 ex.go_on()  # type: ignore[attr-defined]  # who queues is an exchange
         finally:
             self._is_admitting = False
 
     def expire(self, now: float) -> None:
         for queued in self.bulkhead.expire(now):
+            shedder = queued.who.traffic.shedder  # type: ignore[attr-defined]  # of an exchange
+            if shedder is not None:
+                shedder.waited(now - queued.at, now)  # for nothing, but it waited
             self._turn_away(queued)
 
     def _turn_away(self, queued: Queued) -> None:

@@ -131,6 +131,7 @@ class RouteTraffic:
         "before",
         "entry",
         "budget",
+        "counting",
         "fallback",
         "hedge_delays",
         "hedged_methods",
@@ -158,6 +159,8 @@ class RouteTraffic:
         self.entry: tuple[Step, ...] = ()
         """Who is let in. Nothing may lead around these."""
         self.steps: tuple[Step, ...] = ()
+        self.counting: tuple[Step, ...] = ()
+        """Of these the limits, for who is sent elsewhere before they were asked."""
         self.all_steps: tuple[Step, ...] = ()
         """`before` and `steps` in a row."""
         self.late: tuple[Step, ...] = ()

@@ -333,17 +333,24 @@ class Breaker:
         elif self.state == "half_open":
             self._judge_trials(now)  # fewer trials may be wanted than have been made
 
+    def state_at(self, now: float) -> BreakerState:
+        """The state as the next call would find it. An open breaker whose time is over is moved by
+        a call, and without traffic none comes; whoever looks must not be told that it is shut.
+        """
+        return "half_open" if self.state == "open" and now >= self._until else self.state
+
     def snapshot(self, now: float) -> BreakerSnapshot:
         window = self._window
         window.advance(now)
-        if self.state == "half_open":
+        state = self.state_at(now)
+        if state == "half_open":
             calls, failed, slow = self._trials_done, self._trials_failed, self._trials_slow
         else:
             calls, failed, slow = window.calls, window.failed, window.slow
-        known = calls >= (1 if self.state == "half_open" else self.rules.minimum_calls)
+        known = calls >= (1 if state == "half_open" else self.rules.minimum_calls)
         return BreakerSnapshot(
             name=self.name,
-            state=self.state,
+            state=state,
             generation=self._generation,
             calls=calls,
             failed=failed,

@@ -10,6 +10,8 @@ evidence to hold against it. Later only several answers in a row decide:
     up      --`fall` failed checks in a row--> down
     down    --`rise` passed checks in a row--> up
 
+What is remembered from before the checker started anew (`recall`) stands in place of a first check.
+
 The caller makes the checks and brings the results: `next_check` says when, `saw` takes what came
 out. Times are spread in three ways. First checks come at any moment of `FIRST_WITHIN_S`, so that
 news about a new instance comes soon; the second check follows after any part of the interval, so
@@ -273,10 +275,20 @@ class HealthState:
             return None
         return self._move(became, self._say(ok, why, was_new, needed), now)
 
+    def recall(self, up: bool, why: str, now: float) -> bool:
+        """Take over what an earlier life of the checker had found, where nothing has been found
+        yet: then one failed check decides as little as it did before. Says whether it was taken.
+        """
+        if self.state != "unknown" or self._checks:
+            return False
+        self._is_new = False
+        self._move("up" if up else "down", why, now)
+        return True
+
     def next_check(self, now: float, rng: random.Random) -> float:
         """When the next check is to begin. Call it at the start and after each check."""
         rules = self._rules
-        if self.state == "unknown":
+        if not self._checks:
             return self.soon(now, rng)
         interval_s = rules.every_s
         if rules.unhealthy_every_s is not None and (self.state == "down" or not self._last_ok):

@@ -9,7 +9,9 @@ timer comes (`tick`), and how long requests stand in the worker's own lines (`wa
 - Open: everything is admitted. An interval in which a delay stood above its target starts to
   shed. An interval in which nobody waited says that there was no delay.
 - Shedding: requests are admitted at a rate. Above the target the rate is what the worker was seen
-  to finish, less what it takes to work off the delay within `drain_s`. Below half of the target
+  to finish, less what it takes to work off the delay within `drain_s`; but for a late loop no less
+  than half of the most that it finished lately, for what does not end at that has another cause,
+  and following it down would end in refusing nearly all. Below half of the target
   the rate grows, quickly up to what was last finished, beyond that slowly at first and then ever
   faster; in between it is held.
 - Back to open after `calm_s` in which delays were below half of their targets and nothing was
@@ -28,6 +30,10 @@ while it catches up in more; the difference of the two lags is the difference.
 
 Besides, each priority may fill only its share of `max_in_flight`, whatever the delays: that is
 the bound on memory.
+
+A worker that had rest is not overloaded, however late its timer comes: somebody else has the
+processor, and to refuse requests would not end the delay, so that ever more would be refused.
+Whoever calls `tick` says whether it had (`is_busy`).
 
 The sample of the lag that ends an interval begins the next as well, so one late tick alone (a
 collection, a pause of the machine) is not a delay that stands. A loop that has far too much to do
@@ -58,6 +64,8 @@ NORMAL: Final = 2
 _DRAIN_LOOP: Final = 0.25
 _DRAIN_QUEUE: Final = 0.9
 _HEADROOM: Final = 0.98  # of what is finished; a worker used to the last drop has a long line
+_FADING: Final = 0.98  # an interval: half of it after 7 s
+_PEAK_PART: Final = 0.5  # of the most finished; a delay that this does not end, less will not
 _GROWTH: Final = 1.5  # an interval, while the rate is below what was finished before
 _GROWTH_BEYOND: Final = 0.0025  # for each calm interval: half as much again after 4 s, and in 14 s
 # five-hundredfold, should the rate have collapsed with something that hung
@@ -159,6 +167,7 @@ class Shedder:
         "_ticked_at",
         "_tick_due_at",
         "_overdue_at",
+        "_peak_per_s",
         "_period_s",
         "_tokens",
         "_tokens_at",
@@ -190,6 +199,8 @@ class Shedder:
         self._lag_s = self._queue_s = 0.0
         self._rate: float | None = None
         self._finished_per_s = 0.0
+        self._peak_per_s = 0.0
+        """The most that was finished lately."""
         self._calm_s = 0.0
         self._since = now
         self.take_rules(rules, now)
@@ -217,10 +228,11 @@ class Shedder:
         if queue_s < self._low_queue_s:  # noqa: PLR1730 - min() takes several times as long
             self._low_queue_s = queue_s
 
-    def tick(self, now: float, lag_s: float, in_flight: int) -> None:
+    def tick(self, now: float, lag_s: float, in_flight: int, *, is_busy: bool = True) -> None:
         """Call ten to twenty times a second, by a timer: `lag_s` is how late this very call comes.
 
-        The next one is expected as long after this one as this one was due after the last.
+        The next one is expected as long after this one as this one was due after the last. Not
+        `is_busy` says that there was rest since then: what is late all the same is so for others.
         """
         period_s = now - lag_s - self._ticked_at
         if period_s > 0.0:
@@ -228,7 +240,7 @@ class Shedder:
         self._ticked_at = now
         self._tick_due_at = now + self._period_s
         self._overdue_at = self._tick_due_at + self._rules.lag_target_s
-        self._sample(now, lag_s, in_flight)
+        self._sample(now, lag_s if is_busy else 0.0, in_flight)
 
     def take_rules(self, rules: ShedRules, now: float) -> None:
         """Whether it sheds, and at what rate, is kept."""
@@ -298,6 +310,7 @@ class Shedder:
         rejected = sum(self._rejected) - self._rejected_before
         admitted = self._taken - rejected
         finished = max(0, admitted - (in_flight - self._in_flight_before))
+        self._peak_per_s = max(finished / elapsed_s, self._peak_per_s * _FADING)
         late = self._lag_s / rules.lag_target_s
         long = self._queue_s / rules.queue_target_s
         if long > max(1.0, late):
@@ -309,6 +322,7 @@ class Shedder:
             worked = max(finished, admitted / 2)
             excess_s = self._lag_s - rules.lag_target_s
             self._hold_back(worked / elapsed_s, min(_DRAIN_LOOP, excess_s / rules.drain_s), now)
+            self._rate = max(self._rate or 0.0, self._peak_per_s * _PEAK_PART)
         elif self.is_shedding and max(late, long) < 0.5:
             self._let_go(elapsed_s, rejected, now)
         self._interval_start = now

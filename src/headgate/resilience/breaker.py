@@ -107,7 +107,7 @@ class CircuitBreaker:
 
     @property
     def state(self) -> BreakerState:
-        return self._core.state
+        return self._core.state_at(self._clock())
 
     # ---- calls
 

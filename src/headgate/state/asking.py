@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
@@ -74,7 +75,7 @@ class Batch:
             self.timer = None
 
 
-class Asking:
+class Asking(ABC):
     """A `LimitHome` and a `Board`, but for how it is sent."""
 
     def __init__(self, deadline_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -107,24 +108,25 @@ class Asking:
     # ---- for subclasses
 
     @property
+    @abstractmethod
     def place(self) -> str:
         """What the home is called in logs and snapshots."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """A batch has begun; call `_cut` in the next turn of the loop, or when there is room."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _went_away(self) -> None:
         """Begin to probe."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _say(self, topic: str, message: Message, retain: str | None, version: int) -> None:
         """Publish, while here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _say_forget(self, topic: str, retain: str) -> None:
-        raise NotImplementedError
+        """Take back what was published, while here."""
 
     # ---- limits
 

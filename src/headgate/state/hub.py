@@ -130,6 +130,12 @@ class HubShared(Asking):
                 return False
         return True
 
+    def remember(self, topic: str, message: Message, *, retain: str, version: int) -> None:
+        """What was retained when an earlier process ended, as of that version. Control is offered
+        it like what we keep ourselves.
+        """
+        self._on_news(topic, message, retain, version)
+
     def _on_news(self, topic: str, message: Message, retain: str | None, version: int) -> None:
         if retain is None or version > self._news.version(topic, retain):
             self._hear(topic, message, retain, version)

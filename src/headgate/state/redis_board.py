@@ -20,6 +20,7 @@ import logging
 import random
 import time
 import uuid
+from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -81,9 +82,9 @@ class RedisBoard(Asking):
     def place(self) -> str:
         return self._place.text
 
+    @abstractmethod
     def _count_anew(self) -> None:
         """A holder came or went."""
-        raise NotImplementedError
 
     async def _command(self, *words: str | float) -> Any:
         client = self._cluster or self._client

@@ -578,6 +578,19 @@ def test_what_was_spent_alone_is_reported_before_anything_is_asked():
     assert served(leased, home, got, 101.5).allowed
 
 
+@pytest.mark.parametrize(("away_s", "alone_s"), [(0.0, 0.5), (0.2, 0.5), (1.25, 1.25), (60.0, 2.0)])
+def test_who_finds_the_home_again_waits_for_those_who_may_find_it_later(away_s, alone_s):
+    leased, home = pair(MINUTE, LeaseRules(), 4)
+    got = leased.hit("another", 99.0)
+    assert isinstance(got, Ask)
+    served(leased, home, got, 99.0)
+    leased.away(100.0)
+    leased.back(100.0 + away_s)
+    until = 100.0 + away_s + alone_s
+    assert isinstance(leased.hit("key", until - 0.01), Verdict)
+    assert isinstance(leased.hit("key", until), Ask)
+
+
 def test_of_a_long_time_alone_only_what_still_counts_is_reported():
     leased, _ = lost("local", LimitRules(limit=40, period_s=40.0), 4)
     for second in range(100, 1_000):

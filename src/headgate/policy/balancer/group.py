@@ -199,6 +199,8 @@ class Group:
         if member.in_flight <= 0:
             return
         member.in_flight -= 1
+        member.done += 1
+        member.done_s += took_s
         home = member.home
         if home is not None:
             home.finished(member, took_s, failed, now)

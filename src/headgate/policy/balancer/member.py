@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -35,6 +36,8 @@ class Member:
 
     __slots__ = (
         "burden",
+        "done",
+        "done_s",
         "drained",
         "effective",
         "entry",
@@ -65,6 +68,10 @@ class Member:
         self.index = -1
         """Place in `Group.members`; -1 once removed."""
         self.in_flight = 0
+        self.done = 0
+        """Requests that have ended, since whoever counts them took the number away."""
+        self.done_s = 0.0
+        """How long they took, together."""
         self.usable = True
         self.out_reason: str | None = None
         self.drained = False
@@ -92,7 +99,7 @@ class Member:
         return f"<Member {self.id} weight={self.weight} in_flight={self.in_flight}>"
 
 
-class Algorithm:
+class Algorithm(ABC):
     """Picks one of the members in use. What it must answer for is `pick`; the rest may stay."""
 
     __slots__ = ("members", "rng", "rules")
@@ -107,21 +114,23 @@ class Algorithm:
         self.rng = rng
         self.members: Sequence[Member] = ()
 
-    def know(self, members: Sequence[Member]) -> None:
+    def know(self, members: Sequence[Member]) -> None:  # noqa: B027 - few want to hear it
         """All members there are, usable or not. Called when the list or a weight changed."""
 
     def use(self, members: Sequence[Member]) -> None:
         """Pick from these from now on. Their `effective` and `burden` are set."""
         self.members = members
 
+    @abstractmethod
     def pick(self, now: float, key: int, excluded: Collection[Member]) -> Member | None:
         """A member in use that is not excluded; None if there is none."""
-        raise NotImplementedError
 
-    def started(self, member: Member) -> None:
+    def started(self, member: Member) -> None:  # noqa: B027 - for those that listen
         """One more in flight there; `in_flight` has been raised."""
 
-    def finished(self, member: Member, took_s: float, failed: bool, now: float) -> None:
+    def finished(  # noqa: B027 - for those that listen
+        self, member: Member, took_s: float, failed: bool, now: float
+    ) -> None:
         """One less in flight there; `in_flight` has been lowered."""
 
     def rest(self, excluded: Collection[Member]) -> Member | None:

@@ -19,6 +19,7 @@ What an editor must not break: a state for which `_used` is 0 or less must decid
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from heapq import nlargest
 from itertools import islice
@@ -42,7 +43,7 @@ def shards_for(max_keys: int) -> int:
     return shards
 
 
-class Keyed(Generic[S]):
+class Keyed(ABC, Generic[S]):
     """What the limiters have in common: the states and their keeping."""
 
     __slots__ = ("_cursor", "_evicted", "_mask", "_rules", "_shard_max", "_shards")
@@ -124,9 +125,9 @@ class Keyed(Generic[S]):
             evicted=self._evicted,
         )
 
+    @abstractmethod
     def _used(self, state: S, now: float) -> float:
         """How many hits would be given away if the state were forgotten."""
-        raise NotImplementedError
 
     def _live(self, shard: dict[Hashable, S], now: float) -> dict[Hashable, S]:
         """Those that count. Algorithms with a cheaper way to tell have it in line."""

@@ -35,7 +35,9 @@ refuses all, `local` gives each worker `limit / holders` of its own (where that 
 hit in a period so much longer). These shares are full when the home is lost, so in a stretch with
 that moment in it up to one limit more passes. When the home is back nothing bursts: leases start
 empty; what was spent alone and still counts is reported first (`Ask.owed`), and workers go on alone
-for half a `ttl_s`, so that all have reported before any asks. What `open` let pass is not reported.
+for a while, so that all have reported before any asks: for half a `ttl_s`, or for as long as the
+home was away, for others may find it so much later; but no longer than `rejoin_s`. (Not at the
+start of a worker, which nobody else notices.) What `open` let pass is not reported.
 A home that lost its memory has a full limit again; that is outside the bound.
 """
 
@@ -62,6 +64,9 @@ class LeaseRules:
     """How long a lease may be spent; what is left then is given back."""
     seat_ttl_s: float = 10.0
     """`concurrency`: when the seats of a worker that says nothing more are given to others."""
+    rejoin_s: float = 2.0
+    """How far apart workers may find a home again that was away for long: the longest pause between
+    two of their tries."""
     fail: FailMode = "local"
     """When the home is away: let all pass, refuse all, or let each worker spend its own share."""
     max_keys: int = 100_000
@@ -76,6 +81,8 @@ class LeaseRules:
             found.append(f"ttl_s={self.ttl_s:g} must be more than 0 seconds and finite")
         if not (self.seat_ttl_s > 0 and isfinite(self.seat_ttl_s)):
             found.append(f"seat_ttl_s={self.seat_ttl_s:g} must be more than 0 seconds and finite")
+        if not (self.rejoin_s >= 0 and isfinite(self.rejoin_s)):
+            found.append(f"rejoin_s={self.rejoin_s:g} must be 0 seconds or more and finite")
         if self.max_keys < 1:
             found.append(f"max_keys={self.max_keys} keeps no lease; it must be at least 1")
         return tuple(found)

@@ -146,6 +146,7 @@ class LeasedHits(Leased):
         "_purses",
         "_queue",
         "_rules",
+        "_was_here",
     )
 
     def __init__(self, rules: LimitRules, lease: LeaseRules, holders: int = 1) -> None:
@@ -161,6 +162,8 @@ class LeasedHits(Leased):
         self._alone_since = inf
         self._alone_until = -inf
         """While in between, hits are decided alone."""
+        self._was_here = False
+        """The home has answered: what it is away for since, others may be rid of later than we."""
         self._offset_s = 0.0
         """The home's clock less ours, the way to it included."""
         self._holders = max(1, holders)
@@ -294,6 +297,7 @@ class LeasedHits(Leased):
         key = ask.key
         granted, remaining, reset_s, retry_after_s, at = grant
         self._offset_s = at - ask.at
+        self._was_here = True
         served = granted >= ask.least
         if not ask.want:  # it only told the home something
             return self._answer(ask, grant, served, 0)
@@ -422,7 +426,12 @@ class LeasedHits(Leased):
         """Report first; ask again when the others will have reported too."""
         if self.is_away:
             self.is_away = False
-            wait_s = self._lease.ttl_s / 2 if self._lease.fail == "local" else 0.0
+            wait_s = 0.0
+            if self._lease.fail == "local":
+                wait_s = self._lease.ttl_s / 2
+                if self._was_here:
+                    away_s = now - self._alone_since
+                    wait_s = max(wait_s, min(away_s, self._lease.rejoin_s))
             self._alone_until = now + wait_s
 
     def _note_alone(self, key: Hashable, cost: int) -> None:
