@@ -1,4 +1,5 @@
-"""What the registry costs, and how it grows: processor a beat and a change, bytes a change.
+"""What the registry costs, and how it grows: processor a beat and a change, bytes a change, and the
+time until the last watcher has it.
 
     python -m benchmarks.registry [--no-page]
     python -m benchmarks.registry --control http://127.0.0.1:9900 --token TOKEN [--watchers 200]
@@ -7,8 +8,9 @@ Theory of operation. The book is pure, so its time is ours: a minute of a regist
 quickly as it is computed, and what is measured is the processor time of one thread for it. Services
 have ten instances each. Sizes are those of what a watcher is sent: one event of the stream a change.
 
-The second form measures the delay through a control that runs, with watchers on its streams: from
-the moment a change is asked for to the moment the last watcher has it.
+The delay is measured through a control that runs, with watchers on its streams: from the moment a
+change is asked for to the moment the last watcher has it. The first form starts a gateway for that,
+and fills its registry first; the second asks one that runs.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import gc
 import json
 import os
 import random
+import resource
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -43,6 +47,11 @@ PLOT = ROOT / "docs" / "images" / "registry.svg"
 BEGIN = "<!-- table: written by benchmarks.registry -->"
 END = "<!-- end of table -->"
 SIZES = (100, 300, 1000, 2000, 5000, 10_000)
+WATCHERS = (50, 200, 500, 1000, 2000)
+LISTED = 2000
+"""Instances of 200 services that the registry of the delays has."""
+CHANGES = 40
+TOKEN = "registry-benchmark-token-of-a-service"
 A_SERVICE = 10
 TTL_S = 30.0
 WALL = 1_800_000_000.0
@@ -302,6 +311,70 @@ def shared() -> dict[str, float]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def reached(watchers: Sequence[int] = WATCHERS) -> list[dict[str, float]]:
+    """A gateway of our own with a full registry: until the last of so many watchers has a change."""
+    folder = Path(tempfile.mkdtemp(prefix="registry-"))
+    port = free_port()
+    config = {
+        "listeners": [f"127.0.0.1:{free_port()}"],
+        "admin": {
+            "bind": f"127.0.0.1:{port}",
+            "tokens": [{"name": "bench", "role": "service", "token": TOKEN}],
+            "rate": "100000/s",
+        },
+        "workers": 1,
+        "history": "off",
+        "alerts": "off",
+        "tracing": "off",
+        "registry": {"ttl": "1h"},
+        "routes": [{"match": {"path": "/"}, "respond": {"body": "one"}}],
+    }
+    file = folder / "headgate.yaml"
+    file.write_text(json.dumps(config))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    command = [sys.executable, "-m", "headgate", "run", str(file)]
+    server = Server("headgate", command, log=folder / "headgate.log", port=port, cpu=None)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        server.wait_ready(60)
+        asyncio.run(fill(url, LISTED))
+        rows = []
+        for count in watchers:
+            took = sorted(asyncio.run(delays(url, TOKEN, count, CHANGES)))
+            rows.append(
+                {
+                    "watchers": count,
+                    "median_ms": took[len(took) // 2] * 1000,
+                    "worst_ms": took[-1] * 1000,
+                }
+            )
+        return rows
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def fill(url: str, count: int) -> None:
+    """Register so many instances, a few at a time."""
+    import httpx
+
+    heads = {"authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(base_url=url, headers=heads, timeout=30) as client:
+        while (await client.get("/api/registry/services")).status_code == 503:
+            await asyncio.sleep(0.1)
+        numbers = iter(range(count))
+
+        async def some() -> None:
+            for number in numbers:
+                one = asked(number)
+                path = f"/api/registry/services/{one.service}/instances/{one.id}"
+                body = {"url": one.url, "zone": one.zone, "metadata": dict(one.metadata)}
+                (await client.put(path, json=body)).raise_for_status()
+
+        await asyncio.gather(*[some() for _ in range(8)])
+
+
 def measure() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
@@ -310,8 +383,23 @@ def measure() -> dict[str, Any]:
         "rows": [grown(count) for count in SIZES],
         "memory_kb": memory_kb(2000),
         "shared": shared(),
+        "reached": reached(),
         "kept": {str(count): kept(count) for count in (2000, 10_000)},
     }
+
+
+def _reached_lines(rows: Sequence[dict[str, float]]) -> list[str]:
+    lines = [
+        "",
+        f"Through a control process that lists {LISTED:,} instances of {LISTED // A_SERVICE} services, "
+        "from asking for a change to the last watcher's having it:",
+        "",
+        "| watchers | " + " | ".join(f"{row['watchers']:,}" for row in rows) + " |",
+        "|---|" + "---:|" * len(rows),
+    ]
+    for title, name in (("median, ms", "median_ms"), ("worst, ms", "worst_ms")):
+        lines.append(f"| {title} | " + " | ".join(f"{row[name]:.0f}" for row in rows) + " |")
+    return lines
 
 
 def table(found: dict[str, Any]) -> str:
@@ -365,6 +453,8 @@ def table(found: dict[str, Any]) -> str:
             f"{redis['elsewhere_p99_ms']:.1f}). A beat takes {redis['beat_us']:.1f} µs, since Redis "
             "is told of many at once.",
         ]
+    if found.get("reached"):
+        lines += _reached_lines(found["reached"])
     return "\n".join([*lines, "", ""])
 
 
@@ -379,7 +469,7 @@ def draw(found: dict[str, Any]) -> None:
 
     rows = found["rows"]
     counts = [row["instances"] for row in rows]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.5, 3.0))
+    figure, (left, middle, right, last) = plt.subplots(1, 4, figsize=(12.5, 3.0))
     left.plot(counts, [row["change_us"] for row in rows], "o-", color="#d1495b", label="a change")
     left.plot(counts, [row["event_us"] for row in rows], "o-", color="#7a4fa3", label="its event")
     left.plot(counts, [row["beat_us"] for row in rows], "o-", color="#2e6f9e", label="a beat")
@@ -399,9 +489,18 @@ def draw(found: dict[str, Any]) -> None:
     right.set_ylabel("bytes to a watcher")
     right.set_yscale("log")
     right.legend(frameon=False)
+    reached_by = [row["watchers"] for row in found["reached"]]
+    for name, color in (("median", "#2e6f9e"), ("worst", "#d1495b")):
+        took = [row[f"{name}_ms"] for row in found["reached"]]
+        last.plot(reached_by, took, "o-", color=color, label=name)
+    last.set_ylabel("ms until the last watcher has a change")
+    last.set_yscale("log")
+    last.legend(frameon=False)
+    last.set_xlabel("watchers")
     for axes in (left, middle, right):
-        axes.set_xscale("log")
         axes.set_xlabel("instances")
+    for axes in (left, middle, right, last):
+        axes.set_xscale("log")
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(PLOT, metadata={"Date": None, "Creator": None})

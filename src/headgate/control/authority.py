@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
     mesh/DOMAIN.secrets, authority.key   roots and intermediates (see `mesh.identity.keeping`)
-    mesh/joining.json                    hashes of join tokens, and who is denied
+    mesh/joining.json                    hashes of join tokens, and who is denied; several controls
+                                         share them by the Redis of the registry
     mesh/own/                            the gateway's own identity, which workers serve
 
 One task turns the authority and the gateway's own identity once a minute, on a thread, since keys
@@ -24,16 +25,17 @@ import contextlib
 import logging
 import os
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from headgate.control.authority_lately import IssuedLately, Seen
 from headgate.control.join_book import KeptBook
+from headgate.control.registering_home import redis_of
 from headgate.mesh.identity.authority import Authority, Issued
 from headgate.mesh.identity.certificates import new_key, read_request, read_shown, request_for
-from headgate.mesh.identity.joining import Denial, JoinToken, Kind
+from headgate.mesh.identity.joining import Denial, JoinBook, JoinToken, Kind
 from headgate.mesh.identity.keeping import RingFile
 from headgate.mesh.identity.proof import check_proof
 from headgate.mesh.identity.refusals import IdentityRefused
@@ -55,7 +57,6 @@ __all__ = ["MeshAuthority", "Seen", "Telling"]
 
 LOOK_S: Final = 60.0
 AGAIN_S: Final = 5.0
-SEEN_MAX: Final = 5000
 TOLD_A_MINUTE: Final = 6
 """Refusals of one service that are written down."""
 
@@ -68,22 +69,6 @@ class Telling(Protocol):
     def publish(
         self, topic: str, message: Mapping[str, Any], *, retain: str | None = None
     ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The last certificate of one line."""
-
-    service: str
-    joining: str
-    serial: str
-    how: str
-    """`join`, `renew` or `own`."""
-    at: float
-    ends: float
-    origin: str
-    count: int = 1
-    """How many this line had since control started."""
 
 
 class MeshAuthority:
@@ -104,14 +89,14 @@ class MeshAuthority:
         self._random = random
         self._rules: IdentityRules | None = None
         self._wants_own = False
+        self._shared_by = ""
+        """The Redis by which several controls have one book of tokens."""
         self._authority: Authority | None = None
         self._vault: VaultRoot | None = None
         self._kept: KeptBook | None = None
         self._rate = TokenBucket(LimitRules(limit=1, period_s=60.0))
         self._told = TokenBucket(LimitRules(limit=TOLD_A_MINUTE, period_s=60.0, max_keys=10_000))
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._issued: Counter[tuple[str, str]] = Counter()
-        self._refused: Counter[str] = Counter()
+        self._lately = IssuedLately()
         self._worries: dict[str, str] = {}
         self._turning = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -129,6 +114,8 @@ class MeshAuthority:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self._kept is not None:
+            await self._kept.close()
         if self._vault is not None:
             self._vault.close()
 
@@ -136,6 +123,7 @@ class MeshAuthority:
         """Go by this configuration from now on."""
         rules = config.mesh.rules() if config.mesh is not None else None
         self._wants_own = rules is not None and _speaks_mesh(config)
+        self._shared_by = redis_of(config) if rules is not None else ""
         if rules != self._rules:
             self._take_rules(rules)
         self._wake.set()
@@ -166,16 +154,14 @@ class MeshAuthority:
 
     def worries(self) -> list[str]:
         """What makes the gateway's health less than well."""
-        return list(self._worries.values())
+        kept = self._kept.worry if self._kept is not None else ""
+        return [*self._worries.values(), *([kept] if kept else [])]
 
     def rows_into(self, rows: Rows) -> None:
         """Figures for the metrics."""
         if self._rules is None:
             return
-        for (service, how), count in self._issued.items():
-            rows["headgate_mesh_certificates_issued_total"].append(([service, how], count))
-        for why, count in self._refused.items():
-            rows["headgate_mesh_certificates_refused_total"].append(([why], count))
+        self._lately.rows_into(rows)
         authority = self._authority
         if authority is not None:
             ring = authority.ring
@@ -208,6 +194,8 @@ class MeshAuthority:
 
     async def turn(self) -> float:
         """Do what is due; how long to wait for the next look."""
+        if self._kept is not None:
+            await self._kept.follow(self._shared_by)
         authority = self._authority
         if authority is None:
             return LOOK_S
@@ -301,12 +289,20 @@ class MeshAuthority:
             authority = self._ready()
             kept = self._book()
             wall = self.wall()
-            kept.book.find(token, wall)  # before strangers may have keys looked at
+            await kept.find(token, wall)  # before strangers may have keys looked at
             request = read_request(csr)
-            async with kept.changed() as book:
+            is_counted = False
+
+            def use(book: JoinBook) -> JoinToken:
+                nonlocal is_counted
                 used = book.join(token, request.key_id, wall)
                 book.check(used.service, "", "", wall)
-                self._limit(used.service)
+                if not is_counted:  # it may be done again, for one certificate
+                    self._limit(used.service)
+                    is_counted = True
+                return used
+
+            used = await kept.change(use)
             issued = authority.sign(request, used.service, _new_id(self._random), wall)
         except IdentityRefused as error:
             service = self._kept.book.service_of(token) if self._kept is not None else ""
@@ -369,30 +365,20 @@ class MeshAuthority:
             )
 
     def _note(self, issued: Issued, how: str, origin: str, *, token: str = "") -> None:
-        service = issued.id.service
-        self._issued[service, how] += 1
-        before = self._seen.pop(issued.joining, None)
-        self._seen[issued.joining] = Seen(
-            service,
-            issued.joining,
-            issued.serial,
-            how,
-            self.wall(),
-            issued.ends,
-            origin,
-            before.count + 1 if before is not None else 1,
-        )
-        while len(self._seen) > SEEN_MAX:
-            self._seen.popitem(last=False)
+        self._lately.note(issued, how, origin, self.wall())
         detail = {"serial": issued.serial, "joining": issued.joining, "ends": issued.ends}
         if token:
             detail["join_token"] = token
         self._record(
-            f"mesh.certificate.{how}", service, target=str(issued.id), origin=origin, detail=detail
+            f"mesh.certificate.{how}",
+            issued.id.service,
+            target=str(issued.id),
+            origin=origin,
+            detail=detail,
         )
 
     def _refuse(self, how: str, error: IdentityRefused, origin: str, service: str = "") -> None:
-        self._refused[error.why] += 1
+        self._lately.refused[error.why] += 1
         # Strangers are counted alone: they must not be able to fill the log, nor must a service
         # that tries again and again.
         if (
@@ -415,8 +401,8 @@ class MeshAuthority:
     ) -> tuple[str, JoinToken]:
         """Raises IdentityRefused."""
         wall = self.wall()
-        async with self._book().changed() as book:
-            return book.make(
+        return await self._book().change(
+            lambda book: book.make(
                 service,
                 wall=wall,
                 ends=wall + expires_s,
@@ -424,26 +410,27 @@ class MeshAuthority:
                 uses=uses,
                 random=self._random,
             )
+        )
 
     async def revoke_token(self, token_id: str) -> JoinToken | None:
         """Raises IdentityRefused."""
-        async with self._book().changed() as book:
-            return book.revoke(token_id)
+        return await self._book().change(lambda book: book.revoke(token_id))
 
     async def deny(self, kind: Kind, what: str, *, by: str, why: str) -> Denial:
         """Raises IdentityRefused."""
         if kind == "serial":
             # Its line goes with it: whoever has the key may have renewed it.
-            line = next((each for each in self._seen.values() if each.serial == what), None)
+            line = self._lately.line_of(what)
             if line is not None:
                 kind, what = "joining", line.joining
-        async with self._book().changed() as book:
-            return book.deny(kind, what, wall=self.wall(), by=by, why=why)
+        wall, asked = self.wall(), (kind, what)
+        return await self._book().change(
+            lambda book: book.deny(*asked, wall=wall, by=by, why=why), without_redis=True
+        )
 
     async def allow(self, kind: Kind, what: str) -> Denial | None:
         """Raises IdentityRefused."""
-        async with self._book().changed() as book:
-            return book.allow(kind, what)
+        return await self._book().change(lambda book: book.allow(kind, what))
 
     async def new_root(self) -> None:
         """Begin to replace the root. Raises IdentityRefused."""
@@ -460,9 +447,7 @@ class MeshAuthority:
 
     def identities(self) -> list[Seen]:
         """Lines whose last certificate is good, by service."""
-        wall = self.wall()
-        good = [each for each in self._seen.values() if each.ends > wall]
-        return sorted(good, key=lambda each: (each.service, each.at))
+        return self._lately.good(self.wall())
 
     def snapshot(self) -> dict[str, Any]:
         """How the authority stands."""

@@ -40,8 +40,10 @@ from headgate.control.registering_events import (
     Allowance,
     events_of,
 )
-from headgate.control.registering_home import Home
+from headgate.control.registering_home import Home, redis_of
+from headgate.control.registering_kept import KeptMembers
 from headgate.control.registering_members import TOPIC, Members
+from headgate.control.registering_networks import why_outside
 from headgate.control.registering_sources import Sources
 from headgate.control.registering_watch import WATCHERS_MAX, Watchers
 from headgate.mesh.registry.asked import Asked, Held, Lost
@@ -123,6 +125,7 @@ class Registering:
         self._config: Config | None = None
         path = around.state_dir / self.name / "registry.sqlite"
         self.home = Home(self.book, path, clock, wall)
+        self.kept = KeptMembers(self.members, around.state_dir, clock, wall)
         self._is_ready = False
         self._is_ending = False
         self._grace_until = 0.0
@@ -170,6 +173,7 @@ class Registering:
 
     async def close(self) -> None:
         self._is_ending = True
+        await self.kept.close()
         if self._telling_found is not None:
             self._telling_found.cancel()
         self.members.hush()
@@ -185,10 +189,11 @@ class Registering:
         last = self._clock()
         if known.epoch is None:
             self._begin_grace(known, last)
-        await self.home.follow(self._wanted_redis(), is_first=True)
+        await self.home.follow(redis_of(self._config), is_first=True)
         self._is_ready = True
         if self._config is not None:
             self._take_up(self._config)
+        await self.kept.open()  # nobody who registers waits for it
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_S):
@@ -200,17 +205,10 @@ class Registering:
                     # Whoever was silent meanwhile may have spoken to a process that stood still.
                     self.book.forgive(now)
                 self._turn(now)
-                await self.home.follow(self._wanted_redis())
+                await self.home.follow(redis_of(self._config))
             except Exception:
                 log.exception("a turn of the registry failed")
             last = now
-
-    def _wanted_redis(self) -> str:
-        config = self._config
-        if config is None or not config.registry or config.registry.home == "sqlite":
-            return ""
-        home = config.registry.home
-        return home if home != "state" else config.state if config.state != "memory" else ""
 
     def _begin_grace(self, known: Remembered, now: float) -> None:
         ttl_s = max((row.ttl_s for row in known.leases), default=0.0)
@@ -228,6 +226,7 @@ class Registering:
             self.members.end_grace()
         self._tell_left_out(now)
         self.home.save()
+        self.kept.turn()
 
     # ---- who registers itself
 
@@ -253,6 +252,11 @@ class Registering:
                 "write `discover: registry` at that service"
             )
         return None
+
+    def stranger(self, client: str, url: str) -> str | None:
+        """Why nobody at this address may register this URL; None if they may."""
+        spec = self._config.registry if self._config is not None else None
+        return why_outside(spec.networks, client, url) if spec else None
 
     async def register(self, asked: Asked, *, by: str, origin: str) -> Held:
         """List it. Raises Refused."""
@@ -378,6 +382,8 @@ class Registering:
         if not self._is_ready:
             return
         yield from self.home.worries()
+        if self.kept.worry:
+            yield f"{self.kept.path} cannot be written: {self.kept.worry}"
         for place, told in self._left_out.items():
             yield f"the registry leaves out what {place} names: {told[0]}"
         yield from self.sources.worries()

@@ -5,7 +5,9 @@ Theory of operation
 Control tells the instances that discovery finds on the topic `members`, one message a service, with
 all of them in it. The last of each service is kept here for the life of the worker: plans come and
 go, and control may be away for long, and meanwhile what was heard last holds. A plan that is taken
-up is given what is known (`join`), so a reload finds the instances that served before it.
+up is given what is known (`join`), so a reload finds the instances that served before it. A
+worker that starts while control is away begins with what control has kept on the disk
+(`members_file`), which its first word replaces.
 
 A message is acted upon in one go, between two requests:
 
@@ -21,21 +23,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from headgate.gateway.members_file import AGE_MAX_S, members_path, read_members
 from headgate.plan.members import NO_MEMBERS, Members, joined, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from pathlib import Path
 
     from headgate.gateway.lines import Lines
     from headgate.gateway.states import States
     from headgate.observe import Rows, WorkerStats
     from headgate.plan.plan import Plan, ServicePlan
-    from headgate.state.home import LimitHome
+    from headgate.state.home import Message
 
 log: Final = logging.getLogger("headgate.gateway")
 
@@ -44,6 +49,14 @@ FIRST_NEWS_S: Final = 1.0
 _LOOK_S: Final = 0.01
 _SERVICES_MAX: Final = 10_000
 """Services whose instances are remembered while no plan asks for them; the oldest make room."""
+
+
+class Home(Protocol):
+    """The board of this machine."""
+
+    @property
+    def is_away(self) -> bool: ...
+    def remember(self, topic: str, message: Message, *, retain: str, version: int) -> None: ...
 
 
 class ServiceMembers:
@@ -68,15 +81,46 @@ class ServiceMembers:
 
     # -- plans ---------------------------------------------------------------------------------
 
-    async def wait_for_news(self, plan: Plan, home: LimitHome | None) -> None:
+    async def wait_for_news(self, plan: Plan, home: Home | None, state_dir: Path) -> None:
         """Before the first plan serves: what is retained is told as soon as control answers, and a
-        worker that takes a seat while others serve must not answer that nobody is known.
+        worker that takes a seat while others serve must not answer that nobody is known. Where
+        control does not answer, what it left on the disk is gone by until it does.
         """
         if home is None or not any(one.discover is not None for one in plan.services.values()):
             return
         until = monotonic() + FIRST_NEWS_S
         while home.is_away and monotonic() < until:  # noqa: ASYNC110  it tells nobody of its return
             await asyncio.sleep(_LOOK_S)
+        if home.is_away:
+            await self._hear_kept(plan, home, members_path(state_dir))
+
+    async def _hear_kept(self, plan: Plan, home: Home, path: Path) -> None:
+        try:
+            kept = await asyncio.to_thread(read_members, path)
+        except (OSError, ValueError) as error:
+            log.warning("control is away, and %s cannot be read: %s", path, error)
+            return
+        wall = time.time()  # noqa: TID251  written by another process
+        age_s = max(0.0, wall - kept.at) if kept is not None else 0.0
+        if kept is None or age_s > AGE_MAX_S:
+            log.info("control is away, and nothing is known of instances that it finds")
+            return
+        services = instances = 0
+        for name, message in kept.messages.items():
+            service = plan.services.get(name)
+            if service is None or service.discover is None or message.get("service") != name:
+                continue
+            version = int(kept.at * 1e6)
+            home.remember(MEMBERS_TOPIC, message, retain=name, version=version)
+            heard = self._heard.get(name)
+            if heard is not None:
+                services, instances = services + 1, instances + len(heard.found)
+        log.info(
+            "control is away: %d instances of %d services are taken as of %.0f s ago",
+            instances,
+            services,
+            age_s,
+        )
 
     def join(self, plan: Plan) -> Plan:
         """The plan with the instances that are known."""

@@ -490,3 +490,26 @@ def test_httpx_speaks_over_the_mesh(tmp_path):
                 assert mesh.snapshot()["users"]["group"].members[0].in_flight == 0
 
     run(work)
+
+
+def test_a_client_of_httpx_closes_a_mesh_of_its_own_and_none_that_is_open_around_it(tmp_path):
+    async def work() -> None:
+        async with instances(says(200)) as found:
+            async with mesh_of(tmp_path, found) as mesh:
+                for _ in range(2):
+                    async with httpx.AsyncClient(transport=mesh.transport()) as client:
+                        assert (await client.get("http://users/")).status_code == 200
+                assert (await mesh.service("users").get("/")).status_code == 200
+            with pytest.raises(UpstreamFailed, match="the mesh is closed"):
+                await mesh.service("users").get("/")
+
+            own = mesh_of(tmp_path, found)
+            first, second = own.transport(), own.transport()
+            for transport in (first, second):
+                async with httpx.AsyncClient(transport=transport) as client:
+                    assert (await client.get("http://users/")).status_code == 200
+            with pytest.raises(httpx.TransportError, match="closed"):
+                async with httpx.AsyncClient(transport=own.transport()) as client:
+                    await client.get("http://users/")
+
+    run(work)

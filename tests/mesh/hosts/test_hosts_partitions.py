@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from headgate.control.client import Refused
 from tests.control.running import wait_until
 from tests.mesh.hosts.rig import PATIENCE_S, Hosts
 
@@ -76,11 +78,19 @@ def test_slow_links_and_lost_packets_make_calls_slow_and_no_more(mesh: Hosts) ->
     mesh.visited("a", "b", times=20)
 
 
+def first_told(mesh: Hosts) -> dict[str, str] | None:
+    """What it knows once it can be asked."""
+    try:
+        return mesh.instances()
+    except Refused:
+        return None  # it begins
+
+
 def test_the_registry_killed_and_started_again_knows_them_still(mesh: Hosts) -> None:
     mesh.kill_gateway()
     mesh.visited("a", "b", times=30)
     mesh.start_gateway()
-    assert mesh.instances().keys() == {"a", "b"}
+    assert wait_until(partial(first_told, mesh), PATIENCE_S).keys() == {"a", "b"}
     wait_until(lambda: mesh.instances() == {"a": "up", "b": "up"}, PATIENCE_S)
 
 

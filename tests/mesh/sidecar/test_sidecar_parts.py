@@ -150,11 +150,14 @@ def test_the_last_portion_is_gone_by_while_control_is_away(tmp_path):
         with pytest.raises(NoPortion):
             await portions.first()
         said = Answer(200, {"tag": "t1", "portion": PART})
-        control = ScriptedControl(said, Answer(200, {"tag": "t1", "portion": None}))
+        control = ScriptedControl(said, Answer(200, {"tag": "t1", "portion": None}), said)
         portions = Portions(control, "", tmp_path)
         assert await portions.first() == PART
         assert await portions.fresh(1.0) is None
         assert control.asked[1][1] == "/api/mesh/sidecar?known=t1&wait=1"
+        portions.again()  # it could not be taken up
+        assert await portions.fresh(1.0) == PART
+        assert control.asked[2][1] == "/api/mesh/sidecar?known=&wait=1"
         await portions.keep(PART)
         assert (tmp_path / "portion.json").stat().st_mode & 0o077 == 0
         assert await Portions(ScriptedControl(None), "", tmp_path).first() == PART

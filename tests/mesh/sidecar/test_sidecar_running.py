@@ -12,6 +12,8 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,21 @@ def test_what_no_rule_allows_is_refused_and_told(mesh):
     assert mesh.orders.ask("users", "/admin")[0] == 403
     assert mesh.users.ask("orders", "/users/1")[1]["detail"] == "users may not GET this of orders"
     wait_until(lambda: '"source": "orders", "destination": "users"' in mesh.users.said)
+
+
+def _is_alone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}/task/{pid}/children").read_text()
+
+
+def test_a_sidecar_is_one_process_of_less_than_sixty_megabytes(mesh):
+    for sidecar in (mesh.users, mesh.orders):
+        pid = sidecar.process.pid
+        # What it starts for a moment has ended.
+        wait_until(partial(_is_alone, pid))
+        rows = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        assert int(rows["VmRSS"].split()[0]) < 60 * 1024
 
 
 def test_a_program_of_node_calls_by_name(mesh):

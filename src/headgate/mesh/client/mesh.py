@@ -34,6 +34,7 @@ from headgate.mesh.client.edges import Edges
 from headgate.mesh.client.failures import NoSuchService, hint_of
 from headgate.mesh.client.keeping import Keeper
 from headgate.mesh.client.known import Known, members_of
+from headgate.mesh.client.orders import Orders
 from headgate.mesh.client.policies import FIRST_S, Policies
 from headgate.mesh.client.reporting import Reporter
 from headgate.mesh.client.service import Service
@@ -113,6 +114,7 @@ class Mesh:
         self._callers: dict[str, Caller] = {}
         self._services: dict[str, Service] = {}
         self._members: dict[str, Members] = {}
+        self._orders = Orders()
         self._clients: dict[CallPool, HttpClient] = {}
         self._keeper = Keeper(Path(keep)) if keep is not None else None
         self._known = self._keeper.load() if self._keeper is not None else Known()
@@ -123,6 +125,9 @@ class Mesh:
         self._watcher: Watcher | None = None
         self._reporter: Reporter | None = None
         self._is_closed = False
+        self._is_entered = False
+        self._transports = 0
+        """Of httpx, which are closed with their clients."""
         told = [(b"user-agent", b"headgate-mesh")]
         if self.name:
             told.append((b"x-headgate-caller", self.name.encode("ascii")))
@@ -182,8 +187,7 @@ class Mesh:
         )
         found.hint = hint
         self._renew(name)
-        if plan.is_discovered and self._watcher is not None:
-            self._watcher.want(name)
+        self._want(found)
         return found
 
     def reload(self) -> None:
@@ -215,6 +219,7 @@ class Mesh:
 
     async def __aenter__(self) -> Self:
         self.begin()
+        self._is_entered = True
         return self
 
     async def __aexit__(
@@ -224,6 +229,16 @@ class Mesh:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def hold(self) -> None:
+        """A transport of httpx calls by it, until it lets go."""
+        self._transports += 1
+
+    async def let_go(self) -> None:
+        """The last transport closes a mesh that was made for it, and none that was entered."""
+        self._transports -= 1
+        if not self._transports and not self._is_entered:
+            await self.aclose()
 
     def is_running_here(self) -> bool:
         """Whether what runs beside the calls runs in this loop."""
@@ -245,10 +260,11 @@ class Mesh:
         where = self.source.control
         if where is not None:
             self._control = Control(where)
-            self._watcher = Watcher(self._control, self._known, self._changed, self._rng)
-            for name, caller in self._callers.items():
-                if caller.plan.is_discovered:
-                    self._watcher.want(name)
+            self._watcher = Watcher(
+                self._control, self._known, self._changed, self._rng, self._ordered
+            )
+            for caller in self._callers.values():
+                self._want(caller)
             self._run(self._watcher.run(), "headgate-mesh-watch")
             if self._is_remote:
                 policies = Policies(self._control, self._take_plans, self._rng)
@@ -278,6 +294,7 @@ class Mesh:
             await self._control.aclose()
         if self._keeper is not None:
             self._keeper.write(self._known)
+        self._loop = None  # who calls from now on is told that it is closed
 
     def _run(self, work: Any, name: str) -> None:
         loop = asyncio.get_running_loop()
@@ -291,6 +308,8 @@ class Mesh:
             now = monotonic()
             for caller in self._callers.values():
                 caller.serving.sweep(now)
+            for name in self._orders.over(now):
+                self._order(name, now)
             if self._keeper is not None:
                 await self._keeper.keep(self._known)
 
@@ -339,6 +358,22 @@ class Mesh:
             self._keeper.is_due = True
         self._renew(name)
 
+    def _want(self, caller: Caller) -> None:
+        """Hear of a service: of its instances, or of what operators say of those of the file."""
+        if self._watcher is not None:
+            self._watcher.want(caller.plan.name, for_orders=not caller.plan.is_discovered)
+
+    def _ordered(self, rows: list[object]) -> None:
+        """Operators have said something of instances, or have taken it back."""
+        now = monotonic()
+        for name in self._orders.take(rows, now):
+            self._order(name, now)
+
+    def _order(self, name: str, now: float) -> None:
+        caller = self._callers.get(name)
+        if caller is not None:
+            self._orders.onto(name, caller.serving, now)
+
     def _renew(self, name: str) -> None:
         """Bring a service's caller in line with what is known of its plan and its instances."""
         caller = self._callers.get(name)
@@ -355,6 +390,7 @@ class Mesh:
                 return
             self._members[name] = members
         caller.take(plan, members)
+        self._order(name, monotonic())
         event = self._waiting.pop(name, None)
         if event is not None:
             event.set()
@@ -368,8 +404,7 @@ class Mesh:
         self._is_ready = True
         for name, caller in self._callers.items():
             self._renew(name)
-            if caller.plan.is_discovered and self._watcher is not None:
-                self._watcher.want(name)
+            self._want(caller)
 
     def _go_on(self) -> None:
         """Nobody has said in time how services are called: as they are by default."""

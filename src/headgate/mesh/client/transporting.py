@@ -36,6 +36,8 @@ class MeshSender:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        self._is_open = True
+        mesh.hold()
 
     async def send(
         self,
@@ -76,7 +78,9 @@ class MeshSender:
         return cast("WireResponse", _Streamed(response))
 
     async def aclose(self) -> None:
-        await self._mesh.aclose()
+        if self._is_open:
+            self._is_open = False
+            await self._mesh.let_go()
 
 
 def _shorter(theirs: Timeouts, ours: Timeouts) -> Timeouts:

@@ -11,6 +11,10 @@ does one after a restart of control, which answers with everything if it cannot 
 missed. The waits between tries grow with the failures in a row, with jitter, so that the processes
 of a whole site do not come back at once.
 
+Operators' orders about instances come on the same stream, whole each time, and go to `on_orders`.
+A service whose instances the file alone names is followed for them and for nothing else
+(`for_orders`): control that cannot be asked about such services is no trouble, and not said.
+
 What is told is judged row by row: an instance that cannot be read is left out and said in the log
 once, and the others hold.
 """
@@ -59,12 +63,16 @@ class Watcher:
         known: Known,
         on_changed: Callable[[str], None],
         rng: random.Random,
+        on_orders: Callable[[list[object]], None] | None = None,
     ) -> None:
         self._control = control
         self._known = known
         self._on_changed = on_changed
+        self._on_orders = on_orders
         self._rng = rng
         self._wanted: set[str] = set()
+        self._is_needed = False
+        """Somebody wants to know of instances, and not of orders alone."""
         self._following: asyncio.Task[None] | None = None
         self._is_heard = False
         """Something was heard on the stream under way."""
@@ -76,8 +84,9 @@ class Watcher:
         self.trouble = ""
         """Why nothing is heard, in words."""
 
-    def want(self, service: str) -> None:
+    def want(self, service: str, *, for_orders: bool = False) -> None:
         """Tell of this service too, from now on."""
+        self._is_needed = self._is_needed or not for_orders
         if service in self._wanted:
             return
         self._wanted.add(service)
@@ -142,7 +151,7 @@ class Watcher:
         self.trouble = why
         if self._said != why:
             self._said = why
-            log.warning(words, why, hint)
+            log.log(logging.WARNING if self._is_needed else logging.DEBUG, words, why, hint)
 
     async def _follow(self, wanted: frozenset[str]) -> None:
         known = self._known
@@ -177,7 +186,7 @@ class Watcher:
 
     def _hear(self, event: Event, wanted: frozenset[str]) -> set[str]:
         """The services that are not as they were."""
-        if event.name not in ("all", "change"):
+        if event.name not in ("all", "change", "orders"):
             return set()
         try:
             content = json.loads(event.data)
@@ -185,6 +194,9 @@ class Watcher:
             raise ValueError(f"an event {event.name} that is far too deep") from error
         if not isinstance(content, dict):
             raise ValueError(f"an event {event.name} that is no object")
+        if event.name == "orders":
+            self._hear_orders(content.get("orders"))
+            return set()
         epoch = event.id.rpartition("-")[0]
         if event.name == "all":
             return self._take_all(content, wanted)
@@ -201,6 +213,12 @@ class Watcher:
             return set()
         changed = self._known.take_change(change)
         return set() if changed is None else {changed}
+
+    def _hear_orders(self, rows: object) -> None:
+        if not isinstance(rows, list):
+            raise ValueError("an event `orders` without its list")
+        if self._on_orders is not None:
+            self._on_orders(rows)
 
     def _take_all(self, content: dict[str, Any], wanted: frozenset[str]) -> set[str]:
         try:

@@ -44,6 +44,7 @@ _READABLE: Final = select.POLLIN | select.POLLHUP | select.POLLERR
 class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
+        "_has_ended",
         "_heads",
         "_incoming",
         "_informational",
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
         self.wake = NEVER
         self.idle_since = NEVER
         self._buffer = b""
+        self._has_ended = False
         self._reader: BodyReader | None = None
         self._incoming: Incoming | None = None
         self._informational = 0
@@ -207,6 +209,8 @@ class Connection(asyncio.Protocol):
         self._pass_body(ex, reader, payload, rest)
 
     def eof_received(self) -> bool:
+        # Over TLS this is the instance's own word: a connection that is merely cut does without.
+        self._has_ended = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -219,7 +223,7 @@ class Connection(asyncio.Protocol):
         if ex is None:
             return
         name = self._pool.name
-        if isinstance(self._reader, UntilCloseReader) and exc is None:
+        if isinstance(self._reader, UntilCloseReader) and exc is None and self._has_ended:
             self._end_body(ex)
             return
         begun = self._reader is not None or self._buffer or self._informational

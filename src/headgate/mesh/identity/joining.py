@@ -216,6 +216,32 @@ class JoinBook:
     def is_like(self, other: JoinBook) -> bool:
         return self._tokens == other._tokens and self._denials == other._denials
 
+    def put(self, denial: Denial) -> None:
+        """One that was made elsewhere."""
+        self._denials.setdefault((denial.kind, denial.what), denial)
+
+    def merge(self, other: JoinBook) -> None:
+        """What two books know that were one. Of a token in both, the one that is used up further
+        counts: better one joining too few than one too many.
+        """
+        for one in other._tokens.values():
+            known = self._tokens.get(one.id)
+            if known is None:
+                if len(self._tokens) < self._most_tokens:
+                    self._tokens[one.id] = one
+            elif known.digest == one.digest and known != one:
+                keys = tuple(dict.fromkeys((*known.keys, *one.keys)))
+                used = [at for at in (known.used_at, one.used_at) if at is not None]
+                self._tokens[one.id] = replace(
+                    known,
+                    uses_left=min(known.uses_left, one.uses_left),
+                    used_at=max(used, default=None),
+                    keys=keys[-_KEYS_KEPT:],
+                )
+        for denial in other._denials.values():
+            if len(self._denials) < self._most_denials:
+                self.put(denial)
+
     # -- keeping ------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class RedisLink:
         self.away = "not started"
         """Why it is away; empty while it is here."""
         self._place = place_of(url, max(_TIMEOUT_MIN_S, 2 * deadline_s))
-        self._keys = keys(prefix)
+        self._keys: tuple[str, ...] = keys(prefix)
         self._deadline_s = deadline_s
         self._client: Redis | None = None
         self._cluster: Any = None  # redis-py's cluster client is typed as the sync one in places
@@ -88,9 +88,9 @@ class RedisLink:
         from redis.exceptions import NoScriptError
 
         try:
-            return await self._command("EVALSHA", script.sha, 5, *self._keys, *words)
+            return await self._command("EVALSHA", script.sha, len(self._keys), *self._keys, *words)
         except NoScriptError:
-            return await self._command("EVAL", script.text, 5, *self._keys, *words)
+            return await self._command("EVAL", script.text, len(self._keys), *self._keys, *words)
 
     async def _command(self, *words: str | int) -> Any:
         client = self._cluster or self._client

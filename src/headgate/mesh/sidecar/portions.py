@@ -72,6 +72,10 @@ class Portions:
             return await self._of_file()
         return await self._of_control(wait_s) if self._control is not None else None
 
+    def again(self) -> None:
+        """What was told last could not be taken up, by no fault of its own: be told again."""
+        self._tag = ""
+
     async def _of_file(self) -> Portion:
         try:
             answer = await ask_child("headgate.mesh.sidecar.reading", {"file": self._file})

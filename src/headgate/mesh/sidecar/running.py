@@ -24,10 +24,10 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from headgate.cache.gateway_http import Gateway
 from headgate.errors import ConfigInvalid, HeadgateError
@@ -38,10 +38,20 @@ from headgate.mesh.client.watching import Watcher
 from headgate.mesh.http import HttpClient
 from headgate.mesh.sidecar.children import ChildFailed, ask_child
 from headgate.mesh.sidecar.document import Portion, document, inner_name, services_of
+from headgate.mesh.sidecar.ordered import TOPIC as ORDERS
+from headgate.mesh.sidecar.ordered import Ordered
+from headgate.mesh.sidecar.places import address_towards, is_everywhere, reachable, stamps
 from headgate.mesh.sidecar.portions import NoPortion, Portions
+from headgate.mesh.sidecar.preparing import prepared
 from headgate.mesh.sidecar.process import Process
 from headgate.mesh.sidecar.registered import Registered
-from headgate.mesh.sidecar.told import EdgesSeen, RefusalsSeen, edges_of, refusals_of
+from headgate.mesh.sidecar.told import (
+    EdgesSeen,
+    RefusalsSeen,
+    breakers_of,
+    edges_of,
+    refusals_of,
+)
 from headgate.security.certificates.challenges import CERTIFICATES_TOPIC
 from headgate.security.service_identity.contexts import client_context, own_files
 from headgate.security.service_identity.rules import IdentityRules
@@ -73,15 +83,12 @@ _LAST_WORD_S: Final = 2.0
 _ASK_S: Final = 5.0
 
 
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked at, not bound
-
-
 class SidecarWorker(Protocol):
     """What a sidecar asks of the gateway's worker."""
 
     async def apply(
         self,
-        document: dict[str, Any],
+        document: bytes,
         sockets: dict[str, list[socket.socket]],
         generation: int,
     ) -> None: ...
@@ -113,10 +120,11 @@ class Sidecar:
         self._keeper = Keeper(self._state_dir / "instances.json")
         self._known = self._keeper.load()
         self._watcher = (
-            Watcher(self._control, self._known, self._tell_members, rng)
+            Watcher(self._control, self._known, self._tell_members, rng, self._tell_orders)
             if self._control is not None
             else None
         )
+        self._ordered = Ordered()
         self._registered: Registered | None = None
         self._edges = EdgesSeen()
         self._refusals = RefusalsSeen()
@@ -204,7 +212,7 @@ class Sidecar:
     # -- what it goes by -----------------------------------------------------------------------
 
     async def _take(self, portion: Portion) -> None:
-        made = document(portion, self._beside)
+        config = await prepared(document(portion, self._beside))
         own = self._beside.name
         names = {name: name for name in services_of(portion)}
         if own in names:
@@ -212,7 +220,7 @@ class Sidecar:
         before = self._names
         self._names = names
         try:
-            await self._worker.apply(made, self._sockets, self._generation + 1)
+            await self._worker.apply(config, self._sockets, self._generation + 1)
         except BaseException:
             self._names = before
             raise
@@ -241,6 +249,8 @@ class Sidecar:
                 said = "; ".join(str(fault) for fault in error.faults[:5])
                 self._portions.say(f"what was told cannot be used, what serves goes on: {said}")
             except HeadgateError as error:
+                if isinstance(error, ChildFailed):
+                    self._portions.again()
                 self._portions.say(f"what was told cannot be used, what serves goes on: {error}")
             else:
                 self._portions.say("")
@@ -273,6 +283,11 @@ class Sidecar:
         ]
         message = {"service": inner, "epoch": "", "revision": self._revision, "members": rows}
         self._ours.publish("members", message, retain=inner)
+
+    def _tell_orders(self, rows: list[object]) -> None:
+        wall = time.time()  # noqa: TID251  an order's end is told so
+        for subject, message in self._ordered.messages(rows, self._names, wall):
+            self._ours.publish(ORDERS, message, retain=subject)
 
     async def _keep_instances(self) -> None:
         while True:
@@ -312,10 +327,10 @@ class Sidecar:
     async def _follow_identity(self) -> None:
         """Have the listener serve from the files as they are, whoever has written them."""
         files = own_files(self._state_dir)
-        seen = _stamps(files.identity, files.bundle)
+        seen = stamps(files.identity, files.bundle)
         while True:
             await asyncio.sleep(_IDENTITY_STAT_S)
-            now = _stamps(files.identity, files.bundle)
+            now = stamps(files.identity, files.bundle)
             if now != seen:
                 seen = now
                 self._ours.publish(CERTIFICATES_TOPIC, {})
@@ -343,7 +358,7 @@ class Sidecar:
         if not (files.identity.exists() and files.bundle.exists()):
             return False
         sock = self._sockets[self._beside.inbound][0]
-        host, port = _reachable(sock.getsockname()[:2])
+        host, port = reachable(sock.getsockname()[:2])
         peer = SpiffeId(_trust_domain(self._portion), self._beside.name)
         try:
             async with asyncio.timeout(_DOOR_PATIENCE_S):
@@ -379,8 +394,8 @@ class Sidecar:
         """Where others reach us: the address that we reach control from, where we listen on all."""
         scheme = "https" if self._beside.has_identity else "http"
         host = self._sockets[self._beside.inbound][0].getsockname()[0]
-        if host in _EVERYWHERE:
-            host = _address_towards(self._settings.control)
+        if is_everywhere(host):
+            host = address_towards(self._settings.control)
         shown = f"[{host}]" if ":" in host else host
         return f"{scheme}://{shown}:{self._inbound_port()}"
 
@@ -403,7 +418,7 @@ class Sidecar:
             "process": f"{socket.gethostname()}-{os.getpid()}",
             "every_s": _TELL_EVERY_S,
             "edges": [each.to_json() for each in edges],
-            "breakers": _breakers(rows, own),
+            "breakers": breakers_of(rows, own),
             "refused": refused,
         }
         try:
@@ -422,42 +437,9 @@ class Sidecar:
             log.info("%s: calls go out by http://%s", beside.name, beside.outbound)
 
 
-def _breakers(rows: Mapping[str, Any], own: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Those that do not let everything through."""
-    found = []
-    for (service, instance, state), is_so in rows.get("headgate_breaker_state", ()):
-        if is_so and state != "closed":
-            name = own.get(service, service)
-            found.append(
-                {
-                    "service": name,
-                    "name": f"{name}/{instance}" if instance else name,
-                    "state": state,
-                }
-            )
-    return found
-
-
 def _trust_domain(portion: Portion | None) -> str:
     said = ((portion or {}).get("mesh") or {}).get("trust_domain")
     return str(said) if said else IdentityRules().trust_domain
-
-
-def _reachable(address: tuple[str, int]) -> tuple[str, int]:
-    """Where we reach ourselves."""
-    return _EVERYWHERE.get(address[0], address[0]), address[1]
-
-
-def _stamps(*paths: Path) -> list[tuple[int, int] | None]:
-    found: list[tuple[int, int] | None] = []
-    for path in paths:
-        try:
-            said = path.stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((said.st_mtime_ns, said.st_ino))
-    return found
 
 
 def _control_of(settings: Settings) -> Control | None:
@@ -475,21 +457,3 @@ def _control_of(settings: Settings) -> Control | None:
         return Control(Gateway.at(settings.control, settings.token, tls))
     except ValueError as error:
         raise HeadgateError(str(error)) from None
-
-
-def _address_towards(url: str) -> str:
-    """Our address on the way to control. Nothing is sent for it."""
-    host = urlsplit(url).hostname
-    if host is None:
-        return "127.0.0.1"  # a socket of this machine
-    try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, 9, type=socket.SOCK_DGRAM
-        ):
-            with socket.socket(family, kind, protocol) as probe:
-                probe.connect(address)
-                found: str = probe.getsockname()[0]
-                return found
-    except OSError:
-        pass
-    return "127.0.0.1"

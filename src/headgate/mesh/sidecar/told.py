@@ -14,7 +14,7 @@ from headgate.mesh.client.edges import EdgeSnapshot
 from headgate.mesh.sidecar.document import OUTBOUND
 from headgate.observe.histogram import cumulative
 
-__all__ = ["EdgesSeen", "Refusals", "RefusalsSeen", "edges_of", "refusals_of"]
+__all__ = ["EdgesSeen", "Refusals", "RefusalsSeen", "breakers_of", "edges_of", "refusals_of"]
 
 _REQUESTS: Final = "headgate_http_requests_total"
 _DURATIONS: Final = "headgate_http_request_duration_seconds"
@@ -113,3 +113,19 @@ class EdgesSeen:
 
     def taken(self) -> None:
         self._told = self._under_way
+
+
+def breakers_of(rows: Mapping[str, Any], own: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Those that do not let everything through."""
+    found = []
+    for (service, instance, state), is_so in rows.get("headgate_breaker_state", ()):
+        if is_so and state != "closed":
+            name = own.get(service, service)
+            found.append(
+                {
+                    "service": name,
+                    "name": f"{name}/{instance}" if instance else name,
+                    "state": state,
+                }
+            )
+    return found
