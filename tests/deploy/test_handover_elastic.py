@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from headgate.errors import HeadgateError
-from headgate.gateway.log_fields import FIELDS, Record
+from headgate.gateway.log_fields import FIELDS
 from headgate.gateway.log_format import json_format
 from headgate.interop import Site, hand_over
 from headgate.interop.elastic import ACCESS, LINES
@@ -25,6 +25,7 @@ from headgate.observe.logs.ecs import WRITTEN, is_ecs
 from headgate.observe.logs.entry import Entry
 from headgate.observe.logs.formats import EcsFormat, Identity, JsonFormat
 from headgate.wire.message import RequestHead
+from tests.ended import ended
 
 MADE = hand_over("elastic", Site())
 
@@ -155,24 +156,22 @@ def flat(document: dict[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def record(**changes: Any) -> Record:
-    headers = ((b"user-agent", b"curl/8"), (b"x-plan", b"gold"))
-    head = RequestHead(
-        "GET", "shop.example", "shop.example", "/api/users/42", "page=2", headers, has_query=True
-    )
-    values: dict[str, Any] = {
-        "wall": 1772366400.123, "duration_s": 0.012345, "upstream_s": 0.0112, "connect_s": -1.0,
-        "status": 502, "bytes_in": 0, "bytes_out": 512, "retries": 1, "head": head,
-        "response_headers": (), "client_ip": "192.0.2.7", "route": "users", "service": "users",
-        "instance": "http://u1:3001", "request_id": b"5f0c", "trace_id": b"4bf92f3577b34da6",
-        "error": "upstream_connect", "user": "ann", "tls_version": "TLSv1.3",
-        "own_id": b"00f067aa0ba902b7", "is_kept": True,
-    }  # fmt: skip
-    return tuple({**values, **changes}.values())
+HEAD = RequestHead(
+    "GET", "shop.example", "shop.example", "/api/users/42", "page=2",
+    ((b"user-agent", b"curl/8"), (b"x-plan", b"gold")), has_query=True,
+)  # fmt: skip
+SAID = {
+    "wall": 1772366400.123, "duration_s": 0.012345, "status": 502, "retries": 1,
+    "instance": "http://u1:3001", "trace_id": b"4bf92f3577b34da6", "error": "upstream_connect",
+    "user": "ann", "tls_version": "TLSv1.3", "own_id": b"00f067aa0ba902b7", "is_kept": True,
+}  # fmt: skip
 
 
-def access_line(fields: tuple[str, ...] | None = None, **changes: Any) -> dict[str, Any]:
-    line: dict[str, Any] = json.loads(json_format(fields, (), 3)([record(**changes)]))
+def access_line(
+    fields: tuple[str, ...] | None = None, head: RequestHead | None = HEAD, **changes: Any
+) -> dict[str, Any]:
+    one = ended(head, **{**SAID, **changes})
+    line: dict[str, Any] = json.loads(json_format(fields, (), 3)(*one))
     return line
 
 

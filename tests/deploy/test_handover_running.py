@@ -53,6 +53,8 @@ NOT_HERE = {
     "headgate_protocol_refusals_total": "no message was refused",
     "headgate_timeouts_total": "nothing timed out",
     "headgate_tls_handshakes_total": "there is no TLS",
+    "headgate_upstream_attempts_total": "a service of one instance and no breaker is its routes' time",
+    "headgate_upstream_attempt_seconds_total": "likewise",
     "headgate_upstream_failures_total": "an answer of 500 is an answer",
     "headgate_alerts_notifications_total": "looked at by itself below",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from headgate.control.observing.monitors_store import MonitorStore, Seen, Stood
 from headgate.observe.alerts.keeping import Keeper
+from headgate.observe.health.uptime import Day
 from headgate.observe.history.markers import Markers
 from headgate.observe.history.rules import Family, Keep
 from headgate.observe.history.store import Store
@@ -65,6 +68,25 @@ def link(to: str) -> Callable[[Path], None]:
     return act
 
 
+def foreign(path: Path) -> None:
+    """A database of somebody else, with tables of our names."""
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for name in (
+            "days",
+            "results",
+            "stood",
+            "rows",
+            "words",
+            "spans",
+            "traces",
+            "told",
+            "kept",
+        ):
+            db.execute(f"CREATE TABLE {name} (other INTEGER)")
+        db.commit()
+
+
 def pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -81,6 +103,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "loop": link("."),
     "pipe": pipe,
     "gone": lambda path: path.unlink(),
+    "foreign": foreign,
 }
 
 
@@ -171,11 +194,38 @@ def go_on_with_history(root: Path) -> None:
     assert Markers(root / "history" / "markers.jsonl").held[-1].text == "after"
 
 
+SEEN = Seen(WALL, "ok", 0.1)
+
+
+def make_monitors(root: Path) -> None:
+    store = MonitorStore(root / "monitors" / "monitors.db")
+    store.open(WALL)
+    for number in range(50):
+        day = Day(int(WALL // DAY_S) - number)
+        store.write([("a", day)], [("a", SEEN)], [("a", Stood("ok", WALL, ""))], day.day)
+    store.close()
+
+
+def go_on_with_monitors(root: Path) -> None:
+    path = root / "monitors" / "monitors.db"
+    store = MonitorStore(path)
+    try:
+        store.open(WALL)
+        day = Day(int(WALL // DAY_S))
+        store.write([("b", day)], [("b", SEEN)], [("b", Stood("ok", WALL, ""))], day.day)
+    finally:
+        store.close()
+    again = MonitorStore(path)
+    assert again.open(WALL).results["b"]
+    again.close()
+
+
 STORES = {
     "logs": (make_logs, go_on_with_logs),
     "traces": (make_traces, go_on_with_traces),
     "alerts": (make_alerts, go_on_with_alerts),
     "history": (make_history, go_on_with_history),
+    "monitors": (make_monitors, go_on_with_monitors),
 }
 
 

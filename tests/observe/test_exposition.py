@@ -36,6 +36,7 @@ def full_stats():
     instance = stats.instance("users", "127.0.0.1:3001")
     instance.active, instance.created, instance.reused = 1, 2, 3
     instance.failures.add("connect")
+    instance.attempts, instance.attempts_s = 4, 0.2
     stats.timeouts.add("first_byte")
     stats.refused_downstream.add("two hosts")
     stats.filter_errors.add("Stamp")
@@ -49,6 +50,10 @@ def full_stats():
         rows["headgate_admin_live_views"].append(([], 1))
         rows["headgate_config_versions_lost_total"].append(([], 0))
         rows["headgate_system_cpu_usage_ratio"].append(([], 0.25))
+        rows["headgate_system_cpus"].append(([], 2))
+        rows["headgate_system_cpus_usable"].append(([], 1.5))
+        rows["headgate_system_load"].append((["1m"], 0.7))
+        rows["headgate_system_uptime_seconds"].append(([], 86_400.5))
         rows["headgate_system_memory_total_bytes"].append(([], 8_000_000_000))
         rows["headgate_system_memory_available_bytes"].append(([], 6_000_000_000))
         rows["headgate_system_disk_total_bytes"].append((["/var/lib/headgate"], 100_000))

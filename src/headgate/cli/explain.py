@@ -1,4 +1,6 @@
-"""`headgate explain`: which route takes a request, and why the others do not."""
+"""`headgate explain`: which route takes a request, and why the others do not; and by its id what
+became of one that is over.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import re
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
@@ -32,7 +35,11 @@ from headgate.security.shown import ShownRequest
 
 __all__ = ["explain"]
 
+_ASK_S: Final = 20.0
 _METHOD = re.compile(r"[A-Z][A-Z-]*|[a-z]{3,8}")
+_METHODS: Final = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+)
 
 
 class Format(StrEnum):
@@ -44,8 +51,9 @@ def explain(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="METHOD URL [FILE]",
-            help="The request, and the file if it is not headgate.yaml. FILE may come first.",
+            metavar="METHOD URL [FILE] | ID [FILE]",
+            help="The request, and the file if it is not headgate.yaml; FILE may come first. Or the"
+            " id of a request that is over, from its x-request-id, or of its trace.",
             show_default=False,
         ),
     ],
@@ -74,7 +82,13 @@ def explain(
 
     The file is read as it is now; with --live the running gateway answers, which may still
     serve an earlier one.
+
+    With an id the running gateway tells what became of that request: who answered, each attempt
+    and wait, why it was refused, what was logged, and what else happened then.
     """
+    if _is_id(words):
+        _tell(words[0], Path(words[1]) if len(words) == 2 else None, state_dir, url, form)
+        return
     method, target, file = _sorted_out(words)
     headers = [_header(line) for line in header or []]
     if live or url is not None:
@@ -107,6 +121,16 @@ def explain(
         print(text.rstrip("\n"))
 
 
+def _tell(
+    request: str, file: Path | None, state_dir: Path | None, url: str | None, form: Format
+) -> None:
+    """What became of a request that is over."""
+    client = find(file, state_dir, url)
+    told = client.ask("GET", f"/api/explain/{quote(request, safe='')}", timeout_s=_ASK_S).content
+    text = told.pop("text")
+    print(json.dumps(told, indent=2) if form is Format.json else text)
+
+
 def _judgement(
     plan: Plan, folder: Path, explained: dict[str, Any], shown: ShownRequest
 ) -> dict[str, Any] | None:
@@ -130,14 +154,29 @@ def _judgement(
 
 
 def _sorted_out(words: list[str]) -> tuple[str, str, Path | None]:
-    """METHOD URL, with a FILE after them or before: other commands take the file first."""
+    """METHOD URL, with a FILE after them or before: other commands take the file first. A URL alone
+    is asked for by GET.
+    """
+    if len(words) in {1, 2} and _is_url(words[0]):
+        words = ["GET", *words]
     if len(words) not in {2, 3}:
-        raise typer.BadParameter("expected METHOD URL [FILE], as in GET http://shop.example/cart")
+        raise typer.BadParameter(
+            "expected METHOD URL [FILE], as in GET http://shop.example/cart, or the id of a request"
+        )
     if len(words) == 2:
         return words[0].upper(), words[1], None
     if _METHOD.fullmatch(words[0]) and _is_url(words[1]):
         return words[0].upper(), words[1], Path(words[2])
     return words[1].upper(), words[2], Path(words[0])
+
+
+def _is_id(words: list[str]) -> bool:
+    """One word that is neither a method nor a URL; before a file, one that could be no method."""
+    if _is_url(words[0]):
+        return False
+    if len(words) == 1:
+        return words[0].upper() not in _METHODS
+    return len(words) == 2 and not _METHOD.fullmatch(words[0])
 
 
 def _is_url(word: str) -> bool:

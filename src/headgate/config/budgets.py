@@ -1,13 +1,15 @@
 """The `slos:` and `capacity:` sections: what was promised, and for when there is room.
 
-Theory of operation. An entry of `slos` becomes one `Slo` with an objective for each thing that it
-promises, and each objective some alert rules (`slo_rules`). What `capacity` says becomes a
-`Planning`. What needs the whole file to be checked is in `budget_checks`.
+Theory of operation. An entry of `slos`, and what a route or service says in short, becomes one
+`Slo` with an objective for each thing that it promises, and each objective some alert rules
+(`slo_rules`). What `capacity` says becomes a `Planning`. What needs the whole file to be checked
+is in `budget_checks`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -21,14 +23,15 @@ from headgate.config.fields import (
     Positive,
     Spec,
     Text,
-    Unit,
     Wait,
     Words,
     refuse,
     text_of,
 )
-from headgate.config.forms import OneOrMore, OrFalse, Shorthand
+from headgate.config.forms import OneOrMore, OrFalse
 from headgate.config.http import Statuses, StatusRange
+from headgate.config.promises import PromiseSpec, SloLatency, SloName, Target, short_name
+from headgate.config.routes import default_name
 from headgate.observe.alerts.muting import DAYS
 from headgate.observe.alerts.rules import Rule
 from headgate.observe.forecast.planning import Planning, ServicePlan, capacity_rules
@@ -53,21 +56,14 @@ __all__ = [
     "SloSpec",
     "generated_rules",
     "planning_of",
+    "promises_of",
     "slos_of",
 ]
 
 _D: Final = SloDefaults()
 _P: Final = Planning()
 _S: Final = ServicePlan("")
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 _CLOCK: Final = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])")
-
-
-def _name(value: object) -> str:
-    name = text_of(value)
-    if not _NAME.fullmatch(name):
-        raise refuse("is not a name: letters, digits, - . _ and at most 40 of them")
-    return name
 
 
 def _moment(value: object) -> float:
@@ -91,29 +87,6 @@ def _clock(value: object) -> int:
     return minutes
 
 
-def _objective(value: object) -> float:
-    text = text_of(value).strip()
-    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?(%?)", text)
-    share = float(found[1]) / (100 if found[2] else 1) if found else -1.0
-    if found and not found[2] and share > 1:
-        raise refuse("is more than everything; write 99.9%")
-    if not 0 < share < 1:
-        raise refuse("is not between 0% and 100%; nothing can be promised without any failure")
-    return round(share, 9)
-
-
-SloName = Annotated[
-    str,
-    PlainValidator(_name),
-    Words("name"),
-    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,39}$"}),
-]
-Target = Annotated[
-    float,
-    PlainValidator(_objective),
-    Unit("percent"),
-    WithJsonSchema({"type": ["string", "number"], "examples": ["99.9%", 0.999]}),
-]
 Moment = Annotated[
     float,
     PlainValidator(_moment),
@@ -129,31 +102,6 @@ Clock = Annotated[
 
 
 # -- slos ---------------------------------------------------------------------------------
-
-
-class SloLatencySpec(Spec):
-    """How long requests may take. A duration alone is `p95`."""
-
-    p50: Wait | None = None
-    """Half of the requests take no longer."""
-
-    p90: Wait | None = None
-    """Nine of ten take no longer."""
-
-    p95: Wait | None = None
-    """Nineteen of twenty take no longer."""
-
-    p99: Wait | None = None
-    """All but one of a hundred take no longer."""
-
-    p999: Annotated[Wait | None, Field(alias="p99.9")] = None
-    """All but one of a thousand take no longer."""
-
-    below: Wait | None = None
-    """Or any bound, with the share of requests in `for`."""
-
-    for_: Annotated[Target | None, Field(alias="for")] = None
-    """So many of the requests take no longer than `below`: `99%`."""
 
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
@@ -241,17 +189,7 @@ class SloSpec(Spec):
     availability: Target | None = None
     """The share of requests that must not fail: `99.9%`."""
 
-    latency: (
-        Annotated[
-            SloLatencySpec,
-            Shorthand(
-                lambda value: {"p95": value} if isinstance(value, (str, int, float)) else value,
-                {"type": ["string", "number"]},
-                "or a duration, which is `p95`",
-            ),
-        ]
-        | None
-    ) = None
+    latency: SloLatency | None = None
     """How long requests may take. All answers count, also those that failed."""
 
     indicator: SloIndicatorSpec | None = None
@@ -275,9 +213,38 @@ class SloSpec(Spec):
     switched off by its name under `alerts: rules:`, as are those that hold by themselves."""
 
 
+def promises_of(config: Config) -> Iterator[tuple[tuple[str | int, ...], SloSpec]]:
+    """Every promise of the file and where it stands: those of `slos`, then what routes and services
+    say in short.
+    """
+    for at, said in enumerate(getattr(config, "slos", ())):
+        yield ("slos", at), said
+    for at, route in enumerate(getattr(config, "routes", ())):
+        if route.slo is not None:
+            name = route.name or default_name(route)
+            yield ("routes", at, "slo"), _in_full(route.slo, name, route=(name,))
+    for name, service in getattr(config, "services", {}).items():
+        if service.slo is not None:
+            yield ("services", name, "slo"), _in_full(service.slo, name, service=(name,))
+
+
+def _in_full(
+    said: PromiseSpec, name: str, route: tuple[str, ...] = (), service: tuple[str, ...] = ()
+) -> SloSpec:
+    # All of it has been checked where it stands.
+    return SloSpec.model_construct(
+        name=said.name or short_name(name),
+        availability=said.availability,
+        latency=said.latency,
+        window=said.window,
+        route=route,
+        service=service,
+    )
+
+
 def slos_of(config: Config) -> tuple[Slo, ...]:
     """Every promise of the file, with its objectives."""
-    return tuple(_slo(each) for each in getattr(config, "slos", ()))
+    return tuple(_slo(said) for _, said in promises_of(config))
 
 
 def _slo(said: SloSpec) -> Slo:

@@ -61,6 +61,13 @@ KEEPING: Final[tuple[Metric, ...]] = (
         "max",
     ),
     Metric(
+        "headgate_process_uptime_seconds",
+        "gauge",
+        _PROCESS,
+        "How long a process has run.",
+        "max",
+    ),
+    Metric(
         "headgate_gc_collections_total",
         "counter",
         (*_PROCESS, "generation"),
@@ -83,6 +90,35 @@ KEEPING: Final[tuple[Metric, ...]] = (
         "gauge",
         (),
         "How busy the processors of the machine were since the reading before, 0 to 1.",
+        "max",
+    ),
+    Metric(
+        "headgate_system_cpus",
+        "gauge",
+        (),
+        "Processors of the machine.",
+        "max",
+    ),
+    Metric(
+        "headgate_system_cpus_usable",
+        "gauge",
+        (),
+        "How many of them Headgate may use, by its affinity and the quota of its control group;"
+        " not always whole.",
+        "max",
+    ),
+    Metric(
+        "headgate_system_load",
+        "gauge",
+        ("window",),
+        "Tasks that run or wait for a processor or a disk, on average; window is 1m, 5m or 15m.",
+        "max",
+    ),
+    Metric(
+        "headgate_system_uptime_seconds",
+        "gauge",
+        (),
+        "How long the machine has run.",
         "max",
     ),
     Metric(

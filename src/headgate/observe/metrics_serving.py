@@ -109,6 +109,19 @@ SERVING: Final[tuple[Metric, ...]] = (
         "Exchanges sent again after this instance had failed them.",
     ),
     Metric(
+        "headgate_upstream_attempts_total",
+        "counter",
+        _INSTANCE,
+        "Attempts at an instance that have ended, well or not, where there was a choice of"
+        " instances or a policy to learn from them.",
+    ),
+    Metric(
+        "headgate_upstream_attempt_seconds_total",
+        "counter",
+        _INSTANCE,
+        "How long they took, from the choice of the instance to the end of its answer.",
+    ),
+    Metric(
         "headgate_upstream_queue",
         "gauge",
         _INSTANCE,

@@ -88,6 +88,8 @@ class ProcessWatch:
             (labels, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         )
         rows["headgate_process_start_time_seconds"].append((labels, self._started_wall))
+        age_s = max(0.0, time.time() - self._started_wall)  # noqa: TID251 - by the machine's clock
+        rows["headgate_process_uptime_seconds"].append((labels, round(age_s, 3)))
         for generation, stats in enumerate(gc.get_stats()):
             rows["headgate_gc_collections_total"].append(
                 ([self._process, str(generation)], stats["collections"])

@@ -259,7 +259,17 @@ class ListenerStats:
 class InstanceStats:
     """Connections to one instance of a service, and what became of exchanges with it."""
 
-    __slots__ = ("active", "created", "failures", "idle", "queued", "retries", "reused")
+    __slots__ = (
+        "active",
+        "attempts",
+        "attempts_s",
+        "created",
+        "failures",
+        "idle",
+        "queued",
+        "retries",
+        "reused",
+    )
 
     def __init__(self) -> None:
         self.active = 0
@@ -268,6 +278,9 @@ class InstanceStats:
         self.created = 0
         self.reused = 0
         self.retries = 0
+        self.attempts = 0
+        """That have ended, where there was a choice of instances; noted before each snapshot."""
+        self.attempts_s = 0.0
         self.failures = Counts()
 
     @property
@@ -278,6 +291,8 @@ class InstanceStats:
         other.created += self.created
         other.reused += self.reused
         other.retries += self.retries
+        other.attempts += self.attempts
+        other.attempts_s += self.attempts_s
         other.failures.take_over(self.failures)
 
     def rows_into(self, rows: Rows, service: str, instance: str) -> None:
@@ -288,6 +303,9 @@ class InstanceStats:
         rows["headgate_upstream_connections_created_total"].append((labels, self.created))
         rows["headgate_upstream_connections_reused_total"].append((labels, self.reused))
         rows["headgate_upstream_retries_total"].append((labels, self.retries))
+        if self.attempts:
+            rows["headgate_upstream_attempts_total"].append((labels, self.attempts))
+            rows["headgate_upstream_attempt_seconds_total"].append((labels, self.attempts_s))
         for kind, count in self.failures.counts.items():
             rows["headgate_upstream_failures_total"].append(([*labels, kind], count))
 

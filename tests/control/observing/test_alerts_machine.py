@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.config import Config
-from headgate.control.observing.machine import Machine, cpu_share, memory_of
+from headgate.control.observing.machine import Machine, cpu_share, memory_of, usable_cpus
 from headgate.observe import new_rows
 
 NO_LISTENERS = Config.model_construct(listeners=())
@@ -45,6 +45,47 @@ def test_processor_use_is_of_the_time_between(before, after, share):
 )
 def test_memory_is_of_the_smaller_bound(most, current, inactive, expected):
     assert memory_of(MEMINFO, most, current, inactive) == expected
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "usable"),
+    [
+        (0, "", 8.0),
+        (4, "", 4.0),
+        (8, "max 100000\n", 8.0),
+        (8, "150000 100000\n", 1.5),
+        (1, "300000 100000", 1.0),
+        (16, "900000 100000", 8.0),
+        (8, "5 0", 8.0),
+        (8, "nonsense", 8.0),
+    ],
+    ids=["unknown", "affinity", "no_quota", "quota", "both", "more", "no_period", "nonsense"],
+)
+def test_usable_processors_are_those_that_affinity_and_quota_leave(affinity, quota, usable):
+    assert usable_cpus(8, affinity, quota) == usable
+
+
+def test_load_processors_and_uptime_are_read_as_the_kernel_writes_them(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "proc/stat").write_text("cpu  9 0 9 9\ncpu0 9 0 9 9\ncpu1 9 0 9 9\nintr 5 6\n")
+    (tmp_path / "proc/loadavg").write_text("0.50 1.25 2.00 3/400 12345\n")
+    (tmp_path / "proc/uptime").write_text("3600.25 7000.00\n")
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("50000 100000\n")
+    machine = Machine(tmp_path, root=tmp_path)
+    machine.look()
+    rows = new_rows()
+    machine.rows_into(rows)
+    assert rows["headgate_system_cpus"] == [([], 2)]
+    assert rows["headgate_system_cpus_usable"] == [([], 0.5)]
+    assert rows["headgate_system_load"] == [(["1m"], 0.5), (["5m"], 1.25), (["15m"], 2.0)]
+    assert rows["headgate_system_uptime_seconds"] == [([], 3600.25)]
+    (tmp_path / "proc/loadavg").write_text("what\n")
+    machine.look()
+    rows = new_rows()
+    machine.rows_into(rows)
+    assert not rows["headgate_system_load"]
+    assert rows["headgate_system_cpus"]
 
 
 def test_a_system_that_tells_nothing_has_no_figures(tmp_path):

@@ -34,6 +34,7 @@ REPORTS: Final = {
     ("POST", "/api/logs"),
     ("POST", "/api/markers"),
 }
+PURGING: Final = {("POST", "/api/cache/purge"), ("GET", "/api/cache/news")}
 METHODS: Final = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
 FOR_OPERATORS: Final = ("/api/audit",)
 FOR_ADMINS: Final = ("/api/tokens", "/api/mesh/tokens", "/api/mesh/authority/root")
@@ -116,6 +117,8 @@ def expected(method: str, path: str) -> dict[str, int]:
         "admin": 299,
         "viewer": 299 if reads and not is_closed else 403,
         "ingest": 299 if (method, path) in REPORTS else 403,
+        "purge": 299 if (method, path) in PURGING else 403,
+        "revoke": 299 if (method, path) == ("POST", "/api/revocations") else 403,
     }
     return {**found, "operator": 403} if of_admins else found
 

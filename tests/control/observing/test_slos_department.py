@@ -120,8 +120,8 @@ def config(*slos: SloSpec, capacity=None) -> SimpleNamespace:
         slos=slos,
         capacity=capacity if capacity is not None else CapacitySpec(),
         history=HistorySpec(every="60s"),
-        routes=(SimpleNamespace(name=EVIL),),
-        services={"shop": None},
+        routes=(SimpleNamespace(name=EVIL, slo=None),),
+        services={"shop": SimpleNamespace(slo=None)},
         limits=SimpleNamespace(connections=1000),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.config import from_document
+from headgate.config.budgets import slos_of
+from headgate.config.promises import short_name
 from headgate.observe.alerts.exporting import to_prometheus_rules
 from headgate.observe.query import QueryFault, Series, evaluate, parse
 from headgate.observe.slo.budget import burn_rate, lasts_s, spent, standing
@@ -343,3 +347,48 @@ def test_percentiles_have_a_good_share_as_their_target():
     assert latency(0.99, (), 0.5, quantile=0.99).name == "p99"
     assert latency(0.99, (), 0.3).name == "below-300ms"
     assert latency(0.999, (), 0.3, quantile=0.999).name == "p99.9"
+
+
+# -- in short, on a route or a service --------------------------------------------------------------
+
+
+def test_what_a_route_or_service_promises_in_short_is_what_an_entry_of_slos_would_be():
+    def promised(**more):
+        document = {
+            "listeners": [{"bind": "127.0.0.1:1"}],
+            "services": {"users": {"instances": ["http://127.0.0.1:2"], **more.pop("service", {})}},
+            "routes": [{"match": {"path": "/users"}, "to": "users", **more.pop("route", {})}],
+            **more,
+        }
+        return slos_of(from_document(document))
+
+    said = {"availability": "99.9%", "latency": "300ms", "window": "7d"}
+    assert promised(route={"name": "checkout", "slo": said}) == promised(
+        route={"name": "checkout"}, slos=[{"name": "checkout", "route": "checkout", **said}]
+    )
+    assert promised(service={"slo": "99.9%"}) == promised(
+        slos=[{"name": "users", "service": "users", "availability": 0.999}]
+    )
+    (unnamed,) = promised(route={"slo": 0.99})
+    assert unnamed.name == "users-users"
+    assert unnamed.of == "route /users -> users"
+    (named,) = promised(service={"slo": {"latency": "1s", "name": "all"}})
+    assert (named.name, [one.name for one in named.objectives]) == ("all", ["p95"])
+    assert promised() == ()
+
+
+@pytest.mark.parametrize(
+    ("of", "name"),
+    [
+        ("checkout", "checkout"),
+        ("GET,PUT /api/users/{id} -> users", "GET-PUT-api-users-id-users"),
+        ("*.example.org/* -> users", "example.org-users"),
+        ("/" + "x" * 80, "x" * 40),
+        ("/* -> 308", "308"),
+        ("日本", "route"),
+    ],
+    ids=["as_it_is", "default", "host", "long", "redirect", "no_letters"],
+)
+def test_any_name_of_a_route_gives_one_for_an_slo(of, name):
+    assert short_name(of) == name
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}", name)

@@ -386,3 +386,23 @@ def test_the_tail_judges_by_each_rule():
     for n in range(2000):
         auto.keeps(f"route {n}", 0.1, failed=False)
     assert len(auto._routes) <= 513
+
+
+def test_a_root_that_is_not_written_down_has_an_id_of_its_own_all_the_same():
+    tracer = Tracer(TracingRules(sample=0.0, keep_errors=False, keep_slow_s=0.0))
+    with tracer.span("first") as first:
+        context = first.context
+        assert context == first.context
+        assert context is not None
+        told = dict(tracer.inject())["traceparent"]
+    _, trace_id, span_id, flags = context.traceparent.split("-")
+    assert told.split("-")[1] == trace_id
+    assert (len(trace_id), len(span_id), flags) == (32, 16, "02")
+    assert int(span_id, 16) != 0
+    with tracer.span("second"):
+        assert dict(tracer.inject())["traceparent"].split("-")[1] != trace_id
+    # Several services that go on with one trace are told apart within it.
+    came = Incoming(SpanContext(trace_id, "1" * 16), decision=False)
+    contexts = [tracer.root("GET", came).context for _ in range(10)]
+    spans = {one.span_id for one in contexts if one is not None}
+    assert len(spans) == 10

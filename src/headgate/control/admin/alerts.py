@@ -24,6 +24,7 @@ from headgate.units import UnitError, parse_duration
 __all__ = ["HasAlerts", "add_alerts"]
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"type": "object"}}}
+_TAGS: list[Any] = ["alerts"]
 _ASKED: dict[int | str, dict[str, Any]] = {
     401: {"description": "The token is missing or wrong", "content": _PROBLEM},
     422: {"description": "It cannot be told so", "content": _PROBLEM},
@@ -211,9 +212,15 @@ class HasAlerts(Protocol):
 
 
 def add_alerts(router: APIRouter, control: HasAlerts) -> None:
-    tags: list[Any] = ["alerts"]
+    # In this order: `/api/alerts/{id}` would take the names of the others.
+    _add_list_and_rules(router, control)
+    _add_silences(router, control)
+    _add_telling(router, control)
+    _add_one(router, control)
 
-    @router.get("/api/alerts", tags=tags, responses=_ASKED)
+
+def _add_list_and_rules(router: APIRouter, control: HasAlerts) -> None:
+    @router.get("/api/alerts", tags=_TAGS, responses=_ASKED)
     async def alerts(
         request: Request,
         response: Response,
@@ -242,12 +249,12 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         shown = [_shown(control.alerts, each) for each in part.items]
         return AlertList(total=part.total, alerts=shown, counts=counts, next=part.next)
 
-    @router.get("/api/alerts/rules", tags=tags, responses=_ASKED)
+    @router.get("/api/alerts/rules", tags=_TAGS, responses=_ASKED)
     async def rules() -> list[AlertRuleState]:
         """Every rule, with its state, its last value and why it cannot be judged."""
         return [AlertRuleState.model_validate(each) for each in control.alerts.rules()]
 
-    @router.get("/api/alerts/rules/{name}/replay", tags=tags, responses=_FOUND)
+    @router.get("/api/alerts/rules/{name}/replay", tags=_TAGS, responses=_FOUND)
     async def replayed(
         name: str,
         since: Annotated[str, Query(max_length=50)] = "1d",
@@ -265,13 +272,15 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         more = {"thresholds": rule.get("thresholds", {}), "unit": rule.get("unit", "")}
         return ReplayResult.model_validate({**made.to_json(), **more})
 
-    @router.get("/api/alerts/silences", tags=tags, responses=_ASKED)
+
+def _add_silences(router: APIRouter, control: HasAlerts) -> None:
+    @router.get("/api/alerts/silences", tags=_TAGS, responses=_ASKED)
     async def silences() -> list[SilenceState]:
         """Silences that hold or will; those that ended are gone."""
         found = sorted(control.alerts.telling.silences.values(), key=lambda each: each.ends)
         return [_silence(each) for each in found]
 
-    @router.post("/api/alerts/silences", tags=tags, status_code=201, responses=_ASKED)
+    @router.post("/api/alerts/silences", tags=_TAGS, status_code=201, responses=_ASKED)
     async def silence(order: SilenceOrder, request: Request) -> SilenceState:
         """Keep alerts from being told for a while. They are judged and listed as before."""
         matchers = _matchers(order.matchers)
@@ -288,7 +297,7 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         _record(control, request, "alerts.silenced", made.id, _silence(made).model_dump())
         return _silence(made)
 
-    @router.get("/api/alerts/silences/{id}", tags=tags, responses=_FOUND)
+    @router.get("/api/alerts/silences/{id}", tags=_TAGS, responses=_FOUND)
     async def one_silence(id: str) -> SilenceState:  # noqa: A002 - the parameter's name is the API's
         """One silence."""
         found = control.alerts.telling.silences.get(id)
@@ -296,7 +305,7 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
             raise Problem(404, "there is no such silence")
         return _silence(found)
 
-    @router.delete("/api/alerts/silences/{id}", tags=tags, responses=_FOUND)
+    @router.delete("/api/alerts/silences/{id}", tags=_TAGS, responses=_FOUND)
     async def unsilence(id: str, request: Request) -> Accepted:  # noqa: A002
         """End a silence."""
         gone = control.alerts.unsilence(id)
@@ -305,7 +314,9 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         _record(control, request, "alerts.unsilenced", id, _silence(gone).model_dump())
         return Accepted(message=f"the silence {id} has ended")
 
-    @router.post("/api/alerts/test", tags=tags, responses=_FOUND)
+
+def _add_telling(router: APIRouter, control: HasAlerts) -> None:
+    @router.post("/api/alerts/test", tags=_TAGS, responses=_FOUND)
     async def test(order: TestOrder, request: Request) -> list[TestResult]:
         """Send a test message to a receiver, and say what became of it on each of its channels."""
         found = await control.alerts.test(order.receiver)
@@ -315,12 +326,12 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         _record(control, request, "alerts.tested", order.receiver, {})
         return [TestResult.model_validate(each) for each in found]
 
-    @router.get("/api/alerts/receivers", tags=tags, responses=_ASKED)
+    @router.get("/api/alerts/receivers", tags=_TAGS, responses=_ASKED)
     async def receivers() -> list[str]:
         """The names of those who may be told."""
         return sorted(control.alerts.post.receivers)
 
-    @router.get("/api/alerts/notifications", tags=tags, responses=_ASKED)
+    @router.get("/api/alerts/notifications", tags=_TAGS, responses=_ASKED)
     async def notifications(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         before: Annotated[int | None, Query(ge=0, le=2**62)] = None,
@@ -337,7 +348,9 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
         following = rows[-1]["number"] if len(rows) == limit else None
         return ToldList(notifications=[Told.model_validate(row) for row in rows], next=following)
 
-    @router.get("/api/alerts/{id}", tags=tags, responses=_FOUND)
+
+def _add_one(router: APIRouter, control: HasAlerts) -> None:
+    @router.get("/api/alerts/{id}", tags=_TAGS, responses=_FOUND)
     async def one_alert(id: str) -> AlertState:  # noqa: A002
         """One alert."""
         for each in control.alerts.alerts():
@@ -345,7 +358,7 @@ def add_alerts(router: APIRouter, control: HasAlerts) -> None:
                 return _shown(control.alerts, each)
         raise Problem(404, "there is no such alert, or it ended a while ago")
 
-    @router.post("/api/alerts/{id}/ack", tags=tags, responses=_FOUND)
+    @router.post("/api/alerts/{id}/ack", tags=_TAGS, responses=_FOUND)
     async def acknowledge(id: str, order: AckOrder, request: Request) -> AlertState:  # noqa: A002
         """Say that somebody is at it: no repeats and no escalation until it ends."""
         found = [each for each in control.alerts.alerts() if each.id == id]

@@ -124,9 +124,10 @@ class CacheStore(Answer):
     kind: str
     """`memory`, of all workers together; `disk`; `redis`."""
     place: str = ""
-    entries: int
-    bytes: int
-    bytes_max: int
+    entries: int | None
+    """Responses; null, as the two below, where that is not known: of a Redis."""
+    bytes: int | None
+    bytes_max: int | None
     evictions: int
     expired: int
     struck: int

@@ -116,7 +116,12 @@ def caller_of(
                 (names[key][0] for key in ("cn", "dns", "uri", "email", "dn") if names.get(key)),
                 facts.fingerprint[:16],
             )
-            return Caller(f"certificate/{shown}", Role(client.role), "certificate")
+            return Caller(
+                f"certificate/{shown}",
+                Role(client.role),
+                "certificate",
+                services=client.services,
+            )
     return None
 
 

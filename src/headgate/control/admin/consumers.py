@@ -49,9 +49,10 @@ __all__ = ["KeyState", "add_consumers"]
 _CHANGED: Final[dict[int | str, dict[str, Any]]] = {
     **ASKED,
     409: {
-        "description": "No file of keys is configured, or it cannot be written",
+        "description": "No file of keys is configured, or it cannot be read",
         "content": PROBLEM,
     },
+    507: {"description": "It cannot be written", "content": PROBLEM},
 }
 _Text = Annotated[str, Field(max_length=200)]
 _List = Annotated[tuple[_Text, ...], Field(max_length=100)]
@@ -116,17 +117,22 @@ class MadeKey(Answer):
     old_expires: str | None = None
 
 
-def add_consumers(router: APIRouter, control: Control) -> None:
-    def specs() -> tuple[ApiKeySpec, ...]:
-        return control.current.config.auth.api_key
+class _Keys:
+    """API keys: those of the file, and those of the files that it names, which can be changed."""
 
-    def file_of(spec: ApiKeySpec) -> FilePath:
-        return folder_of(FilePath(control.start.config_file)) / str(spec.file)
+    def __init__(self, control: Control) -> None:
+        self._control = control
 
-    def all_keys() -> list[KeyState]:
-        return [key for spec in specs() for key in keys_in(spec)]
+    def specs(self) -> tuple[ApiKeySpec, ...]:
+        return self._control.current.config.auth.api_key
 
-    def keys_in(spec: ApiKeySpec) -> Iterator[KeyState]:
+    def file_of(self, spec: ApiKeySpec) -> FilePath:
+        return folder_of(FilePath(self._control.start.config_file)) / str(spec.file)
+
+    def all_keys(self) -> list[KeyState]:
+        return [key for spec in self.specs() for key in self.keys_in(spec)]
+
+    def keys_in(self, spec: ApiKeySpec) -> Iterator[KeyState]:
         wall = _wall()
         said = [
             {
@@ -139,17 +145,17 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         for key in keys_of_entries(said, spec.name, has_pepper=True):
             yield KeyState(method=spec.name, is_in_file=False, **as_plain(key, wall))
         if spec.file is not None:
-            for key in read_keys(file_of(spec)):
+            for key in read_keys(self.file_of(spec)):
                 yield KeyState(method=spec.name, is_in_file=True, **as_plain(key, wall))
 
-    async def keys_now() -> list[KeyState]:
+    async def keys_now(self) -> list[KeyState]:
         try:
-            return await asyncio.to_thread(all_keys)
+            return await asyncio.to_thread(self.all_keys)
         except (HeadgateError, ValueError) as error:
             raise Problem(409, str(error)) from error
 
-    def with_file(method: str) -> ApiKeySpec:
-        filed = [spec for spec in specs() if spec.file is not None]
+    def with_file(self, method: str) -> ApiKeySpec:
+        filed = [spec for spec in self.specs() if spec.file is not None]
         if not filed:
             raise Problem(
                 409, "no file of keys is configured: say `auth: {api_key: {file: keys.yaml}}`"
@@ -162,28 +168,40 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         found: ApiKeySpec = one_of("file of keys", method, filed, lambda spec: str(spec.name))
         return found
 
-    async def found(id_: str) -> tuple[ApiKeySpec, KeyState]:
-        rows = await keys_now()
+    async def found(self, id_: str) -> tuple[ApiKeySpec, KeyState]:
+        rows = await self.keys_now()
         row: KeyState = one_of("key", id_, rows, lambda key: str(key.id))
         if not row.is_in_file:
             raise Problem(
                 409, f"{id_} stands in the gateway's own file; change it there and reload"
             )
-        return next(spec for spec in specs() if spec.name == row.method), row
+        return next(spec for spec in self.specs() if spec.name == row.method), row
 
-    async def change(work: Any) -> Any:
+    async def change(self, work: Any) -> Any:
         try:
             return await asyncio.to_thread(work)
         except NoSuchKey as error:
             raise Problem(404, str(error)) from error
-        except (HeadgateError, OSError, ValueError) as error:
+        except OSError as error:
+            raise Problem(507, f"it cannot be kept: {error.strerror or error}") from error
+        except (HeadgateError, ValueError) as error:
             raise Problem(409, str(error)) from error
 
-    def pepper_of(spec: ApiKeySpec) -> bytes:
+    def pepper_of(self, spec: ApiKeySpec) -> bytes:
         if not spec.pepper_file:
             return b""
-        return read_pepper(str(folder_of(FilePath(control.start.config_file)) / spec.pepper_file))
+        return read_pepper(
+            str(folder_of(FilePath(self._control.start.config_file)) / spec.pepper_file)
+        )
 
+
+def add_consumers(router: APIRouter, control: Control) -> None:
+    kept = _Keys(control)
+    _add_keys(router, kept)
+    _add_consumers(router, kept)
+
+
+def _add_keys(router: APIRouter, kept: _Keys) -> None:
     @router.get("/api/keys", tags=["consumers"], responses=_CHANGED, response_model=list[KeyState])
     async def keys(
         request: Request,
@@ -198,7 +216,7 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         """API keys by their ids; the keys themselves are nowhere."""
         rows = [
             row
-            for row in await keys_now()
+            for row in await kept.keys_now()
             if row.id.startswith(_id_part(prefix))
             and (not consumer or row.consumer == consumer)
             and (not state or row.state == state)
@@ -216,7 +234,7 @@ def add_consumers(router: APIRouter, control: Control) -> None:
     @router.post("/api/keys", tags=["consumers"], status_code=201, responses=_CHANGED)
     async def make(order: NewKey) -> MadeKey:
         """Make a key. Its hash is kept, the key itself is in this answer alone."""
-        spec = with_file(order.method)
+        spec = kept.with_file(order.method)
         wall = _wall()
         said: dict[str, Any] = {
             "consumer": order.consumer,
@@ -231,11 +249,11 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         entry = {name: value for name, value in said.items() if value}
 
         def work() -> str:
-            pepper = pepper_of(spec)
-            with open_keys(file_of(spec), may_be_new=True) as book:
+            pepper = kept.pepper_of(spec)
+            with open_keys(kept.file_of(spec), may_be_new=True) as book:
                 return book.add(entry, pepper, spec.prefix, wall)
 
-        key: str = await change(work)
+        key: str = await kept.change(work)
         return MadeKey(key=key, id=_id_part(key), consumer=order.consumer)
 
     @router.get("/api/keys/{id}", tags=["consumers"], responses=_CHANGED, response_model=KeyState)
@@ -244,7 +262,7 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         id: Annotated[str, Path(max_length=100)],  # noqa: A002 - the API's name
     ) -> Response:
         """One key, by its id."""
-        return shown(request, one_of("key", id, await keys_now(), lambda key: str(key.id)))
+        return shown(request, one_of("key", id, await kept.keys_now(), lambda key: str(key.id)))
 
     @router.post("/api/keys/{id}/rotate", tags=["consumers"], status_code=201, responses=_CHANGED)
     async def rotate(
@@ -256,15 +274,15 @@ def add_consumers(router: APIRouter, control: Control) -> None:
             grace_s = parse_duration(order.grace)
         except UnitError as error:
             raise Problem(422, str(error)) from error
-        spec, row = await found(id)
+        spec, row = await kept.found(id)
         wall = _wall()
 
         def work() -> tuple[str, str]:
-            pepper = pepper_of(spec)
-            with open_keys(file_of(spec)) as book:
+            pepper = kept.pepper_of(spec)
+            with open_keys(kept.file_of(spec)) as book:
                 return book.rotate(id, grace_s, pepper, spec.prefix, wall)
 
-        key, ends = await change(work)
+        key, ends = await kept.change(work)
         return MadeKey(
             key=key, id=_id_part(key), consumer=row.consumer, old_id=id, old_expires=ends
         )
@@ -274,15 +292,17 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         id: Annotated[str, Path(max_length=100)],  # noqa: A002 - likewise
     ) -> KeyState:
         """Let a key hold no more. Workers see it within seconds."""
-        spec, row = await found(id)
+        spec, row = await kept.found(id)
 
         def work() -> None:
-            with open_keys(file_of(spec)) as book:
+            with open_keys(kept.file_of(spec)) as book:
                 book.find(id)["revoked"] = True
 
-        await change(work)
+        await kept.change(work)
         return row.model_copy(update={"state": "revoked"})
 
+
+def _add_consumers(router: APIRouter, kept: _Keys) -> None:
     @router.get(
         "/api/consumers",
         tags=["consumers"],
@@ -297,7 +317,7 @@ def add_consumers(router: APIRouter, control: Control) -> None:
         cursor: Cursor = "",
     ) -> Response:
         """Who has API keys."""
-        rows = _consumers(await keys_now())
+        rows = _consumers(await kept.keys_now())
         return listed(
             request,
             rows,
@@ -316,7 +336,7 @@ def add_consumers(router: APIRouter, control: Control) -> None:
     )
     async def consumer_(request: Request, name: Annotated[str, Path(max_length=200)]) -> Response:
         """One consumer."""
-        rows = _consumers(await keys_now())
+        rows = _consumers(await kept.keys_now())
         for row in rows:
             if row.consumer == name:
                 return shown(request, row)

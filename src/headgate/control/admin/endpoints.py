@@ -40,6 +40,7 @@ from headgate.control.admin.service_docs import add_service_docs
 from headgate.control.admin.services import add_services
 from headgate.control.admin.slos import add_slos
 from headgate.control.admin.stats import gateway_stats, metrics_summary, worker_figures
+from headgate.control.admin.stories import add_stories
 from headgate.control.admin.system import add_system
 from headgate.control.admin.traces import add_traces
 from headgate.control.admin.traffic import add_traffic, instances_out
@@ -71,6 +72,7 @@ def make_router(control: Control) -> APIRouter:
     add_figures(router, control)
     add_orders(router, control)
     add_explain(router, control)
+    add_stories(router, control)
     add_configuration(router, control)
     add_system(router, control)
     add_traffic(router, control)

@@ -162,6 +162,11 @@ def _url_of(control: Control, order: _Named) -> str:
 
 
 def add_instances(router: APIRouter, control: Control) -> None:
+    _add_views(router, control)
+    _add_orders(router, control)
+
+
+def _add_views(router: APIRouter, control: Control) -> None:
     @router.get(
         "/api/instances", tags=["instances"], responses=ASKED, response_model=list[InstanceRow]
     )
@@ -212,6 +217,8 @@ def add_instances(router: APIRouter, control: Control) -> None:
                 return shown(request, row)
         raise no_such(f"instance of {service}", url, [row.url for row in mine])
 
+
+def _add_orders(router: APIRouter, control: Control) -> None:
     @router.post("/api/instances/drain", tags=["instances"], status_code=202, responses=ASKED)
     async def drain(request: Request, order: DrainOrder) -> Ordered:
         """Give it no new requests; what is under way goes on."""

@@ -42,7 +42,7 @@ class MeshEdge(Answer):
     """The id of a node."""
     target: str
     requests: int | None
-    """Null where the gateway counts none: by instance it counts connections and failures."""
+    """Null where the gateway counts none: the only instance of a service has the service's."""
     requests_per_s: float | None
     server_errors: int
     error_rate: float | None
@@ -124,11 +124,11 @@ def mesh_stats(stats: GatewayStats, merged: Merged, calls: Iterable[EdgeFigures]
             MeshEdge(
                 source=here,
                 target=there,
-                requests=None,
+                requests=one.attempts or None,
                 requests_per_s=None,
                 server_errors=sum(one.failures.values()),
                 error_rate=None,
-                latency=None,
+                latency=_mean_alone(one.mean_ms),
                 active=one.active,
             )
         )
@@ -150,6 +150,12 @@ def mesh_stats(stats: GatewayStats, merged: Merged, calls: Iterable[EdgeFigures]
             )
         )
     return MeshStats(nodes=list(nodes.values()), edges=edges)
+
+
+def _mean_alone(mean_ms: float | None) -> LatencyFigures | None:
+    if mean_ms is None:
+        return None
+    return LatencyFigures(p50_ms=None, p95_ms=None, p99_ms=None, mean_ms=mean_ms)
 
 
 def latency_of(call: EdgeFigures) -> LatencyFigures:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from headgate.control.admin.listing import PROBLEM
 from headgate.control.admin.mesh import latency_of
 from headgate.control.admin.models import Accepted, Answer, LatencyFigures
+from headgate.control.admin.speaking import must_speak_for
 from headgate.control.control import Control
 from headgate.control.topology import gateway_edges
 from headgate.control.topology_edges import (
@@ -166,11 +167,13 @@ def add_mesh_report(router: APIRouter, control: Control) -> None:
         status_code=202,
         responses={
             401: {"description": "The token is missing or wrong", "content": PROBLEM},
+            403: {"description": "Not for this service", "content": PROBLEM},
             422: {"description": "This is no report", "content": PROBLEM},
         },
     )
-    async def report(said: MeshReport) -> Accepted:
+    async def report(request: Request, said: MeshReport) -> Accepted:
         """Tell whom a process called since its last report. Once every few seconds is enough."""
+        must_speak_for(request, said.source)
         control.topology.hear(
             Report(
                 said.source,

@@ -151,6 +151,11 @@ class InstanceFigures(Answer):
     reused: int
     failures: dict[str, int]
     retries: int
+    attempts: int = 0
+    """That have ended, where there is a choice of instances or a policy that learns from them."""
+    mean_ms: float | None = None
+    """How long they took on average, since the start. The history has it over any time:
+    `headgate_upstream_attempt_seconds_total` by `headgate_upstream_attempts_total`."""
 
 
 class WorkerFigures(Answer):

@@ -139,90 +139,95 @@ def _shown(plan: LimitPlan, key: str) -> str:
     return key
 
 
+def _details(control: Control) -> list[LimitDetail]:
+    plans = _plans(control.plan())
+    counted = {row.id: row for row in limits_of(control)}
+    rows = []
+    for id_, (limit, rules, routes) in plans.items():
+        known = counted.get(id_)
+        state: dict[str, Any] = (
+            known.model_dump()
+            if known is not None
+            else {"id": id_, "allowed": 0, "refused": 0, "shadowed": 0, "keys": 0}
+        )
+        if known is None:
+            state["home"] = "shared" if limit.share == "shared" else "worker"
+        rows.append(
+            LimitDetail(
+                **state,
+                name=limit.name,
+                routes=routes,
+                rate=rules.limit,
+                period_s=rules.period_s,
+                algorithm=rules.algorithm,
+                by=[str(key) for key in limit.keys],
+                is_shadow=limit.shadow,
+            )
+        )
+    return rows
+
+
+async def _ask_workers(control: Control, asked: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    payload = json.dumps(asked).encode()
+
+    async def ask(link: Any) -> tuple[int, dict[str, Any]]:
+        try:
+            answer = await link.channel.ask("traffic", payload, timeout_s=ANSWER_S)
+            found: dict[str, Any] = json.loads(answer.payload)
+        except (TimeoutError, ChannelClosed, ValueError):
+            return link.index, {}
+        return link.index, found
+
+    return list(await asyncio.gather(*(ask(link) for link in control.hub.links.values())))
+
+
+def _in_redis(control: Control) -> bool:
+    return bool(control.plan().state != "memory")
+
+
+async def _keys_of(control: Control, row: LimitDetail, most: int) -> list[LimitKey]:
+    if row.home == "shared":
+        used = control.shared.top_limit_keys(row.id, most)
+        found = []
+        for key, count in used:
+            verdict = control.shared.limit_key(row.id, str(key))
+            plan = _plans(control.plan())[row.id][0]
+            found.append(_key(_shown(plan, str(key)), verdict, used=count))
+        return found
+    rows = [
+        LimitKey(
+            key=_shown(_plans(control.plan())[row.id][0], key),
+            used=round(used, 3),
+            limit=row.rate,
+            worker=index,
+        )
+        for index, said in await _ask_workers(control, {"limit": row.id, "most": most})
+        for key, used in said.get("top", ())
+    ]
+    rows.sort(key=lambda each: (-(each.used or 0.0), each.key))
+    return rows[:most]
+
+
+async def _key_of(control: Control, row: LimitDetail, key: str) -> list[LimitKey]:
+    if row.home == "shared":
+        return [_key(key, control.shared.limit_key(row.id, key))]
+    return [
+        LimitKey(
+            key=key,
+            used=verdict["limit"] - verdict["remaining"],
+            remaining=verdict["remaining"],
+            limit=verdict["limit"],
+            is_refused=not verdict["allowed"],
+            retry_after_s=_finite(verdict["retry_after_s"]),
+            reset_s=_finite(verdict["reset_s"]),
+            worker=index,
+        )
+        for index, said in await _ask_workers(control, {"limit": row.id, "key": key})
+        if (verdict := said.get("key")) is not None
+    ]
+
+
 def add_rate_limits(router: APIRouter, control: Control) -> None:
-    def details() -> list[LimitDetail]:
-        plans = _plans(control.plan())
-        counted = {row.id: row for row in limits_of(control)}
-        rows = []
-        for id_, (limit, rules, routes) in plans.items():
-            known = counted.get(id_)
-            state: dict[str, Any] = (
-                known.model_dump()
-                if known is not None
-                else {"id": id_, "allowed": 0, "refused": 0, "shadowed": 0, "keys": 0}
-            )
-            if known is None:
-                state["home"] = "shared" if limit.share == "shared" else "worker"
-            rows.append(
-                LimitDetail(
-                    **state,
-                    name=limit.name,
-                    routes=routes,
-                    rate=rules.limit,
-                    period_s=rules.period_s,
-                    algorithm=rules.algorithm,
-                    by=[str(key) for key in limit.keys],
-                    is_shadow=limit.shadow,
-                )
-            )
-        return rows
-
-    async def ask_workers(asked: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-        payload = json.dumps(asked).encode()
-
-        async def ask(link: Any) -> tuple[int, dict[str, Any]]:
-            try:
-                answer = await link.channel.ask("traffic", payload, timeout_s=ANSWER_S)
-                found: dict[str, Any] = json.loads(answer.payload)
-            except (TimeoutError, ChannelClosed, ValueError):
-                return link.index, {}
-            return link.index, found
-
-        return list(await asyncio.gather(*(ask(link) for link in control.hub.links.values())))
-
-    def in_redis() -> bool:
-        return bool(control.plan().state != "memory")
-
-    async def keys_of(row: LimitDetail, most: int) -> list[LimitKey]:
-        if row.home == "shared":
-            used = control.shared.top_limit_keys(row.id, most)
-            found = []
-            for key, count in used:
-                verdict = control.shared.limit_key(row.id, str(key))
-                plan = _plans(control.plan())[row.id][0]
-                found.append(_key(_shown(plan, str(key)), verdict, used=count))
-            return found
-        rows = [
-            LimitKey(
-                key=_shown(_plans(control.plan())[row.id][0], key),
-                used=round(used, 3),
-                limit=row.rate,
-                worker=index,
-            )
-            for index, said in await ask_workers({"limit": row.id, "most": most})
-            for key, used in said.get("top", ())
-        ]
-        rows.sort(key=lambda each: (-(each.used or 0.0), each.key))
-        return rows[:most]
-
-    async def key_of(row: LimitDetail, key: str) -> list[LimitKey]:
-        if row.home == "shared":
-            return [_key(key, control.shared.limit_key(row.id, key))]
-        return [
-            LimitKey(
-                key=key,
-                used=verdict["limit"] - verdict["remaining"],
-                remaining=verdict["remaining"],
-                limit=verdict["limit"],
-                is_refused=not verdict["allowed"],
-                retry_after_s=_finite(verdict["retry_after_s"]),
-                reset_s=_finite(verdict["reset_s"]),
-                worker=index,
-            )
-            for index, said in await ask_workers({"limit": row.id, "key": key})
-            if (verdict := said.get("key")) is not None
-        ]
-
     @router.get("/api/limits", tags=["limits"], responses=ASKED, response_model=list[LimitDetail])
     async def limits(
         request: Request,
@@ -235,7 +240,7 @@ def add_rate_limits(router: APIRouter, control: Control) -> None:
         await control.hub.refresh()
         return listed(
             request,
-            details(),
+            _details(control),
             key=lambda row: str(row["id"]),
             limit=limit,
             cursor=cursor,
@@ -253,7 +258,7 @@ def add_rate_limits(router: APIRouter, control: Control) -> None:
                 422,
                 f"{id_} counts what is under way: there is nothing to forget, it falls by itself",
             )
-        if in_redis() and plan.share == "shared":
+        if _in_redis(control) and plan.share == "shared":
             raise Problem(422, f"{id_} is counted in Redis; reset it there, by its key")
         key = _text_of(plan, order.key)
         control.shared.clear_limit_key(id_, key)
@@ -272,14 +277,14 @@ def add_rate_limits(router: APIRouter, control: Control) -> None:
         """One limit, by its id or its name: who uses most, and how one key stands."""
         await control.hub.refresh()
         named = _named(control.plan(), id)
-        row = next(each for each in details() if each.id == named)
-        if in_redis() and row.home == "shared":
+        row = next(each for each in _details(control) if each.id == named)
+        if _in_redis(control) and row.home == "shared":
             if key:
                 raise Problem(422, f"{named} is counted in Redis, where its keys are")
             return shown(request, row)
-        row.top = await keys_of(row, top) if top else []
+        row.top = await _keys_of(control, row, top) if top else []
         if key:
-            row.key = await key_of(row, _text_of(_plans(control.plan())[named][0], key))
+            row.key = await _key_of(control, row, _text_of(_plans(control.plan())[named][0], key))
         return shown(request, row)
 
 

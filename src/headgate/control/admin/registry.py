@@ -42,6 +42,7 @@ from headgate.control.admin.registry_models import (
     service_rows,
 )
 from headgate.control.admin.roles import Role
+from headgate.control.admin.speaking import must_speak_for
 from headgate.control.registering import Registering
 from headgate.mesh.registry.asked import Asked, Held, Lost, Refused
 from headgate.units import UnitError, parse_duration
@@ -102,7 +103,7 @@ def _add_leases(router: APIRouter, control: HasRegistry) -> None:
         response_model=InstanceLease,
         responses={
             201: {"description": "It was not there before", "model": InstanceLease},
-            403: {"description": "The file does not let instances register", "content": PROBLEM},
+            403: {"description": "Not for this service, or not from there", "content": PROBLEM},
             **{key: said for key, said in _LEASED.items() if key not in (404, 409)},
         },
     )
@@ -115,10 +116,15 @@ def _add_leases(router: APIRouter, control: HasRegistry) -> None:
     ) -> dict[str, Any]:
         """Be listed. Whoever registers an id again takes it over, and the lease before it ends."""
         registry = _ready(control)
+        must_speak_for(request, service)
         if (why := registry.closed_to(service)) is not None:
             raise Problem(403, why)
         url = _url_of(body, request)
         caller = request.scope.get("state", {}).get("caller")
+        is_of_machine = caller is None or caller.kind == "user"
+        client = request.client.host if request.client is not None else ""
+        if not is_of_machine and (why := registry.stranger(client, url)) is not None:
+            raise Problem(403, why)
         if "unix" in url.partition(":")[0] and (caller is None or caller.kind != "user"):
             raise Problem(
                 403,
@@ -153,12 +159,14 @@ def _add_leases(router: APIRouter, control: HasRegistry) -> None:
         responses=_LEASED,
     )
     async def beat(
+        request: Request,
         service: ServiceName,
         id: InstanceId,  # noqa: A002 - the API's name
         body: InstanceBeat,
     ) -> Response:
         """Say that it lives, and how it does."""
         registry = _ready(control)
+        must_speak_for(request, service)
         try:
             held = await registry.beat(service, id, body.fence, body.health)
         except Refused as error:
@@ -189,6 +197,7 @@ def _add_leases(router: APIRouter, control: HasRegistry) -> None:
     ) -> dict[str, Any]:
         """Go: it gets no new requests from now on, and is gone after `drain`."""
         registry = _ready(control)
+        must_speak_for(request, service)
         caller = request.scope.get("state", {}).get("caller")
         if fence is None and caller is not None and caller.role is Role.SERVICE:
             raise Problem(422, "send the fence of the lease: whoever has it may end it")
@@ -301,8 +310,10 @@ def _add_views(router: APIRouter, control: HasRegistry) -> None:
 
         First comes `all` (`epoch`, `revision`, `instances`), then `change` after `change`. Whoever
         comes back with `Last-Event-ID` gets what was missed, and `all` again only where that cannot
-        be said: then what is not in it is gone, after `grace_s` seconds if that is over 0. A
-        comment comes every 10 seconds; a watcher that is too slow is cut and comes back.
+        be said: then what is not in it is gone, after `grace_s` seconds if that is over 0. An
+        event `orders` says what operators have said of instances (drained, ejected, weighed): all
+        that stands, again whenever it changes. A comment comes every 10 seconds; a watcher that is
+        too slow is cut and comes back.
         """
         registry = _ready(control)
         wanted = list(dict.fromkeys(name.strip() for name in services.split(",") if name.strip()))

@@ -8,10 +8,12 @@ Three roles in a row, each with all that the one before it may do:
     operator   steers: takes instances out, opens breakers, reloads, lifts bans
     admin      changes who may do what and what is served: tokens, the file, the end of the process
 
-Two stand beside them, for services, so that the token that every service carries opens nothing:
+Four stand beside them, for services, so that a token that a service carries opens nothing else:
 
     ingest     sends traces, logs and markers, and nothing else
     service    registers itself, watches who else has, gets its identity, reports whom it calls
+    purge      has caches forget, and hears what others have had forgotten
+    revoke     ends tokens of users before their time
 
 By default GET and HEAD need a viewer and every other method an operator. `EXCEPTIONS` is the whole
 list of what differs, the first row that fits decides. A template is a path with `{name}` for one
@@ -44,9 +46,12 @@ class Role(StrEnum):
     ADMIN = "admin"
     INGEST = "ingest"
     SERVICE = "service"
+    PURGE = "purge"
+    REVOKE = "revoke"
 
 
 _RANK: Final = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+_NARROW: Final = frozenset({Role.INGEST, Role.SERVICE, Role.PURGE, Role.REVOKE})
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -91,6 +96,12 @@ _REPORTS: Final = (
     Need("POST", "/api/markers", Role.INGEST),
 )
 
+# One right of an operator, for a service that must have it and nothing more. Likewise.
+_SINGLE: Final = (
+    Need("POST", "/api/cache/purge", Role.PURGE),
+    Need("POST", "/api/revocations", Role.REVOKE),
+)
+
 _MESH_REPORT: Final = Need("POST", "/api/mesh/report", Role.SERVICE)
 
 # What a service says of itself in the registry and the mesh, many times a minute. Likewise.
@@ -104,19 +115,23 @@ _OF_SERVICES: Final = (
 )
 # What viewers read, and services have to.
 _READ_BY_SERVICES: Final = (
+    Need("GET", "/api/cache/news", Role.PURGE),
     Need("GET", "/api/registry/watch", Role.SERVICE),
     Need("GET", "/api/registry/services", Role.SERVICE),
     Need("GET", "/api/registry/services/{service}", Role.SERVICE),
     Need("GET", "/api/mesh/identity/bundle", Role.SERVICE),
     Need("GET", "/api/mesh/sidecar", Role.SERVICE),
 )
+_READ_BY: Final = {
+    role: tuple(need for need in _READ_BY_SERVICES if need.role is role) for role in _NARROW
+}
 
 
 def at_least(role: Role, wanted: Role) -> bool:
-    """Whether whoever has `role` may do what needs `wanted`. `ingest` and `service` are no part of
+    """Whether whoever has `role` may do what needs `wanted`. The roles of services are no part of
     the row.
     """
-    if wanted in {Role.INGEST, Role.SERVICE}:
+    if wanted in _NARROW:
         return role in {wanted, Role.OPERATOR, Role.ADMIN}
     return _RANK.get(role, 0) >= _RANK[wanted]
 
@@ -124,7 +139,7 @@ def at_least(role: Role, wanted: Role) -> bool:
 @lru_cache(maxsize=8192)
 def needed(method: str, path: str) -> Role:
     """The least role for a request, or for an operation of the OpenAPI document."""
-    for need in (*_REPORTS, *_OF_SERVICES, *EXCEPTIONS):
+    for need in (*_REPORTS, *_SINGLE, *_OF_SERVICES, *EXCEPTIONS):
         # What answers GET answers HEAD, so both need the same.
         if need.method in {"*", "GET" if method == "HEAD" else method} and _fits(
             need.template, path
@@ -134,7 +149,7 @@ def needed(method: str, path: str) -> Role:
 
 
 def may(role: Role, method: str, path: str) -> bool:
-    if role is Role.SERVICE and _is_of(_READ_BY_SERVICES, method, path):
+    if role in _NARROW and _is_of(_READ_BY[role], method, path):
         return True
     return at_least(role, needed(method, path))
 

@@ -202,6 +202,12 @@ def _instances(merged: Merged) -> list[InstanceFigures]:
     for (service, instance, kind), count in counted.items():
         failures.setdefault((service, instance), {})[kind] = int(count)
     created = merged.numbers.get("headgate_upstream_connections_created_total", {})
+    seconds = merged.numbers.get("headgate_upstream_attempt_seconds_total", {})
+    attempts = merged.numbers.get("headgate_upstream_attempts_total", {})
+
+    def mean_s(place: tuple[str, ...]) -> float | None:
+        return seconds.get(place, 0.0) / attempts[place] if attempts.get(place) else None
+
     return [
         InstanceFigures(
             service=service,
@@ -213,6 +219,8 @@ def _instances(merged: Merged) -> list[InstanceFigures]:
             reused=number("headgate_upstream_connections_reused_total", service, instance),
             retries=number("headgate_upstream_retries_total", service, instance),
             failures=failures.get((service, instance), {}),
+            attempts=number("headgate_upstream_attempts_total", service, instance),
+            mean_ms=_ms(mean_s((service, instance))),
         )
         for (service, instance), count in sorted(created.items())
     ]

@@ -26,7 +26,7 @@ _LONGEST_NAME: Final = 64
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"
 _LONGEST_LIFE_S: Final = 100 * 365 * 86_400.0
 
-RoleName = Literal["viewer", "operator", "admin", "ingest", "service"]
+RoleName = Literal["viewer", "operator", "admin", "ingest", "service", "purge", "revoke"]
 
 
 class WhoAmI(Answer):
@@ -41,6 +41,8 @@ class TokenState(Answer):
     """For revoking. `file:...` are those of the file."""
     name: str
     role: RoleName
+    services: Annotated[list[str], Field(default_factory=list)]
+    """Of the role `service`: those that it speaks for; empty: for all."""
     shown: str
     """How it begins."""
     source: Literal["file", "made"]
@@ -70,6 +72,11 @@ class TokenOrder(Answer):
     role: RoleName = "viewer"
     expires_in: Annotated[str, Field(max_length=40)] | None = None
     """Such as `90d`; for ever if not said."""
+    services: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=200)]],
+        Field(max_length=100, default_factory=list),
+    ]
+    """With the role `service`: those that it may register and report for; empty: all."""
 
 
 class TokenMade(TokenState):
@@ -141,9 +148,16 @@ def add_tokens(router: APIRouter, control: Control) -> None:
             if not 1.0 <= life_s <= _LONGEST_LIFE_S:
                 raise Problem(422, "expires_in: is no useful time; write 90d")
             expires = wall + life_s
+        if order.services and order.role != "service":
+            raise Problem(422, "services: only the role service is for certain services")
         try:
             text, made = control.access.tokens.make(
-                order.name, Role(order.role), by=actor_of(request.scope), wall=wall, expires=expires
+                order.name,
+                Role(order.role),
+                by=actor_of(request.scope),
+                wall=wall,
+                expires=expires,
+                services=tuple(dict.fromkeys(order.services)),
             )
         except TokenRefused as error:
             raise Problem(409, str(error)) from error
@@ -187,6 +201,7 @@ def _state(token: Token, wall: float) -> dict[str, Any]:
         "id": token.id,
         "name": token.name,
         "role": token.role.value,
+        "services": list(token.services),
         "shown": f"hg_{token.id}_..." if token.source == "made" else "",
         "source": token.source,
         "made_at": token.made_at,

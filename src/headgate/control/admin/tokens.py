@@ -55,6 +55,11 @@ class Caller:
     role: Role
     kind: Literal["token", "certificate", "user", "nobody"] = "token"
     token_id: str = ""
+    services: tuple[str, ...] = ()
+    """Of the role `service`: those that it speaks for; none named: for all."""
+
+    def speaks_for(self, service: str) -> bool:
+        return not self.services or service in self.services
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Token:
     made_by: str = ""
     expires: float | None = None
     last_used: float | None = None
+    services: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Token({self.id!r}, {self.name!r}, {self.role.value!r})"
@@ -113,7 +119,7 @@ class TokenBook:
             self._saved_at = wall
             with contextlib.suppress(OSError):
                 self._write()
-        return Caller(f"token/{token.name}", token.role, "token", token.id)
+        return Caller(f"token/{token.name}", token.role, "token", token.id, token.services)
 
     def all(self) -> list[Token]:
         """Each with when it was last used, by name."""
@@ -129,11 +135,20 @@ class TokenBook:
     # -- changing ------------------------------------------------------------------------------
 
     def make(
-        self, name: str, role: Role, *, by: str, wall: float, expires: float | None = None
+        self,
+        name: str,
+        role: Role,
+        *,
+        by: str,
+        wall: float,
+        expires: float | None = None,
+        services: tuple[str, ...] = (),
     ) -> tuple[str, Token]:
         """A new token, and what is known of it. OSError when it cannot be kept."""
         if any(one.name == name for one in self.all() if not one.is_over(wall)) or name == "admin":
             raise TokenRefused(f'there is a token named "{name}" already')
+        if services and role is not Role.SERVICE:
+            raise TokenRefused("only the role service is for certain services")
         if expires is not None and expires <= wall:
             raise TokenRefused("it would have expired before it was made")
         self._made = {key: one for key, one in self._made.items() if not self._is_stale(one, wall)}
@@ -141,7 +156,9 @@ class TokenBook:
             raise TokenRefused(f"there are {TOKENS_MAX} tokens already; revoke some")
         token_id = "".join(secrets.choice(_LETTERS) for _ in range(8))
         text = f"hg_{token_id}_{secrets.token_urlsafe(32)}"
-        made = Token(token_id, name, role, digest_of(text), "made", wall, by, expires)
+        made = Token(
+            token_id, name, role, digest_of(text), "made", wall, by, expires, services=services
+        )
         before = dict(self._made)
         self._made[token_id] = made
         try:
@@ -194,7 +211,13 @@ class TokenBook:
     def _file(self, spec: AdminTokenSpec, digest: str) -> None:
         token_id = f"file:{spec.name}"
         self._filed[token_id] = Token(
-            token_id, spec.name, Role(spec.role), digest, "file", expires=spec.expires
+            token_id,
+            spec.name,
+            Role(spec.role),
+            digest,
+            "file",
+            expires=spec.expires,
+            services=spec.services,
         )
 
     def _look_again(self) -> None:
@@ -268,9 +291,10 @@ class TokenBook:
 
 
 def _token_of(row: Any) -> Token:
-    made = Token(**{**row, "role": Role(row["role"]), "source": "made"})
+    services = tuple(row.get("services", ()))
+    made = Token(**{**row, "role": Role(row["role"]), "source": "made", "services": services})
     checks: tuple[Callable[[], bool], ...] = (
-        lambda: all(isinstance(one, str) for one in (made.id, made.name, made.digest)),
+        lambda: all(isinstance(one, str) for one in (made.id, made.name, made.digest, *services)),
         lambda: len(made.digest) == 64,
         lambda: made.expires is None or isinstance(made.expires, int | float),
     )

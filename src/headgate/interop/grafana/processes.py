@@ -118,8 +118,7 @@ PROCESSES: Final = Board(
                             f"max by (process) (headgate_config_generation{{{_P}}})", "generation"
                         ),
                         Query(
-                            "time() - max by (process)"
-                            f" (headgate_process_start_time_seconds{{{_P}}})",
+                            f"max by (process) (headgate_process_uptime_seconds{{{_P}}})",
                             "seconds up",
                         ),
                     ),
@@ -194,6 +193,30 @@ PROCESSES: Final = Board(
                     bounds=((0.70, "orange"), (0.90, "red")),
                 ),
                 Panel(
+                    "Processors that Headgate uses",
+                    (
+                        Query(
+                            "sum by (instance)"
+                            f" (rate(headgate_process_cpu_seconds_total{{{GATE}}}{EACH}))"
+                            f" / max by (instance) (headgate_system_cpus_usable{{{GATE}}})",
+                            "{{instance}}",
+                        ),
+                    ),
+                    unit="percentunit",
+                    text="Of those it may use, by affinity and control group.",
+                ),
+                Panel(
+                    "Load of each processor",
+                    (
+                        Query(
+                            f"headgate_system_load{{{GATE}}}"
+                            f" / on (instance) group_left () headgate_system_cpus{{{GATE}}}",
+                            "{{instance}} {{window}}",
+                        ),
+                    ),
+                    text="Above 1 tasks wait.",
+                ),
+                Panel(
                     "Memory in use",
                     (
                         Query(
@@ -218,6 +241,12 @@ PROCESSES: Final = Board(
                     unit="percentunit",
                     most=1.0,
                     bounds=_FULL,
+                ),
+                Panel(
+                    "Running since its start",
+                    (Query(f"headgate_system_uptime_seconds{{{GATE}}}", "{{instance}}"),),
+                    unit="s",
+                    draw="stat",
                 ),
             ),
         ),

@@ -87,6 +87,20 @@ SERVICES: Final = Board(
                     text="0 is out everywhere; drained is out because somebody said so.",
                 ),
                 Panel(
+                    "How long an attempt takes, on average",
+                    (
+                        Query(
+                            f"sum by ({_BY_INSTANCE})"
+                            f" (rate(headgate_upstream_attempt_seconds_total{{{SERVED}}}{EACH}))"
+                            f" / sum by ({_BY_INSTANCE})"
+                            f" (rate(headgate_upstream_attempts_total{{{SERVED}}}{EACH}))",
+                            _NAMED,
+                        ),
+                    ),
+                    unit="s",
+                    text="Where there is a choice of instances, or a policy learns from them.",
+                ),
+                Panel(
                     "Failures",
                     (
                         Query(

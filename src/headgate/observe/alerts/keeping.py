@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headgate.observe.odd_files import put_odd_aside, set_aside
+from headgate.observe.sqlite_file import check_pages, is_spoilt, open_file
 
 __all__ = ["Keeper"]
 
@@ -33,19 +33,9 @@ CREATE TABLE IF NOT EXISTS told (
 """
 _VERSION: Final = 1
 _TOLD: Final = "number, at, id, receiver, kind, subject, alerts, attempt, outcome, detail, took_ms"
-_SPOILT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SPOILT_KEPT: Final = 3
 _TRIM_EVERY: Final = 200
 _BUSY_S: Final = 2.0
-
-
-def _is_spoilt(error: sqlite3.Error) -> bool:
-    """Whether the file is not, or no longer, one of ours; and not just out of reach or full."""
-    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-    if code in {0, sqlite3.SQLITE_ERROR}:
-        said = str(error)
-        return any(words in said for words in ("no such", "has no column", "decode", "already"))
-    return code in _SPOILT
 
 
 class Keeper:
@@ -71,7 +61,7 @@ class Keeper:
             return self._open()
         except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             self._close_quietly()
-            if isinstance(error, sqlite3.Error) and not _is_spoilt(error):
+            if isinstance(error, sqlite3.Error) and not is_spoilt(error):
                 raise
             self._set_aside(error, wall)
             return self._open()
@@ -91,16 +81,8 @@ class Keeper:
         self._aside = [*self._aside, (aside, str(error)[:200])][-_SPOILT_KEPT:]
 
     def _open(self) -> dict[str, Any]:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(fd)
-        db = self._db = sqlite3.connect(
-            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        found = db.execute("PRAGMA quick_check(1)").fetchone()
-        if found is None or found[0] != "ok":
-            raise ValueError("the check of the file failed")
+        db = self._db = open_file(self.path, busy_s=_BUSY_S)
+        check_pages(db)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             raise ValueError(f"its tables are of version {version}")
@@ -121,7 +103,7 @@ class Keeper:
         try:
             self._write(kept, rows)
         except sqlite3.DatabaseError as error:
-            if not _is_spoilt(error):
+            if not is_spoilt(error):
                 raise
             self._close_quietly()
             self._set_aside(error, time.time())  # noqa: TID251 - for its name

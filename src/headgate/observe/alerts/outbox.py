@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from headgate.observe.alerts.notification import Notification
 from headgate.observe.alerts.rules import RANK
+from headgate.observe.waiting import wait_s
 
 __all__ = ["Entry", "Outbox"]
 
@@ -129,11 +130,10 @@ class Outbox:
         """Whether it will be tried again."""
         entry.is_sending = False
         entry.error = why[:500]
-        wait_s = min(_LONGEST_S, _FIRST_S * 2.0 ** min(entry.attempts - 1, 10))
-        wait_s *= 0.5 + self._rng.random() / 2
+        waits_s = wait_s(entry.attempts, _FIRST_S, _LONGEST_S, self._rng)
         if retry_after_s is not None:
-            wait_s = max(wait_s, min(retry_after_s, _LONGEST_ASKED_S))
-        entry.due = now + wait_s
+            waits_s = max(waits_s, min(retry_after_s, _LONGEST_ASKED_S))
+        entry.due = now + waits_s
         if is_final or entry.due - entry.queued_at > self.give_up_after_s:
             self._entries.pop(entry.notification.id, None)
             return False

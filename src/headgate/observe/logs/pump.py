@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple, Protocol
 
+from headgate.observe.waiting import wait_s
+
 __all__ = ["Carrier", "Line", "Pump", "Sent", "SinkStats", "complain"]
 
 _WAIT_FIRST_S: Final = 0.25
@@ -302,9 +304,8 @@ class Pump:
             if left:
                 failures = 0 if sent.written else failures + 1
                 self.stats.retries += 1
-                wait_s = min(_WAIT_MOST_S, _WAIT_FIRST_S * 2 ** min(failures, 10))
-                wait_s = max(sent.wait_s, wait_s * (0.5 + self._rng.random() / 2))
-                self._pause(min(wait_s, 2 * _WAIT_MOST_S))
+                own_s = wait_s(failures + 1, _WAIT_FIRST_S, _WAIT_MOST_S, self._rng)
+                self._pause(min(max(sent.wait_s, own_s), 2 * _WAIT_MOST_S))
         with self._lock:
             self._queued -= sum(len(line.data) + _OVERHEAD for line in batch)
 

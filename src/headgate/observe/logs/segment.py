@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from headgate.observe.logs.search import Query, Stored
+from headgate.observe.sqlite_file import check_pages, open_file
 
-__all__ = ["Segment", "is_spoilt"]
+__all__ = ["Segment"]
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS rows(
@@ -28,15 +29,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
     text, content='', columnsize=0, tokenize='unicode61 remove_diacritics 2');
 """
 _CHECKED_BYTES: Final = 64 * 1024 * 1024
-_SPOILT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def is_spoilt(error: BaseException) -> bool:
-    """Whether the file is not, or no longer, one of ours."""
-    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-    if code == sqlite3.SQLITE_ERROR:
-        return any(words in str(error) for words in ("no such", "has no column"))
-    return code in _SPOILT
+_LOG_BYTES: Final = 1024 * 1024
 
 
 class Segment:
@@ -54,13 +47,8 @@ class Segment:
 
     def open(self) -> None:
         """For writing; raises sqlite3.Error."""
-        if not self.path.exists():
-            self.path.touch(0o600)
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=2.0)
+        db = open_file(self.path, busy_s=2.0, log_bytes=_LOG_BYTES)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA journal_size_limit = 1048576")
             db.executescript(_SCHEMA)
             self._look(db)
         except BaseException:
@@ -75,13 +63,8 @@ class Segment:
 
     def _look(self, db: sqlite3.Connection) -> None:
         # Of some megabytes this takes milliseconds. A large file is found out when it is read.
-        found = "ok"
         if self.size_bytes() <= _CHECKED_BYTES:
-            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            error = sqlite3.DatabaseError(f"its pages do not fit: {found}"[:200])
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+            check_pages(db)
         first, last, count = db.execute("SELECT min(at), max(at), count(*) FROM rows").fetchone()
         if count:
             self.first_at, self.last_at = first, last

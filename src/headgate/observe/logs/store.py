@@ -27,7 +27,8 @@ from typing import Final
 from headgate.observe.history.trusted import TrustedClock
 from headgate.observe.logs.rules import StoreRules
 from headgate.observe.logs.search import Query, Stored
-from headgate.observe.logs.segment import Segment, is_spoilt
+from headgate.observe.logs.segment import Segment
+from headgate.observe.sqlite_file import is_spoilt
 
 __all__ = ["Found", "LogStore", "StoreStats"]
 

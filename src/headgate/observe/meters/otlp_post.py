@@ -20,9 +20,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import headgate
+from headgate.observe.waiting import wait_s
 
 __all__ = ["Pushed", "Receiver", "wait_after"]
 
+_FIRST_WAIT_S: Final = 1.0
 _RETRY_AFTER_MAX_S: Final = 300.0
 _ANSWER_MAX: Final = 4096
 _PASSING: Final = frozenset((408, 429, 500, 502, 503, 504))
@@ -43,8 +45,8 @@ def wait_after(result: Pushed, failures: int, every_s: float, rng: random.Random
     """How long until the next push, after `failures` in a row."""
     if result.is_ok or not result.may_pass:
         return every_s
-    doubled = min(every_s, 2.0 ** min(failures - 1, 16))
-    return max(doubled * rng.uniform(0.5, 1.0), min(result.retry_after_s, _RETRY_AFTER_MAX_S))
+    own_s = wait_s(failures, _FIRST_WAIT_S, every_s, rng)
+    return max(own_s, min(result.retry_after_s, _RETRY_AFTER_MAX_S))
 
 
 class Receiver:

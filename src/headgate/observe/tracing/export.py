@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from headgate.observe import waiting
 from headgate.observe.tracing.otlp import encode, partial_success
 from headgate.observe.tracing.record import SpanRecord, Value
 from headgate.observe.tracing.rules import ExportRules
@@ -74,8 +75,7 @@ def wait_s(tries: int, asked_s: float | None, rng: random.Random) -> float:
     """How long to wait after so many tries in vain: what the receiver asked for, or ever longer."""
     if asked_s is not None:
         return min(max(asked_s, 0.0), _LONGEST_ASKED_S)
-    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(tries - 1, 10))
-    return longest * (0.5 + rng.random() / 2)
+    return waiting.wait_s(tries, _FIRST_WAIT_S, _LONGEST_WAIT_S, rng)
 
 
 def _told_safely(error: Exception) -> str:

@@ -167,11 +167,14 @@ class Quiet:
 class NoSpan(Quiet):
     """The root of a trace that is not recorded: it hands the context on, and no more."""
 
-    __slots__ = ("_token", "flags", "number", "state", "trace_number")
+    __slots__ = ("_number", "_token", "flags", "state", "trace_number")
 
     def __init__(self, trace_number: int, number: int, flags: int, state: str) -> None:
+        """`number` is 0 where it begins its trace: then its id is a half of that of the trace,
+        which nobody else's can be, and costs nothing while nobody asks.
+        """
         self.trace_number = trace_number
-        self.number = number
+        self._number = number
         self.flags = flags
         self.state = state
         self._token: Token[Any] | None = None
@@ -184,7 +187,14 @@ class NoSpan(Quiet):
         token = self._token
         if token is not None:
             self._token = None
-            leave(token)
+            try:  # as `leave` does, without the call
+                CURRENT.reset(token)
+            except (ValueError, RuntimeError):
+                return
+
+    @property
+    def number(self) -> int:
+        return self._number or self.trace_number >> 64 or 1
 
     @property
     def context(self) -> SpanContext:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +30,7 @@ from typing import Any, Final
 
 from headgate.observe.history.trusted import TrustedClock
 from headgate.observe.odd_files import put_odd_aside, set_aside
+from headgate.observe.sqlite_file import Spoilt, check_pages, is_spoilt, open_file
 from headgate.observe.tracing.record import SpanRecord
 from headgate.observe.tracing.rules import StoreRules
 
@@ -42,7 +42,6 @@ _CHECK_BUDGET_S: Final = 3.0
 _AHEAD_S: Final = 3600.0
 """By so much a clock elsewhere may be fast."""
 _DROP_AT_ONCE: Final = 200
-_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SCHEMA: Final = """
 CREATE TABLE spans (
   trace_id BLOB NOT NULL, span_id BLOB NOT NULL, service TEXT NOT NULL, name TEXT NOT NULL,
@@ -103,26 +102,19 @@ class TraceStore:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            if not _is_spoilt(error):
+            if not is_spoilt(error):
                 raise
             self.spoilt = set_aside(path, wall())
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        db = open_file(self.path, busy_s=5.0, first=("auto_vacuum=INCREMENTAL",))
         try:
-            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("PRAGMA journal_size_limit=4194304")
-            db.execute("PRAGMA trusted_schema=OFF")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={_SCHEMA_VERSION};COMMIT;")
             elif version != _SCHEMA_VERSION:
-                raise _Spoilt(f"its tables are of version {version}")
+                raise Spoilt(f"its tables are of version {version}")
             _check(db)
             (self.traces,) = db.execute("SELECT count(*) FROM traces").fetchone()
         except BaseException:
@@ -282,30 +274,10 @@ def reading(path: Path, budget_s: float = 5.0) -> Iterator[sqlite3.Connection]:
         db.close()
 
 
-class _Spoilt(sqlite3.DatabaseError):
-    """Not SQLite's finding, but ours."""
-
-
-def _is_spoilt(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) or 0
-    return isinstance(error, _Spoilt) or code & 0xFF in _CORRUPT or "no such" in str(error)
-
-
 def _check(db: sqlite3.Connection) -> None:
-    """`quick_check`, as far as it comes in its time: a store must not hold up the start."""
-    ends = time.monotonic() + _CHECK_BUDGET_S
-    db.set_progress_handler(lambda: time.monotonic() > ends, 10_000)
-    try:
-        rows = db.execute("PRAGMA quick_check(1)").fetchall()
-        if rows and rows[0][0] != "ok":
-            raise _Spoilt(str(rows[0][0]))
-        db.execute("SELECT trace_id, start, duration, spans, failed FROM traces LIMIT 1").fetchall()
-        db.execute("SELECT attributes, more FROM spans LIMIT 1").fetchall()
-    except sqlite3.OperationalError as error:
-        if "interrupt" not in str(error):
-            raise
-    finally:
-        db.set_progress_handler(None, 0)
+    check_pages(db, _CHECK_BUDGET_S)
+    db.execute("SELECT trace_id, start, duration, spans, failed FROM traces LIMIT 1").fetchall()
+    db.execute("SELECT attributes, more FROM spans LIMIT 1").fetchall()
 
 
 def _weight(row: tuple[Any, ...]) -> int:

@@ -156,7 +156,7 @@ class Tracer:
             trace_id = self._bits(128) or 1
             if not self._judges and (trace_id & SHARE_MASK) < self._from:
                 self.stats.unsampled += 1
-                return NoSpan(trace_id, self._bits(64) or 1, RANDOM, "")
+                return NoSpan(trace_id, 0, RANDOM, "")
             return self._root(name, kind, more, None, trace_id=trace_id)
         if parent.is_recording:
             return Span(
