@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,13 +20,13 @@ from hypothesis import strategies as st
 
 from headgate.config.model import LOG_FIELDS, AccessLogSpec
 from headgate.errors import ConfigInvalid
-from headgate.gateway import log_fields
-from headgate.gateway.access_log import BATCH, AccessLog
+from headgate.gateway.access_log import AccessLog
 from headgate.gateway.log_fields import FIELDS
-from headgate.gateway.log_format import combined_format, json_format
+from headgate.gateway.log_format import ONE, combined_format, json_format
 from headgate.gateway.log_text import Hidden
 from headgate.observe import LogStats
 from headgate.wire.message import RequestHead
+from tests.ended import Asked, Ended, ended
 
 ROOT = Path(__file__).parents[2]
 REDACT = AccessLogSpec().redact
@@ -38,50 +39,28 @@ def head(path="/api/users/42", query="page=2", headers=(), **changes):
     )
 
 
-def record(request_head="default", **changes):
-    values = {
-        "WALL": 1_772_366_400.1239,
-        "DURATION_S": 0.0123456,
-        "UPSTREAM_S": 0.0112,
-        "CONNECT_S": -1.0,
-        "STATUS": 200,
-        "BYTES_IN": 0,
-        "BYTES_OUT": 512,
-        "RETRIES": 0,
-        "HEAD": head(headers=[(b"user-agent", b"curl/8.5.0")]) if request_head == "default" else request_head,
-        "RESPONSE_HEADERS": (),
-        "CLIENT_IP": "192.0.2.7",
-        "ROUTE": "users",
-        "SERVICE": "users",
-        "INSTANCE": "127.0.0.1:3001",
-        "REQUEST_ID": b"5f0c",
-        "TRACE_ID": b"",
-        "ERROR": "",
-        "USER": "",
-        "TLS_VERSION": "",
-        "OWN_ID": b"0123456789abcdef0123456789abcdef",
-        "IS_KEPT": None,
-    } | changes  # fmt: skip
-    assert [getattr(log_fields, name) for name in values] == list(range(21))
-    return tuple(values.values())
+def record(request_head: Any = "default", **changes: Any) -> Ended:
+    if request_head == "default":
+        request_head = head(headers=[(b"user-agent", b"curl/8.5.0")])
+    return ended(request_head, **changes)
 
 
 def json_line(one, fields=None, redact=REDACT):
-    text = json_format(fields, redact, 3)([one])
+    text = json_format(fields, redact, 3)(*one)
     assert text.endswith(b"\n") and text.count(b"\n") == 1
     assert text.isascii()
     return json.loads(text)
 
 
 def combined_line(one, redact=REDACT):
-    return combined_format(redact)([one]).decode("ascii")
+    return combined_format(redact)(*one).decode("ascii")
 
 
 # -- lines -----------------------------------------------------------------------------------------
 
 
 def test_the_golden_json_line():
-    line = json_format(None, REDACT, 3)([record()]).decode()
+    line = json_format(None, REDACT, 3)(*record()).decode()
     assert line == (
         '{"time":"2026-03-01T12:00:00.123Z","client_ip":"192.0.2.7","method":"GET",'
         '"host":"shop.example","path":"/api/users/42","query":"page=2","protocol":"HTTP/1.1",'
@@ -102,7 +81,7 @@ def test_the_golden_combined_line():
 
 def test_a_request_that_could_not_be_read_has_a_line():
     one = record(
-        None, STATUS=400, ERROR="two hosts", ROUTE="", SERVICE="", INSTANCE="", UPSTREAM_S=-1.0
+        None, status=400, error="two hosts", route="", service="", instance="", upstream_s=-1.0
     )
     line = json_line(one)
     assert (line["status"], line["error"], line["method"], line["route"]) == (
@@ -117,7 +96,7 @@ def test_a_request_that_could_not_be_read_has_a_line():
 def test_fields_are_chosen_in_order_with_headers():
     one = record(
         head(headers=[(b"x-a", b"one"), (b"x-a", b"two"), (b"authorization", b"Bearer s3cret")]),
-        RESPONSE_HEADERS=((b"content-type", b"text/html"), (b"set-cookie", b"s=s3cret")),
+        response_headers=((b"content-type", b"text/html"), (b"set-cookie", b"s=s3cret")),
     )
     fields = (
         "status", "request.header.X-A", "response.header.content-type", "request.header.none",
@@ -138,7 +117,7 @@ def test_every_field_can_stand_alone(name):
 def test_percent_signs_are_literal():
     one = record(
         head("/100%25/%s/%d", "a=%s&b=%(x)s", [(b"user-agent", b"100%s %d%%"), (b"x%y", b"%z")]),
-        ROUTE="%s",
+        route="%s",
     )
     line = json_line(one, ("path", "query", "user_agent", "route", "request.header.x%y"))
     assert list(line.values()) == [
@@ -160,77 +139,62 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@given(st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=4))
-def test_a_line_is_the_same_whenever_its_head_came_before(name, batches):
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30))
+def test_a_line_is_the_same_whenever_its_head_came_before(name, requests):
     heads = [None] + [
         head(f"/p{n}%s", "a=1&token=x", [(b"user-agent", b'"%d' % n)] * n) for n in range(3)
     ]
-
-    def numbered(n, of):
-        return record(
-            heads[of], STATUS=200 + n, ROUTE=f"r{n}", RESPONSE_HEADERS=((b"x-a", b"%d" % n),)
-        )
-
-    lines = FORMATS[name]()
-    for batch in batches:
-        records = [numbered(n, of) for n, of in enumerate(batch)]
-        assert lines(records) == b"".join([FORMATS[name]()([one]) for one in records])
+    met: dict[int, Asked] = {}
+    before, after = FORMATS[name](), FORMATS[name]()  # as across a reload
+    for n, (of, kind) in enumerate(requests):
+        one = record(
+            heads[of], bytes_out=n, client_ip=f"192.0.2.{n}", instance=f"%s:{n}", duration_s=n / 7,
+            request_id=b"%b%d" % (b"a%%b", n), response_headers=((b"x-a", b"%d" % n),),
+            status=(200, 404, 502)[kind], service=f"s{kind}%s", error="%d" if kind == 1 else None,
+        )  # fmt: skip
+        again = one._replace(asked=met.setdefault(of, one.asked))
+        formatter = before if n < 15 else after
+        assert formatter(*again) == FORMATS[name]()(*one)
 
 
 def test_what_came_once_is_not_kept():
     formatter = json_format(None, REDACT, 3)
-    formatter([record(head(f"/{n}")) for n in range(100)])
-    formatter([record(head("/once")), record(None), record(None)])
-    assert not formatter._rows
-    twice = head("/twice")
-    for again in (twice, head("/other")):
-        formatter([record(again), record(again)])
-    for _ in range(3000):
-        one = record(head())
-        formatter([one, one])
-    assert 0 < len(formatter._rows) <= 1024
-    assert 0 < len(formatter._old_rows) <= 1024
-    formatter._rows.clear()
-    formatter._old_rows.clear()
-    formatter([record(head("/once")), record(None), record(twice)])
-    assert not formatter._rows
-    assert not formatter._old_rows
-
-
-def test_a_head_that_is_expected_is_kept_and_comes_back_from_the_older_generation():
-    formatter = json_format(("path", "status"), REDACT, 3)
-    one = head("/one")
-    formatter.expect(one)
-    assert list(formatter._rows) == [one]
-    for n in range(1024):
-        formatter.expect(head(f"/{n}"))
-    assert list(formatter._old_rows)[0] is one
-    formatter.expect(one)
-    assert one not in formatter._rows
-    assert formatter([record(one, STATUS=201)]) == b'{"path":"/one","status":201}\n'
-    assert one in formatter._rows
-    assert one not in formatter._old_rows
+    once, twice, none = Asked(head("/once"), "r"), Asked(head("/twice"), "r"), Asked(None, "r")
+    formatter(*record()._replace(asked=once))
+    assert once.lines is ONE
+    for _ in range(9):
+        formatter(*record()._replace(asked=none))
+    assert none.lines is None
+    one = record()._replace(asked=twice)
+    formatter(*one)
+    formatter(*one)
+    assert twice.lines.of is formatter
+    templates = [twice.lines.template]
+    formatter(*one)
+    templates.append(twice.lines.template)
+    assert templates[0] is None
+    assert templates[1].startswith(b'{"time":%b')
 
 
 def test_a_request_that_began_a_trace_has_one_text_for_both_ids():
     made = b"5f0c" * 8
-    assert json_line(record(REQUEST_ID=made, TRACE_ID=made))["trace_id"] == made.decode()
-    assert json_line(record(REQUEST_ID=made, TRACE_ID=b"4bf9"))["trace_id"] == "4bf9"
-    assert json_line(record(REQUEST_ID=b'a"b', TRACE_ID=b""))["request_id"] == 'a"b'
-    assert json_line(record(REQUEST_ID=b"", TRACE_ID=b""))["trace_id"] is None
+    assert json_line(record(request_id=made, trace_id=made))["trace_id"] == made.decode()
+    assert json_line(record(request_id=made, trace_id=b"4bf9"))["trace_id"] == "4bf9"
+    assert json_line(record(request_id=b'a"b', trace_id=b""))["request_id"] == 'a"b'
+    assert json_line(record(request_id=b"", trace_id=b""))["trace_id"] is None
 
 
 def test_time_upstream_is_its_own_unless_it_is_the_whole():
-    one = json_line(record(DURATION_S=0.5, UPSTREAM_S=0.25, CONNECT_S=0.001))
+    one = json_line(record(duration_s=0.5, upstream_s=0.25, connect_s=0.001))
     assert (one["duration_ms"], one["upstream_ms"], one["connect_ms"]) == (500.0, 250.0, 1.0)
-    assert json_line(record(DURATION_S=0.5, UPSTREAM_S=0.5))["upstream_ms"] == 500.0
-    assert json_line(record(DURATION_S=0.5, UPSTREAM_S=-1.0))["upstream_ms"] is None
+    assert json_line(record(duration_s=0.5, upstream_s=0.5))["upstream_ms"] == 500.0
+    assert json_line(record(duration_s=0.5, upstream_s=-1.0))["upstream_ms"] is None
 
 
 def test_seconds_are_formatted_right_out_of_order_and_over_years():
     lines = json_format(("time",), (), 0)
     walls = (0.0, 1_772_366_400.9999, 1_772_366_400.0, 951_782_399.5, 4_102_444_800.25)
-    got = [json.loads(line)["time"] for line in lines([record(WALL=w) for w in walls]).splitlines()]
+    got = [json.loads(lines(*record(wall=w)))["time"] for w in walls]
     assert got == [
         "1970-01-01T00:00:00.000Z", "2026-03-01T12:00:00.999Z", "2026-03-01T12:00:00.000Z",
         "2000-02-28T23:59:59.500Z", "2100-01-01T00:00:00.250Z",
@@ -248,7 +212,7 @@ def test_client_bytes_cannot_begin_a_line_or_leave_their_quotes(text):
     raw = text.encode("utf-8")
     one = record(
         head("/" + text, text, [(b"user-agent", raw), (b"referer", raw)], method="G" + text[:20], host=text),
-        CLIENT_IP=text, REQUEST_ID=raw, TRACE_ID=raw, ERROR=text, INSTANCE=text,
+        client_ip=text, request_id=raw, trace_id=raw, error=text, instance=text,
     )  # fmt: skip
     line = json_line(one)
     assert line["path"] == "/" + text
@@ -262,7 +226,7 @@ def test_client_bytes_cannot_begin_a_line_or_leave_their_quotes(text):
 
 @given(st.binary(), st.binary(), st.text(), st.text())
 def test_any_bytes_give_one_valid_line(agent, request_id, path, query):
-    one = record(head(path, query, [(b"user-agent", agent)]), REQUEST_ID=request_id)
+    one = record(head(path, query, [(b"user-agent", agent)]), request_id=request_id)
     json_line(one)
     assert combined_line(one).count("\n") == 1
 
@@ -278,13 +242,13 @@ def test_lengths_are_bounded():
     long = b"x" * 100_000
     one = record(
         head("/" + "p" * 9000, "q" * 9000, [(b"user-agent", long), (b"referer", long)], host="h" * 9000),
-        REQUEST_ID=long, ERROR="e" * 9000,
+        request_id=long, error="e" * 9000,
     )  # fmt: skip
     line = json_line(one)
     assert len(line["path"]) == 2048
     assert line["path"].endswith("...")
     assert len(line["user_agent"]) == 512
-    assert len(json_format(None, REDACT, 0)([one])) < 9000
+    assert len(json_format(None, REDACT, 0)(*one)) < 9000
 
 
 # -- what is hidden --------------------------------------------------------------------------------
@@ -345,7 +309,7 @@ def test_a_hidden_name_is_found_however_it_is_encoded(name, data):
 )
 def test_urls_in_headers_are_redacted(url, shown):
     one = record(
-        head(headers=[(b"referer", url.encode())]), RESPONSE_HEADERS=((b"location", url.encode()),)
+        head(headers=[(b"referer", url.encode())]), response_headers=((b"location", url.encode()),)
     )
     line = json_line(one, ("referer", "response.header.location"))
     assert list(line.values()) == [shown, shown]
@@ -358,10 +322,10 @@ def test_a_secret_is_in_no_field_of_any_format():
     headers.append((b"referer", b"https://u:s3cret@x/?password=s3cret"))
     one = record(
         head(query="&".join(f"{name}=s3cret" for name in REDACT), headers=headers),
-        RESPONSE_HEADERS=tuple(headers),
+        response_headers=tuple(headers),
     )
     names = tuple(f"{side}.header.{name}" for side in ("request", "response") for name in REDACT)
-    assert b"s3cret" not in json_format((*FIELDS, *names), REDACT, 0)([one])
+    assert b"s3cret" not in json_format((*FIELDS, *names), REDACT, 0)(*one)
     assert "s3cret" not in combined_line(one)
 
 
@@ -403,7 +367,7 @@ def until(condition, seconds=5.0):
 def test_lines_reach_the_file_in_order_at_close(tmp_path, open_log):
     log, stats, told = open_log(tmp_path / "a.log", fields=("status",))
     for n in range(1000):
-        log.add(record(STATUS=n))
+        record(status=n).add_to(log)
     assert log.close(5)
     assert [
         json.loads(line)["status"] for line in (tmp_path / "a.log").read_text().splitlines()
@@ -423,7 +387,7 @@ def test_a_new_file_is_not_for_others(tmp_path, open_log):
 def test_an_existing_file_is_appended_to(tmp_path, open_log):
     (tmp_path / "a.log").write_text("before\n")
     log, _, _ = open_log(tmp_path / "a.log", fields=("status",))
-    log.add(record())
+    record().add_to(log)
     log.close(5)
     assert (tmp_path / "a.log").read_text() == 'before\n{"status":200}\n'
 
@@ -433,7 +397,7 @@ def test_the_timer_writes_without_being_asked(tmp_path, open_log):
 
     async def scenario():
         log.start(asyncio.get_running_loop())
-        log.add(record())
+        record().add_to(log)
         for _ in range(100):
             await asyncio.sleep(0.02)
             if (tmp_path / "a.log").stat().st_size:
@@ -448,7 +412,7 @@ def test_rotation_loses_and_doubles_nothing(tmp_path, open_log):
     log, stats, _ = open_log(path, fields=("status",))
     for part in range(5):
         for n in range(100):
-            log.add(record(STATUS=part * 100 + n))
+            record(status=part * 100 + n).add_to(log)
         path.rename(tmp_path / f"a.log.{part}")
         log.reopen()
         until(path.exists)
@@ -468,10 +432,10 @@ def test_a_failed_reopening_goes_on_with_the_old_file(tmp_path, open_log):
     folder = tmp_path / "logs"
     folder.mkdir()
     log, _, told = open_log(folder / "a.log", fields=("status",))
-    log.add(record())
+    record().add_to(log)
     folder.rename(tmp_path / "moved")
     log.reopen()
-    log.add(record())
+    record().add_to(log)
     log.close(5)
     assert len(told) == 1 and "writing to the old file" in told[0]
     assert (tmp_path / "moved" / "a.log").read_text() == '{"status":200}\n' * 2
@@ -483,13 +447,13 @@ def test_a_full_disk_is_counted_told_once_and_told_again_when_over(tmp_path, ope
     log, stats, told = open_log(link, fields=("status",))
     for _ in range(3):
         for _ in range(100):
-            log.add(record())
+            record().add_to(log)
         log.flush()
     until(lambda: stats.failed == 300)
     assert len(told) == 1 and "No space left" in told[0]
     link.unlink()
     log.reopen()
-    log.add(record())
+    record().add_to(log)
     log.flush()
     until(lambda: stats.written == 1)
     until(lambda: len(told) == 2)
@@ -501,12 +465,12 @@ def test_a_reader_that_goes_away_harms_nothing(tmp_path, open_log):
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     log, stats, told = open_log(fifo, fields=("status",))
-    log.add(record())
+    record().add_to(log)
     log.flush()
     until(lambda: stats.written == 1)
     os.close(reader)
     for _ in range(3):
-        log.add(record())
+        record().add_to(log)
         log.flush()
     until(lambda: stats.failed == 3)
     assert len(told) == 1 and "Broken pipe" in told[0]
@@ -518,9 +482,9 @@ def test_a_stuck_reader_costs_the_newest_lines_and_no_time(tmp_path, open_log):
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     log, stats, _ = open_log(fifo, fields=("status", "path"), queue_bytes=100_000)
     start = time.monotonic()
-    total = 200 * BATCH
+    total = 12_800
     for n in range(total):
-        log.add(record(STATUS=n))
+        record(status=n).add_to(log)
     log.flush()
     assert time.monotonic() - start < 2
     assert stats.dropped > 0
@@ -565,8 +529,8 @@ def test_closing_does_not_wait_for_a_stuck_reader(tmp_path, open_log):
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     log, stats, _ = open_log(fifo)
-    for _ in range(50 * BATCH):
-        log.add(record())
+    for _ in range(3_200):
+        record().add_to(log)
     start = time.monotonic()
     log.close(0.3)
     assert time.monotonic() - start < 2
@@ -582,7 +546,7 @@ def test_lines_on_a_shared_pipe_do_not_mix(tmp_path, open_log):
     reading = Reading(reader, 1000)
     for n in range(600):
         for log, _, _ in logs:
-            log.add(record(head(f"/{n}/" + "x" * (n % 700))))
+            record(head(f"/{n}/" + "x" * (n % 700))).add_to(log)
     for log, _, _ in logs:
         assert log.close(5)
     lines = reading.finish().splitlines()
@@ -620,13 +584,19 @@ print(stats.written, stats.failed, len(told))
 
 def test_standard_output_is_a_sink_and_stays_open(tmp_path):
     script = """
-import os, sys
-sys.path.insert(0, "tests/gateway")
+import os
+from types import SimpleNamespace
 from headgate.config.model import AccessLogSpec
 from headgate.gateway.access_log import AccessLog
 from headgate.observe import LogStats
 log = AccessLog(AccessLogSpec(fields=("status",)), LogStats())
-log.add((0.0, 0.0, 0.0, 0.0, 201, 0, 0, 0, None, (), "", "", "", "", b"", b"", "", "", "", b"", None))
+ex = SimpleNamespace(
+    status=201, bytes_in=0, bytes_out=0, attempts=1, upstream_s=0.0, connect_s=0.0, client_ip="",
+    instance=None, service=None, error=None, identity=None, request_id=b"", own_id=b"",
+    down=SimpleNamespace(tls_version=""),
+)
+asked = SimpleNamespace(told_head=None, route=None, lines=None)
+log.add(asked, ex, 0.0, b"", None)
 log.reopen()
 log.close(5)
 os.write(1, b"open\\n")
@@ -636,6 +606,22 @@ os.write(1, b"open\\n")
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
     assert done.stdout == '{"status":201}\nopen\n', done.stderr
+
+
+# -- lines handed over -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("is_all", "told"), [(False, [502, 499]), (True, [200, 502, 499, 404])])
+def test_lines_of_failed_requests_are_handed_over_or_all(tmp_path, open_log, is_all, told):
+    log, _, _ = open_log(tmp_path / "log", fields=("status",))
+    got: list[bytes] = []
+    log.tap(got.append, is_all=is_all)
+    for status, error in ((200, None), (502, None), (499, "client_gone"), (404, None)):
+        record(status=status, error=error).add_to(log)
+    assert [json.loads(line)["status"] for line in got] == told
+    log.tap(None)
+    record(status=503).add_to(log)
+    assert len(got) == len(told)
 
 
 # -- configuration ---------------------------------------------------------------------------------
@@ -666,15 +652,15 @@ def test_a_pipe_that_nobody_reads_is_a_fault_and_no_hang(tmp_path):
 
 def test_a_reload_writes_each_line_as_it_was_configured_then(tmp_path, open_log):
     log, stats, _ = open_log(tmp_path / "a.log", fields=("status",))
-    log.add(record())
+    record().add_to(log)
     log.configure(AccessLogSpec(path=str(tmp_path / "b.log"), fields=("bytes_out",)))
-    log.add(record())
+    record().add_to(log)
     log.configure(AccessLogSpec(path=str(tmp_path / "b.log"), format="off"))
     assert not log.is_on
-    log.add(record())
+    record().add_to(log)
     log.configure(AccessLogSpec(path=str(tmp_path / "b.log"), fields=("retries",)))
     assert log.is_on
-    log.add(record())
+    record().add_to(log)
     log.close(5)
     assert (tmp_path / "a.log").read_text() == '{"status":200}\n'
     assert (tmp_path / "b.log").read_text() == '{"bytes_out":512}\n{"retries":0}\n'
@@ -689,14 +675,14 @@ def test_a_refused_reload_leaves_the_log_as_it_was(tmp_path, open_log):
     ):
         with pytest.raises(ConfigInvalid):
             log.configure(spec)
-    log.add(record())
+    record().add_to(log)
     log.close(5)
     assert (tmp_path / "a.log").read_text() == '{"status":200}\n'
 
 
 def test_a_log_that_is_off_opens_nothing(tmp_path, open_log):
     log, _, _ = open_log(tmp_path / "a.log", format="off")
-    log.add(record())
+    record().add_to(log)
     log.reopen()
     assert log.close(1)
     assert not (tmp_path / "a.log").exists()
@@ -705,7 +691,7 @@ def test_a_log_that_is_off_opens_nothing(tmp_path, open_log):
 def test_lines_added_after_closing_are_dropped_and_counted(tmp_path, open_log):
     log, stats, _ = open_log(tmp_path / "a.log")
     log.close(5)
-    log.add(record())
+    record().add_to(log)
     log.flush()
     assert stats.dropped == 1
 

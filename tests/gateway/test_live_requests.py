@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 from headgate.config.model import AccessLogSpec
@@ -27,8 +28,12 @@ class Board:
 
 
 def record(route: str = "a", status: int = 200, duration_s: float = 0.01) -> Any:
-    given = (1.0, duration_s, -1.0, -1.0, status, 0, 0, 0, None, ())
-    return (*given, "10.0.0.1", route, "s", "http://i", b"rid", b"tid", "", "anna", "")
+    asked = SimpleNamespace(told_head=None, route=SimpleNamespace(name=route))
+    ex = SimpleNamespace(
+        status=status, service=SimpleNamespace(name="s"), instance="http://i", request_id=b"rid",
+        error=None, client_ip="10.0.0.1", identity=SimpleNamespace(subject="anna"),
+    )  # fmt: skip
+    return (asked, ex, 1.0, duration_s, b"tid")
 
 
 def made() -> tuple[LiveRequests, AccessLog, Board, list[dict[str, Any]]]:
@@ -70,8 +75,8 @@ def test_only_what_is_looked_for_is_told_once_a_second():
         record("a", 200, 0.2),
         record("a", 503, 0.01),
     ):
-        log.add(each)
-    log.flush()
+        asked, ex, _, duration_s, trace_id = each
+        log.add(asked, ex, duration_s, trace_id, None)
     now = monotonic()
     live.turn(now)
     live.turn(now + 0.5)
@@ -86,9 +91,8 @@ def test_only_what_is_looked_for_is_told_once_a_second():
 def test_of_many_a_sample_is_told_with_the_failures_in_it():
     live, _, board, told = made()
     board.hear({"wanted": [{}], "for_s": 60})
-    live.take([record() for _ in range(5000)])
-    live.take([record(status=503) for _ in range(20)])
-    live.take([record() for _ in range(5000)])
+    for status in [200] * 5000 + [503] * 20 + [200] * 5000:
+        live.take(*record(status=status))
     live.turn(monotonic())
     (event,) = told
     assert event["seen"] == 10_020

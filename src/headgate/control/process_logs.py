@@ -41,7 +41,7 @@ LEVELS_TOPIC: Final = "log_levels"
 EVENT_BYTES: Final = 256 * 1024
 FEED_BYTES: Final = 1024 * 1024
 LINE_BYTES: Final = 64 * 1024
-_ERRORS: Final = (b'"status":5', b'"error":"')
+_FAULT: Final = b'"status":5'
 
 log = logging.getLogger("headgate.control")
 
@@ -117,19 +117,12 @@ class Feed:
         text = line.data.decode("utf-8", "replace")
         self._lines.append((line.wall, line.level, text, size))
 
-    def access(self, data: bytes, _lines: int) -> None:
-        """Whole lines of the access log."""
-        wanted = self._rules.access
-        if wanted == "off" or not self._rules.is_on or not data.startswith(b"{"):
-            return
-        is_all = wanted == "all"
-        if not is_all and not any(mark in data for mark in _ERRORS):
-            return
-        wall = time.time()  # noqa: TID251  they carry their own time as well
-        for line in data.split(b"\n"):
-            if line and (is_all or any(mark in line for mark in _ERRORS)):
-                level = logging.ERROR if _ERRORS[0] in line else logging.INFO
-                self.add(Line(wall, level, "access", line))
+    def access(self, line: bytes) -> None:
+        """A line of the access log that is wanted."""
+        if self._rules.is_on and line.startswith(b"{"):
+            wall = time.time()  # noqa: TID251  it carries its own time as well
+            level = logging.ERROR if _FAULT in line else logging.INFO
+            self.add(Line(wall, level, "access", line.rstrip()))
 
     def turn(self) -> None:
         """Once a second, on the loop: tell control."""

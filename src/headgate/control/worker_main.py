@@ -224,7 +224,8 @@ class WorkerProcess:
         self._feed.take(spec.store_rules())
         tap = getattr(self._worker, "tap_access", None)
         if tap is not None:
-            tap(self._feed.access if spec.store_rules().access != "off" else None)
+            wanted = spec.store_rules().access
+            tap(self._feed.access if wanted != "off" else None, is_all=wanted == "all")
         if not self._feeds:
             self._feeds = True
             self._turn_feed()

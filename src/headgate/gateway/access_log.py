@@ -1,10 +1,9 @@
-"""One line a request: gathered on the hot path, formatted in small batches, written by a thread.
+"""One line a request: made as it ends, gathered, and written by a thread.
 
-Theory of operation. `add` appends a tuple to a list. Every 64 records, or when the timer comes, the
-records become text, in some 100 microseconds, so that no request waits for a long batch; the text
-is handed to the writer thread when there is enough of it, or when the timer comes. One AccessLog
-lives as long as its worker: a reload that changes the format or the file calls `configure`, so
-that requests begun before it, too, end in a line.
+Theory of operation. `add` makes the line at once, while what it tells of is still in the
+processor's caches, and puts it into a list; the list is handed to the writer thread when it is long
+enough, or when the timer comes. One AccessLog lives as long as its worker: a reload that changes
+the format or the file calls `configure`, so that requests begun before it, too, end in a line.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from headgate.config.model import AccessLogSpec
 from headgate.errors import ConfigInvalid, Fault
-from headgate.gateway.log_fields import FIELDS, Record
+from headgate.gateway.log_fields import FIELDS
 from headgate.gateway.log_format import (
     Formatter,
     UnknownField,
@@ -28,11 +28,14 @@ from headgate.gateway.log_writer import QUEUE_BYTES, LogWriter, Sink, open_sink
 from headgate.observe import LogStats
 
 if TYPE_CHECKING:
-    from headgate.wire.message import RequestHead
+    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.prepared import Prepared
 
-BATCH: Final = 64
-_HAND_OVER_BYTES: Final = 64 * 1024
+_HAND_OVER_BYTES: Final = 256 * 1024  # each handing over makes two threads trade the interpreter
 _EVERY_S: Final = 0.25
+
+Watching = Callable[["Prepared", "Exchange", float, float, bytes], None]
+"""Told of a request that is over: when it began, by the wall clock, how long it took, its trace."""
 
 
 class AccessLog:
@@ -53,19 +56,18 @@ class AccessLog:
         self._stats = stats
         self._report = report or logging.getLogger("headgate.access_log").warning
         self._queue_bytes = queue_bytes
-        self._pending: list[Record] = []
+        self._hand_over_bytes = min(_HAND_OVER_BYTES, queue_bytes // 4)
         self._text: list[bytes] = []
         self._text_bytes = 0
-        self._text_lines = 0
         self._format: Formatter | None = None
-        self._watching: Callable[[Sequence[Record]], None] | None = None
+        self._watching: Watching | None = None
         self._path: str | None = None
         self._writer: LogWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.is_on = False
-        self.tap: Callable[[bytes, int], None] | None = None
-        """Told of every batch of finished lines, before the writer is; it must not wait."""
+        self._tap: Callable[[bytes], None] | None = None
+        self._taps_all = False
         self.configure(spec, scrub)
 
     def configure(self, spec: AccessLogSpec, scrub: Callable[[str], str] | None = None) -> None:
@@ -79,24 +81,40 @@ class AccessLog:
         self._format = line_format
         self.is_on = is_on or self._watching is not None
 
-    def add(self, record: Record) -> None:
-        """Note a request that has ended. Callers ask `is_on` first and spare making the record."""
-        pending = self._pending
-        pending.append(record)
-        if len(pending) >= BATCH:
-            self._format_pending()
+    def add(
+        self,
+        asked: Prepared,
+        ex: Exchange,
+        duration_s: float,
+        trace_id: bytes,
+        is_kept: bool | None,
+    ) -> None:
+        """Note a request that has ended (see `Formatter`). Callers ask `is_on` first."""
+        wall = time.time() - duration_s  # noqa: TID251 - the log tells wall time
+        if self._watching is not None:
+            self._watching(asked, ex, wall, duration_s, trace_id)
+        line_format = self._format
+        if line_format is None:
+            return  # only watched, or switched off while the request was under way
+        line = line_format(asked, ex, wall, duration_s, trace_id, is_kept)
+        self._text.append(line)
+        self._text_bytes += len(line)
+        tap = self._tap
+        if tap is not None and (ex.status >= 500 or ex.error is not None or self._taps_all):
+            tap(line)
+        if self._text_bytes >= self._hand_over_bytes:
+            self.flush()
 
-    def watch(self, watching: Callable[[Sequence[Record]], None] | None) -> None:
-        """Hand every batch of records over, also while no line is written; None ends that."""
-        if watching is not self._watching:
-            self._format_pending()
+    def watch(self, watching: Watching | None) -> None:
+        """Tell of every request, also while no line is written; None ends that."""
         self._watching = watching
         self.is_on = self._format is not None or watching is not None
 
-    def expect(self, head: RequestHead) -> None:
-        """Told when a head is met for the second time: what it comes to in a line may be kept."""
-        if self._format is not None:
-            self._format.expect(head)
+    def tap(self, tap: Callable[[bytes], None] | None, *, is_all: bool = False) -> None:
+        """Hand lines to `tap` as well, before the writer has them: those of requests that failed,
+        or all. It must not wait. None ends that.
+        """
+        self._tap, self._taps_all = tap, is_all
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Flush four times a second."""
@@ -104,16 +122,11 @@ class AccessLog:
         self._timer = loop.call_later(_EVERY_S, self._on_timer)
 
     def flush(self) -> None:
-        """Format what was added and hand it to the writer."""
-        if self._pending:
-            self._format_pending()
+        """Hand what there is to the writer."""
         if self._text and self._writer is not None:
-            data = b"".join(self._text)
-            if self.tap is not None:
-                self.tap(data, self._text_lines)
-            self._writer.put(data, self._text_lines)
+            self._writer.put(b"".join(self._text), len(self._text))
             self._text = []
-            self._text_bytes = self._text_lines = 0
+            self._text_bytes = 0
 
     def reopen(self) -> None:
         """Open the file anew, after it was renamed; the old one stays in use if that fails."""
@@ -149,19 +162,6 @@ class AccessLog:
         self.flush()
         if self._loop is not None and not self._loop.is_closed():
             self._timer = self._loop.call_later(_EVERY_S, self._on_timer)
-
-    def _format_pending(self) -> None:
-        records, self._pending = self._pending, []
-        if self._watching is not None:
-            self._watching(records)
-        if self._format is None:
-            return  # switched off while these requests were under way
-        text = self._format(records)
-        self._text.append(text)
-        self._text_lines += len(records)
-        self._text_bytes += len(text)
-        if self._text_bytes >= _HAND_OVER_BYTES:
-            self.flush()
 
 
 def _compile(

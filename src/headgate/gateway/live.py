@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 Control says on the board's topic `live` what is looked for and for how long: it says it again while
 somebody looks, so a worker that hears no more of it stops by itself. While it holds, the access log
-hands every batch of records over (`AccessLog.watch`); the request path is the same as with an
-access log, and without both it makes no record at all.
+tells of every request (`AccessLog.watch`); the request path is the same as with an
+access log, and without both nothing is told at all.
 
 Of what fits, `ROWS_MAX` a second are told, drawn at random so that a busy route does not hide the
 others, but failures first: a row with a status of 500 or more takes the place of one without. How
@@ -18,27 +18,15 @@ to see who asked for what.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from headgate.gateway.log_fields import (
-    DURATION_S,
-    ERROR,
-    HEAD,
-    INSTANCE,
-    REQUEST_ID,
-    ROUTE,
-    SERVICE,
-    STATUS,
-    TRACE_ID,
-    WALL,
-    Record,
-)
-
 if TYPE_CHECKING:
     from headgate.gateway.access_log import AccessLog
+    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.prepared import Prepared
     from headgate.state.home import Board
 
 __all__ = ["ROWS_MAX", "TOPIC", "LiveRequests", "Wanted"]
@@ -97,21 +85,21 @@ class LiveRequests:
             self._rows.clear()
             self._seen = 0
 
-    def take(self, records: Sequence[Record]) -> None:
-        """Records of the access log, in batches."""
-        rows = self._rows
-        record: Any  # a tuple whose places have names, not types
-        for record in records:
-            route, status, duration_s = record[ROUTE], record[STATUS], record[DURATION_S]
-            if not any(each.fits(route, status, duration_s) for each in self._wanted):
-                continue
-            self._seen += 1
-            if len(rows) < ROWS_MAX:
-                rows.append(_row(record))
-                continue
-            at = self._rng.randrange(self._seen if status < _FAILED else ROWS_MAX)
-            if at < ROWS_MAX and (status >= _FAILED or rows[at][2] < _FAILED):
-                rows[at] = _row(record)
+    def take(
+        self, asked: Prepared, ex: Exchange, wall: float, duration_s: float, trace_id: bytes
+    ) -> None:
+        """A request that is over."""
+        rows, status = self._rows, ex.status
+        route = asked.route.name if asked.route is not None else ""
+        if not any(each.fits(route, status, duration_s) for each in self._wanted):
+            return
+        self._seen += 1
+        if len(rows) < ROWS_MAX:
+            rows.append(_row(asked, ex, wall, duration_s, trace_id))
+            return
+        at = self._rng.randrange(self._seen if status < _FAILED else ROWS_MAX)
+        if at < ROWS_MAX and (status >= _FAILED or rows[at][2] < _FAILED):
+            rows[at] = _row(asked, ex, wall, duration_s, trace_id)
 
     def turn(self, now: float) -> None:
         """A few times a second."""
@@ -129,19 +117,21 @@ class LiveRequests:
             self._report({"event": "requests", "rows": rows, "seen": seen})
 
 
-def _row(record: Any) -> list[Any]:
-    head = record[HEAD]
+def _row(
+    asked: Prepared, ex: Exchange, wall: float, duration_s: float, trace_id: bytes
+) -> list[Any]:
+    head = asked.told_head
     return [
-        round(record[WALL] + record[DURATION_S], 3),
-        round(record[DURATION_S], 6),
-        record[STATUS],
+        round(wall + duration_s, 3),
+        round(duration_s, 6),
+        ex.status,
         head.method if head is not None else "",
         head.host if head is not None else "",
         head.path[:_PATH_MAX] if head is not None else "",
-        record[ROUTE],
-        record[SERVICE],
-        record[INSTANCE],
-        record[REQUEST_ID].decode("latin-1")[:100],
-        record[TRACE_ID].decode("latin-1"),
-        record[ERROR],
+        asked.route.name if asked.route is not None else "",
+        ex.service.name if ex.service is not None else "",
+        ex.instance or "",
+        ex.request_id.decode("latin-1")[:100],
+        trace_id.decode("latin-1"),
+        ex.error or "",
     ]

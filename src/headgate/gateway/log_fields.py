@@ -1,63 +1,12 @@
 """What the access log knows of a request, and by which names it can be chosen.
 
-The request path makes one plain tuple a request, a `Record`, in the order below; a tuple, because
-making one costs a tenth of making an object with as many slots. What becomes of it is in
-`log_format`.
+What becomes of it is in `log_format`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-
-from headgate.wire.message import Header, RequestHead
-
-Record = tuple[
-    float,  # WALL: when the request began, seconds since 1970
-    float,  # DURATION_S: until the last byte of the response
-    float,  # UPSTREAM_S: negative when it never went upstream
-    float,  # CONNECT_S: negative when no connection was made for it
-    int,  # STATUS
-    int,  # BYTES_IN: of the body
-    int,  # BYTES_OUT: of the body
-    int,  # RETRIES
-    RequestHead | None,  # HEAD: None when none could be read
-    tuple[Header, ...] | list[Header],  # RESPONSE_HEADERS: as sent to the client
-    str,  # CLIENT_IP
-    str,  # ROUTE: empty when none matched
-    str,  # SERVICE: empty for local answers
-    str,  # INSTANCE: empty when none was tried
-    bytes,  # REQUEST_ID
-    bytes,  # TRACE_ID: empty when there is none
-    str,  # ERROR: one of few texts, empty when all went well
-    str,  # USER: empty when nobody was asked
-    str,  # TLS_VERSION: empty without TLS
-    bytes,  # OWN_ID: its first half is the id of the gateway's span
-    bool | None,  # IS_KEPT: whether the trace can be looked up; None where none are made
-]
-(
-    WALL,
-    DURATION_S,
-    UPSTREAM_S,
-    CONNECT_S,
-    STATUS,
-    BYTES_IN,
-    BYTES_OUT,
-    RETRIES,
-    HEAD,
-    RESPONSE_HEADERS,
-    CLIENT_IP,
-    ROUTE,
-    SERVICE,
-    INSTANCE,
-    REQUEST_ID,
-    TRACE_ID,
-    ERROR,
-    USER,
-    TLS_VERSION,
-    OWN_ID,
-    IS_KEPT,
-) = range(21)
 
 
 @dataclass(frozen=True, slots=True)

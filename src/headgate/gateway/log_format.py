@@ -1,13 +1,17 @@
-"""Log records as lines: JSON or Apache's combined format.
+"""Requests that are over as lines: JSON or Apache's combined format.
 
-Theory of operation. A line is a row of pieces, and every second piece is a value. The values of a
-record are made as texts, those of the chosen fields are picked and put into a copy of the row, and
-the rows of a batch are joined at once. What depends only on the request's head (method, path, user
-agent, ...) is made once for each head of a batch. A head that is met a second time there, as when
-clients send the same bytes again and share one head object, is likely to come again, and so is one
-that the caller expects: it gets a shorter row of its own, with its texts in place, that is kept, in
-two generations as in `wire.headcache`. Texts that come again and again (addresses, routes,
-instances) are made safe once.
+Theory of operation. A line is a row of pieces, and every second piece is a value. There are three
+sorts of values: *late* ones differ with every request (times, ids), *steady* ones are mostly the
+same for a head that comes again (status, route, user), *early* ones follow from the head alone
+(path, user agent). All are made as texts, and those of the chosen fields are picked and put into a
+copy of the row.
+
+Clients that send the same bytes again share one `Prepared`, and what its lines have in common is
+kept there: from the second line on the early texts, and once two requests in turn were alike in all
+that is steady, a *template* of the line, into which one formatting puts what is late. That is the
+common way; it touches few objects, which counts more than the instructions: between two requests
+the kernel has driven most of what the last one used out of the processor's nearest caches. Texts
+that come again and again (addresses, routes, instances) are made safe once.
 
 What an editor must not break:
 - A line is one line, and valid JSON, whatever bytes a client sent. Every text goes through `quote`
@@ -22,11 +26,12 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from headgate.gateway.log_fields import FIELDS, Record
+from headgate.gateway.log_fields import FIELDS
 from headgate.gateway.log_text import (
     REDACTED_TEXT,
     TARGET_MAX,
@@ -38,10 +43,18 @@ from headgate.gateway.log_text import (
 )
 from headgate.wire.message import Header, RequestHead, find
 
-_Early = Callable[[RequestHead, dict[bytes, bytes]], str]
+if TYPE_CHECKING:
+    from headgate.gateway.exchange import Exchange
+    from headgate.gateway.prepared import Prepared
+    from headgate.gateway.service import ServiceRuntime
+
+_Steady = tuple[int, int, int, "ServiceRuntime | None", str | None, str, str]
+"""Status, body bytes in, attempts, service, error, user and TLS version."""
+_Early = Callable[[RequestHead, dict[bytes, bytes]], bytes]
 """Makes the text of a field from a head and its fields by name."""
 _Column = int | _Early | tuple[bytes]
-"""What stands in a place of the row: a late value, an early text, or a field of the response."""
+"""What stands in a place of the row: a late or steady value, an early text, or a field of the
+response."""
 
 _CACHE_MAX: Final = 1024
 _URL_HEADERS = frozenset({b"referer", b"location", b"content-location", b"refresh"})
@@ -67,27 +80,27 @@ def json_format(
     chosen = tuple(fields) if fields is not None else tuple(FIELDS)
     hidden = Hidden(redact, scrub)
     texts = _JsonTexts()
-    pieces = ["{"]
+    pieces = [b"{"]
     columns: list[_Column] = []
     for at, name in enumerate(chosen):
-        pieces[-1] += ("," if at else "") + quote(name) + ":"
+        pieces[-1] += (b"," if at else b"") + _quoted(name) + b":"
         header = _HEADER_FIELD(name)
         if name == "worker":
-            pieces[-1] += str(worker)
+            pieces[-1] += b"%d" % worker
             continue
-        if name in _LATE:
-            columns.append(_LATE[name])
+        if name in _VALUES:
+            columns.append(_VALUES[name])
         elif header is not None:
             key = header[2].lower().encode("ascii")
             columns.append(
-                (key,) if header[1] == "response" else _header(key, hidden, quote, "null")
+                (key,) if header[1] == "response" else _header(key, hidden, _quoted, b"null")
             )
         elif name in FIELDS:
             columns.append(_json_early(name, hidden, texts))
         else:
             raise UnknownField(name)
-        pieces.append("")
-    pieces[-1] += "}\n"
+        pieces.append(b"")
+    pieces[-1] += b"}\n"
     return Formatter(pieces, columns, hidden, texts)
 
 
@@ -95,279 +108,280 @@ def combined_format(redact: Sequence[str], scrub: Callable[[str], str] | None = 
     """Compile a formatter of Apache's combined format."""
     hidden = Hidden(redact, scrub)
     columns: list[_Column] = [
-        _LATE["client_ip"],
-        _LATE["time"],
+        _VALUES["client_ip"],
+        _VALUES["time"],
         _request_line(hidden),
-        _LATE["status"],
-        _LATE["bytes_out"],
-        _header(b"referer", hidden, _escape_or_dash, "-"),
-        _header(b"user-agent", hidden, _escape_or_dash, "-"),
+        _VALUES["status"],
+        _VALUES["bytes_out"],
+        _header(b"referer", hidden, _escape_or_dash, b"-"),
+        _header(b"user-agent", hidden, _escape_or_dash, b"-"),
     ]
-    pieces = ["", " - - [", '] "', '" ', " ", ' "', '" "', '"\n']
+    pieces = [b"", b" - - [", b'] "', b'" ', b" ", b' "', b'" "', b'"\n']
     return Formatter(pieces, columns, hidden, _CombinedTexts())
 
 
-# The places of late values in the row of texts that a `Formatter` makes.
-_LATE: Final = {
-    name: at
-    for at, name in enumerate(
-        (
-            "time",
-            "client_ip",
-            "status",
-            "bytes_in",
-            "bytes_out",
-            "duration_ms",
-            "upstream_ms",
-            "connect_ms",
-            "route",
-            "service",
-            "instance",
-            "retries",
-            "request_id",
-            "trace_id",
-            "span_id",
-            "sampled",
-            "error",
-            "user",
-            "tls_version",
-        )
-    )
-}
+_LATE: Final = (
+    "time",
+    "client_ip",
+    "bytes_out",
+    "duration_ms",
+    "upstream_ms",
+    "connect_ms",
+    "instance",
+    "request_id",
+    "trace_id",
+    "span_id",
+    "sampled",
+)
+_STEADY: Final = (
+    "status",
+    "bytes_in",
+    "retries",
+    "route",
+    "service",
+    "error",
+    "user",
+    "tls_version",
+)
+# The places in the row of texts that a `Formatter` makes of a request.
+_VALUES: Final = {name: at for at, name in enumerate((*_LATE, *_STEADY))}
 
 
-class _Texts(dict[str, str]):
+_SAMPLED: Final = {None: b"null", True: b"true", False: b"false"}
+
+
+class _Texts(ABC, dict[str, bytes]):
     """Texts that come again and again, made safe once: addresses, routes, services, errors."""
 
-    absent: str
+    absent: bytes
     """What stands for a value that is not there."""
 
-    def __missing__(self, text: str) -> str:
+    def __missing__(self, text: str) -> bytes:
         safe = self.safe(text)
         if len(self) >= 4 * _CACHE_MAX:
             self.clear()
         self[text] = safe
         return safe
 
-    def safe(self, text: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def safe(self, text: str) -> bytes: ...
 
-    def second(self, second: int) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def second(self, second: int) -> bytes: ...
 
-    def moment(self, second: str, millisecond: int) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def moment(self, second: bytes, millisecond: int) -> bytes: ...
 
 
 class _JsonTexts(_Texts):
-    absent = "null"
+    absent = b"null"
 
-    def safe(self, text: str) -> str:
-        return quote(bounded(text, TEXT_MAX)) if text else "null"
+    def safe(self, text: str) -> bytes:
+        return _quoted(bounded(text, TEXT_MAX)) if text else b"null"
 
-    def second(self, second: int) -> str:
-        return time.strftime('"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
+    def second(self, second: int) -> bytes:
+        return time.strftime('"%Y-%m-%dT%H:%M:%S.', time.gmtime(second)).encode("ascii")
 
-    def moment(self, second: str, millisecond: int) -> str:
-        return f'{second}{millisecond:03d}Z"'
+    def moment(self, second: bytes, millisecond: int) -> bytes:
+        return b'%b%03dZ"' % (second, millisecond)
 
 
 class _CombinedTexts(_Texts):
-    absent = "-"
+    absent = b"-"
 
-    def safe(self, text: str) -> str:
-        return escape(bounded(text, TEXT_MAX)) if text else "-"
+    def safe(self, text: str) -> bytes:
+        return escape(bounded(text, TEXT_MAX)).encode("ascii") if text else b"-"
 
-    def second(self, second: int) -> str:
+    def second(self, second: int) -> bytes:
         moment = time.gmtime(second)
         month = _MONTHS[moment.tm_mon - 1]  # strftime's %b would follow the locale
-        return time.strftime(f"%d/{month}/%Y:%H:%M:%S +0000", moment)
+        return time.strftime(f"%d/{month}/%Y:%H:%M:%S +0000", moment).encode("ascii")
 
-    def moment(self, second: str, millisecond: int) -> str:
+    def moment(self, second: bytes, millisecond: int) -> bytes:
         return second
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+class Lines:
+    """What the lines of a head have in common; kept by its `Prepared`."""
+
+    __slots__ = ("early", "of", "steady", "template")
+
+    def __init__(self, of: Formatter | None, early: tuple[bytes, ...]) -> None:
+        self.of = of
+        self.early = early
+        self.steady: _Steady | None = None
+        self.template: bytes | None = None
+
+
+ONE: Final = Lines(None, ())
+"""There was one line of this head, and nothing of it is kept."""
+
+
 class Formatter:
-    """Turns records into lines: `pieces` with the values of `columns` between them."""
+    """Turns requests into lines: `pieces` with the values of `columns` between them."""
 
     def __init__(
         self,
-        pieces: Sequence[str],
+        pieces: Sequence[bytes],
         columns: Sequence[_Column],
         hidden: Hidden,
         texts: _Texts,
     ) -> None:
-        self._pieces = tuple(pieces)
-        self._columns = tuple(columns)
         self._hidden = hidden
         self._texts = texts
         self._early = tuple([c for c in columns if not isinstance(c, int | tuple)])
-        self._late_headers = tuple([c[0] for c in columns if isinstance(c, tuple)])
-        self._row = [""] * (2 * len(columns) + 1)
+        self._response_names = tuple([c[0] for c in columns if isinstance(c, tuple)])
+        self._row = [b""] * (2 * len(columns) + 1)
         self._row[::2] = pieces
-        # Values in a row of their own: late ones, fields of the response, early texts.
+        # Values in a row of their own: late, of the response, steady, early ones.
         places: list[int] = []
-        late_places: list[int] = []
-        early = len(_LATE) + len(self._late_headers)
-        header = len(_LATE)
+        response = len(_LATE)
+        early = len(_VALUES) + len(self._response_names)
         for column in columns:
-            if isinstance(column, int):
-                places.append(column)
-                late_places.append(column)
-            elif isinstance(column, tuple):
-                places.append(header)
-                late_places.append(header)
-                header += 1
-            else:
+            if isinstance(column, tuple):
+                places.append(response)
+                response += 1
+            elif not isinstance(column, int):
                 places.append(early)
                 early += 1
+            elif column < len(_LATE):
+                places.append(column)
+            else:
+                places.append(column + len(self._response_names))
+        self._places = tuple(places)
         self._pick = _picker(places)
-        # The fields of a known head's line are often all there are, as they stand here.
+        self._first_steady = response
+        late_places = [place for place in places if place < response]
+        # The late fields of a line are often all there are, as they stand here.
         is_all = late_places == list(range(len(_LATE)))
         self._pick_late = None if is_all else _picker(late_places)
         self._no_head = (texts.absent,) * len(self._early)
-        self._rows: dict[RequestHead, list[str]] = {}
-        self._old_rows: dict[RequestHead, list[str]] = {}
-        self._moments: dict[int, str] = {}
+        self._moments: dict[int, bytes] = {}
         self._second = -1
-        self._second_text = ""
+        self._second_text = b""
 
-    def expect(self, head: RequestHead) -> None:
-        """This head comes again, though perhaps not within a batch."""
-        if head not in self._rows and head not in self._old_rows:
-            self._keep_row(head, self._made_row(self._early_texts(head)))
-
-    def __call__(self, records: Sequence[Record]) -> bytes:
-        """Format a batch."""
+    def __call__(
+        self,
+        asked: Prepared,
+        ex: Exchange,
+        wall: float,
+        duration_s: float,
+        trace_id: bytes,
+        is_kept: bool | None,
+    ) -> bytes:
+        """The line of a request that began at `wall`. `is_kept` tells whether its trace can be
+        looked up, and is None where none are made; `trace_id` is empty where there is none.
+        """
         texts = self._texts
-        moments = self._moments
-        rows, old_rows = self._rows, self._old_rows
-        pick_late = self._pick_late
-        here: dict[RequestHead | None, tuple[str, ...]] = {None: self._no_head}
-        out: list[str] = []
-        for (
-            wall,
-            duration_s,
-            upstream_s,
-            connect_s,
-            status,
-            bytes_in,
-            bytes_out,
-            retries,
-            head,
-            response_headers,
-            client_ip,
-            route,
-            service,
-            instance,
-            request_id,
-            trace_id,
-            error,
-            user,
-            tls_version,
-            own_id,
-            is_kept,
-        ) in records:
-            millisecond = int(wall * 1e3)
-            duration = f"{duration_s * 1e3:.3f}"
-            # They are one number when the response came in one piece.
-            upstream = duration
-            if upstream_s != duration_s:
-                upstream = "null" if upstream_s < 0.0 else f"{upstream_s * 1e3:.3f}"
-            made = f'"{request_id.decode()}"' if request_id.isalnum() else ""
-            if not made or len(made) > TEXT_MAX:
-                made = quote(request_id[:TEXT_MAX].decode("latin-1"))
-            trace = made
-            if trace_id is not request_id or not trace_id:
-                trace = quote(trace_id[:TEXT_MAX].decode("latin-1")) if trace_id else "null"
-            if is_kept is None:
-                span = sampled = "null"
-            else:
-                # Mostly the own id is also what the request's id was made of.
-                span = made[:17] if own_id is request_id else f'"{own_id[:16].decode()}'
-                span += '"'
-                sampled = "true" if is_kept else "false"
-            values: tuple[str, ...] = (
-                moments.get(millisecond) or self._moment(millisecond),
-                texts[client_ip],
-                f"{status}",
-                f"{bytes_in}",
-                f"{bytes_out}",
-                duration,
-                upstream,
-                "null" if connect_s < 0.0 else f"{connect_s * 1e3:.3f}",
-                texts[route],
-                texts[service],
-                texts[instance],
-                f"{retries}",
-                made,
-                trace,
-                span,
-                sampled,
-                texts[error],
-                texts[user],
-                texts[tls_version],
-            )
-            if self._late_headers:
-                values += self._response_texts(response_headers)
-            row = rows.get(head)  # type: ignore[arg-type]  # None is in no dict of heads
-            if row is None and head in old_rows:
-                row = old_rows.pop(head)
-                self._keep_row(head, row)
-                rows, old_rows = self._rows, self._old_rows
-            if row is not None:
-                row = row.copy()
-                row[1::2] = values if pick_late is None else pick_late(values)
-            else:
-                early = here.get(head)
-                if early is None:
-                    early = here[head] = self._early_texts(head)
-                elif head is not None:
-                    self._keep_row(head, self._made_row(early))
-                    rows, old_rows = self._rows, self._old_rows
-                row = self._row.copy()
-                row[1::2] = self._pick(values + early)
-            out += row
-        return "".join(out).encode("ascii")
+        millisecond = int(wall * 1e3)
+        duration = b"%.3f" % (duration_s * 1e3)
+        # They are one number when the response came in one piece.
+        upstream = duration
+        upstream_s = ex.upstream_s
+        if upstream_s != duration_s:
+            upstream = b"null" if upstream_s < 0.0 else b"%.3f" % (upstream_s * 1e3)
+        request_id = ex.request_id
+        if request_id.isalnum() and len(request_id) <= TEXT_MAX:
+            made = b'"%b"' % request_id
+        else:
+            made = _quoted(request_id[:TEXT_MAX].decode("latin-1"))
+        trace = made
+        if trace_id is not request_id or not trace_id:
+            trace = _quoted(trace_id[:TEXT_MAX].decode("latin-1")) if trace_id else b"null"
+        late: tuple[bytes, ...] = (
+            self._moments.get(millisecond) or self._moment(millisecond),
+            texts[ex.client_ip],
+            b"%d" % ex.bytes_out,
+            duration,
+            upstream,
+            b"null" if ex.connect_s < 0.0 else b"%.3f" % (ex.connect_s * 1e3),
+            texts[ex.instance or ""],
+            made,
+            trace,
+            b"null" if is_kept is None else b'"%.16b"' % ex.own_id,
+            _SAMPLED[is_kept],
+        )
+        if self._response_names:
+            late += self._response_texts(ex.response_headers)
+        identity = ex.identity
+        steady = (
+            ex.status,
+            ex.bytes_in,
+            ex.attempts,
+            ex.service,
+            ex.error,
+            identity.subject if identity is not None else "",
+            ex.down.tls_version,
+        )
+        lines = asked.lines
+        if lines is not None and lines.steady == steady and lines.of is self:
+            template = lines.template
+            if template is None:
+                template = lines.template = self._made_template(asked, lines.early, steady)
+            return template % (late if self._pick_late is None else self._pick_late(late))
+        early = self._early_of(asked, steady)
+        row = self._row.copy()
+        row[1::2] = self._pick(late + self._steady_texts(asked, steady) + early)
+        return b"".join(row)
 
-    def _early_texts(self, head: RequestHead | None) -> tuple[str, ...]:
+    def _early_of(self, asked: Prepared, steady: _Steady) -> tuple[bytes, ...]:
+        """The early texts, which are kept from the second time on."""
+        head = asked.told_head
         if head is None:
             return self._no_head
+        lines = asked.lines
+        if lines is None:
+            asked.lines = ONE
+            return self._early_texts(head)
+        if lines.of is not self:
+            lines = asked.lines = Lines(self, self._early_texts(head))
+        lines.steady, lines.template = steady, None
+        return lines.early
+
+    def _early_texts(self, head: RequestHead) -> tuple[bytes, ...]:
         fields = dict(head.headers)
         if len(fields) != len(head.headers):
             fields = _joined(head.headers)
         return tuple([text_of(head, fields) for text_of in self._early])
 
-    def _keep_row(self, head: RequestHead, row: list[str]) -> None:
-        if len(self._rows) >= _CACHE_MAX:
-            self._old_rows = self._rows
-            self._rows = {}
-        self._rows[head] = row
+    def _made_template(self, asked: Prepared, early: tuple[bytes, ...], steady: _Steady) -> bytes:
+        """The line with what is steady in place, and a mark for each late value."""
+        first = self._first_steady
+        texts = self._steady_texts(asked, steady) + early
+        parts = [part.replace(b"%", b"%%") for part in self._row]
+        parts[1::2] = [
+            b"%b" if place < first else texts[place - first].replace(b"%", b"%%")
+            for place in self._places
+        ]
+        return b"".join(parts)
 
-    def _made_row(self, early: Sequence[str]) -> list[str]:
-        """The row of a head, its texts in place."""
-        row = [self._pieces[0]]
-        texts = iter(early)
-        for column, piece in zip(self._columns, self._pieces[1:], strict=True):
-            if isinstance(column, int | tuple):
-                row += ("", piece)
-            else:
-                row[-1] += next(texts) + piece
-        return row
+    def _steady_texts(self, asked: Prepared, steady: _Steady) -> tuple[bytes, ...]:
+        status, bytes_in, attempts, service, error, user, tls_version = steady
+        texts = self._texts
+        return (
+            b"%d" % status,
+            b"%d" % bytes_in,
+            b"%d" % (attempts - 1 if attempts else 0),
+            texts[asked.route.name if asked.route is not None else ""],
+            texts[service.name if service is not None else ""],
+            texts[error or ""],
+            texts[user],
+            texts[tls_version],
+        )
 
-    def _response_texts(self, headers: Sequence[Header]) -> tuple[str, ...]:
-        found = [(name, find(headers, name)) for name in self._late_headers]
+    def _response_texts(self, headers: Sequence[Header]) -> tuple[bytes, ...]:
+        found = [(name, find(headers, name)) for name in self._response_names]
         return tuple(
             [
-                "null" if value is None else quote(_header_text(name, value, self._hidden))
+                b"null" if value is None else _quoted(_header_text(name, value, self._hidden))
                 for name, value in found
             ]
         )
 
-    def _moment(self, millisecond: int) -> str:
+    def _moment(self, millisecond: int) -> bytes:
         # Requests end in another order than they began, so a few moments are at hand.
         if len(self._moments) >= 256:
             self._moments.clear()
@@ -378,13 +392,17 @@ class Formatter:
         return text
 
 
-def _picker(places: list[int]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
     if len(places) > 1:
         return itemgetter(*places)
     if places:
         at = places[0]
         return lambda values: (values[at],)
     return lambda _values: ()
+
+
+def _quoted(text: str) -> bytes:
+    return quote(text).encode("ascii")
 
 
 def _joined(headers: Sequence[Header]) -> dict[bytes, bytes]:
@@ -397,20 +415,22 @@ def _joined(headers: Sequence[Header]) -> dict[bytes, bytes]:
 
 def _json_early(name: str, hidden: Hidden, texts: _JsonTexts) -> _Early:
     if name in _NAMED_HEADERS:
-        return _header(_NAMED_HEADERS[name], hidden, quote, "null")
+        return _header(_NAMED_HEADERS[name], hidden, _quoted, b"null")
     return {
         "method": lambda head, _: texts[head.method[:32]],
         "host": lambda head, _: texts[head.host],
-        "path": lambda head, _: quote(bounded(_path(head, hidden), TARGET_MAX)),
-        "query": lambda head, _: quote(hidden.in_query(head.query)) if head.has_query else "null",
+        "path": lambda head, _: _quoted(bounded(_path(head, hidden), TARGET_MAX)),
+        "query": lambda head, _: (
+            _quoted(hidden.in_query(head.query)) if head.has_query else b"null"
+        ),
         "protocol": lambda head, _: texts[_protocol(head)],
     }[name]
 
 
-def _header(name: bytes, hidden: Hidden, safe: Callable[[str], str], absent: str) -> _Early:
-    known: dict[bytes, str] = {}  # a client repeats its user agent with every new path
+def _header(name: bytes, hidden: Hidden, safe: Callable[[str], bytes], absent: bytes) -> _Early:
+    known: dict[bytes, bytes] = {}  # a client repeats its user agent with every new path
 
-    def text_of(_head: RequestHead, fields: dict[bytes, bytes]) -> str:
+    def text_of(_head: RequestHead, fields: dict[bytes, bytes]) -> bytes:
         value = fields.get(name)
         if value is None:
             return absent
@@ -424,16 +444,16 @@ def _header(name: bytes, hidden: Hidden, safe: Callable[[str], str], absent: str
     return text_of
 
 
-def _escape_or_dash(text: str) -> str:
-    return escape(text) or "-"
+def _escape_or_dash(text: str) -> bytes:
+    return escape(text).encode("ascii") or b"-"
 
 
 def _request_line(hidden: Hidden) -> _Early:
-    def text_of(head: RequestHead, _fields: dict[bytes, bytes]) -> str:
+    def text_of(head: RequestHead, _fields: dict[bytes, bytes]) -> bytes:
         target = bounded(_path(head, hidden), TARGET_MAX)
         if head.has_query:
             target += f"?{hidden.in_query(head.query)}"
-        return escape(f"{head.method[:32]} {target} {_protocol(head)}")
+        return escape(f"{head.method[:32]} {target} {_protocol(head)}").encode("ascii")
 
     return text_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -25,10 +24,10 @@ from headgate.wire.message import Forward, RequestHead, ResponseHead
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from headgate.gateway.access_log import AccessLog
-    from headgate.gateway.caching.exchange import Remembered
+    from headgate.gateway.caching.remembered import Remembered
     from headgate.gateway.doors import Passport
     from headgate.gateway.exchange import Downstream
+    from headgate.gateway.log_format import Lines
     from headgate.gateway.route import RouteRuntime
     from headgate.gateway.service import ServiceRuntime
     from headgate.gateway.site import Site
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from headgate.wire.message import Header
 
 _KINDS: Final = {401: "status_401", 404: "status_404", 429: "limited"}
-_AGAIN: Final = 2
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 
@@ -46,7 +44,6 @@ class Prepared:
     __slots__ = (
         "_fixed",
         "_forwards",
-        "_logged",
         "_plains",
         "_refusal",
         "_site",
@@ -60,6 +57,7 @@ class Prepared:
         "host_block",
         "is_cacheable",
         "is_retried_above",
+        "lines",
         "makes_trace",
         "memo",
         "params",
@@ -89,7 +87,8 @@ class Prepared:
         self.forward: Forward | None = None
         self._forwards: dict[str, Forward] = {}
         self._plains: dict[str, Forward] = {}
-        self._logged = 0
+        self.lines: Lines | None = None
+        """What the access log keeps of its lines."""
         self.memo: dict[object, str] = {}
         """What policies have read out of the head, under keys of their own."""
         self.deadline_s: float | None = None
@@ -266,50 +265,23 @@ class Prepared:
                 sampled or status >= 500 or ex.error is not None or duration_s >= tracing.slow_s
             ) and tracing.ended(ex, now, duration_s)
         if site.log.is_on:
-            self._log(ex, site.log, duration_s, is_kept)
+            if is_kept is not None:
+                trace_id = ex.own_id if self.trace is None else trace_of(ex)
+            else:
+                made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
+                trace_id = self.trace_id or made
+            site.log.add(self, ex, duration_s, trace_id, is_kept)
+
+    @property
+    def told_head(self) -> RequestHead | None:
+        """The head for those that tell of it; None when none could be read."""
+        return self.head if self._refusal is None or self.head.method != "-" else None
 
     def _kind_of(self, status: int) -> str:
         """What a refusal says of the client, in the words of `bans`."""
         if self.head.method == "-":
             return "malformed"
         return _KINDS.get(status, "status_4xx")
-
-    def _log(self, ex: Exchange, log: AccessLog, duration_s: float, is_kept: bool | None) -> None:
-        route = self.route
-        if self._logged < _AGAIN:
-            self._logged += 1
-            if self._logged == _AGAIN and self.head.method != "-":
-                log.expect(self.head)
-        if is_kept is None:
-            made = ex.request_id if self.makes_trace and len(ex.request_id) == 32 else b""
-            trace_id = self.trace_id or made
-        else:
-            trace_id = ex.own_id if self.trace is None else trace_of(ex)
-        log.add(
-            (
-                time.time() - duration_s,  # noqa: TID251 - the log tells wall time
-                duration_s,
-                ex.upstream_s,
-                ex.connect_s,
-                ex.status,
-                ex.bytes_in,
-                ex.bytes_out,
-                ex.attempts - 1 if ex.attempts else 0,
-                self.head if self._refusal is None or self.head.method != "-" else None,
-                ex.response_headers,
-                ex.client_ip,
-                route.name if route is not None else "",
-                ex.service.name if ex.service is not None else "",
-                ex.instance or "",
-                ex.request_id,
-                trace_id,
-                ex.error or "",
-                identity.subject if (identity := ex.identity) is not None else "",
-                ex.down.tls_version,
-                ex.own_id,
-                is_kept,
-            )
-        )
 
 
 def _is_ours(error: str | None) -> bool:
