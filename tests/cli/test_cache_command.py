@@ -189,9 +189,13 @@ def test_json_is_the_answer_itself(client: Client, command: Run):
     ("error", "line"),
     [
         (Refused(422, {"detail": "url: no"}), "headgate: url: no"),
+        (
+            Refused(422, {"detail": "no", "faults": [{"where": "tags.0", "message": "empty"}]}),
+            "headgate: no; tags.0: empty",
+        ),
         (NothingRuns("nothing is running here"), "headgate: nothing is running here"),
     ],
-    ids=["refused", "nothing"],
+    ids=["refused", "field", "nothing"],
 )
 def test_an_error_is_one_line(client: Client, command: Run, error: Exception, line: str):
     client.error = error
@@ -204,7 +208,11 @@ def test_figures_are_tables(client: Client, command: Run):
         "workers": 2,
         "routes": [{**COUNTS, "route": "shop", "hits": 90, "misses": 10, "hit_ratio": 0.9}],
         "total": {**COUNTS, "hits": 90, "misses": 10, "hit_ratio": 0.9},
-        "stores": [STORE, {**STORE, "kind": "disk", "away": 1, "why": "full disk"}],
+        "stores": [
+            STORE,
+            {**STORE, "kind": "disk", "away": 1, "why": "full disk"},
+            {**STORE, "kind": "redis", "entries": None, "bytes": None, "bytes_max": None},
+        ],
         "stamp": 5,
         "listeners": 2,
         "layer": {"place": "redis://127.0.0.1", "is_away": True, "why": "refused", "queued": 3},
@@ -218,6 +226,7 @@ def test_figures_are_tables(client: Client, command: Run):
         "store   responses    bytes        of  evicted  expired  purged  dropped",
         "memory         12  34.5 MB  256.0 MB        3        4       6        0",
         "disk           12  34.5 MB  256.0 MB        3        4       6        0",
+        "redis           -        -         -        3        4       6        0",
         "1 worker without disk: full disk",
         "news by redis://127.0.0.1: away: refused, 3 queued",
         "2 services listening for news",

@@ -97,3 +97,17 @@ def test_where_nothing_runs_ctl_ends_with_three(
     code, _, err = run(capsys, "ctl", *words, "--state-dir", str(tmp_path))
     assert code == 3
     assert "start it with `headgate run`" in err
+
+
+def test_a_key_that_opens_secrets_is_for_its_owner_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run(capsys, "secrets", "init", str(tmp_path / "secrets.enc"))
+    key = tmp_path / "secrets.key"
+    more = {"secrets": {"file": "secrets.enc", "key_file": "secrets.key"}}
+    file = write(tmp_path, 0, **more)
+    for mode in (0o600, 0o644):
+        key.chmod(mode)
+        _, out, _ = run(capsys, "doctor", str(file), "--offline", "--json")
+        told = [row for row in findings(out).get("permissions", []) if str(key) in row["says"]]
+        assert len(told) == (mode == 0o644)

@@ -62,6 +62,10 @@ def request(**headers: str) -> Request:
         ("POST", "/v1/traces", Role.INGEST),
         ("POST", "/api/markers", Role.INGEST),
         ("GET", "/api/markers", Role.VIEWER),
+        ("POST", "/api/cache/purge", Role.PURGE),
+        ("GET", "/api/cache/news", Role.VIEWER),
+        ("POST", "/api/revocations", Role.REVOKE),
+        ("GET", "/api/revocations", Role.VIEWER),
     ],
     ids=str,
 )
@@ -77,6 +81,34 @@ def test_ingest_may_report_and_nothing_else():
     assert not may(Role.INGEST, "POST", "/api/reload")
     assert not may(Role.VIEWER, "POST", "/v1/traces")
     assert may(Role.OPERATOR, "POST", "/v1/traces")
+
+
+@pytest.mark.parametrize(
+    ("role", "rights"),
+    [
+        pytest.param(
+            Role.PURGE, {("POST", "/api/cache/purge"), ("GET", "/api/cache/news")}, id="purge"
+        ),
+        pytest.param(Role.REVOKE, {("POST", "/api/revocations")}, id="revoke"),
+    ],
+)
+def test_a_right_for_one_thing_opens_nothing_else(role, rights):
+    operations = [
+        ("POST", "/api/cache/purge"),
+        ("GET", "/api/cache/news"),
+        ("GET", "/api/cache/stats"),
+        ("POST", "/api/revocations"),
+        ("GET", "/api/revocations"),
+        ("GET", "/api/registry/services"),
+        ("POST", "/api/logs"),
+        ("POST", "/api/reload"),
+        ("GET", "/api/tokens"),
+        ("GET", "/api/whoami"),
+    ]
+    assert {one for one in operations if may(role, *one)} == rights
+    for method, path in rights:
+        assert may(Role.OPERATOR, method, path) and may(Role.ADMIN, method, path)
+        assert not may(Role.SERVICE, method, path) and not may(Role.INGEST, method, path)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMIN])

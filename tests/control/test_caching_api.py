@@ -273,6 +273,16 @@ def test_figures_of_all_workers_are_one(rig: Rig):
     assert (said["workers"], said["layer"]) == (2, None)
 
 
+def test_what_a_store_does_not_know_of_itself_is_null(rig: Rig):
+    lower = {"kind": "redis", "place": "r", "entries": -1, "bytes": -1, "bytes_max": -1, "hits": 3}
+    for worker in (rig.one, rig.two):
+        worker.snapshot = {"cache": {"routes": {}, "store": {"entries": 2, "lower": lower}}}
+    memory, redis = rig.ask("GET", "/api/cache/stats").json()["stores"]
+    assert (memory["entries"], memory["bytes"]) == (4, 0)
+    assert (redis["entries"], redis["bytes"], redis["bytes_max"]) == (None, None, None)
+    assert redis["hits"] == 6
+
+
 @pytest.mark.parametrize(
     "snapshot",
     [

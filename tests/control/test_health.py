@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -347,6 +347,64 @@ def test_those_that_hang_delay_the_others_and_do_not_stop_them():
                 states = {each.service: each.state for each in checks.snapshot()}
                 assert states.pop("well") == "up"
                 assert set(states.values()) == {"down"}
+
+    run(main())
+
+
+def test_a_service_whose_instances_all_hang_does_not_hold_up_the_others():
+    async def main() -> None:
+        async with instance(Asked.until_gone) as hangs, instance(OK) as well:
+            slow = QUICK | {"timeout_s": 60.0}
+            one = target(hangs.url, "hung", **slow)
+            hung = [replace(one, instance=f"{one.instance}#{each}") for each in range(8)]
+            async with prober(*hung, target(well.url, "well", **QUICK), at_once=8) as checks:
+                await eventually(lambda: hangs.open >= 2)
+                await eventually(lambda: len(well.asked) >= 5)
+                assert hangs.most_open == 2  # a quarter; the end of each is a minute away
+                # The only service there is has all places.
+                checks.update(hung)
+                await eventually(lambda: hangs.open == 8)
+
+    run(main())
+
+
+def test_what_workers_remember_stands_in_place_of_first_checks():
+    async def main() -> None:
+        async with instance(BAD) as made:
+            rules = QUICK | {"fall": 3}
+            said = {"service": "users", "instance": made.url, "up": True, "why": "before"}
+            checks = Prober()
+            checks.recall(said)  # before anybody asked for it to be checked
+            checks.update([target(made.url, **rules)])
+            try:
+                assert checks.snapshot()[0].state == "up"
+                (news,) = await checks.wait_news()
+                assert news["why"] == "3 checks in a row failed (status 503)"
+                assert [each.why for each in checks.snapshot()[0].history][0].endswith("before")
+            finally:
+                await checks.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("said", [{}, {"up": "yes"}, {"up": True}, {"up": True, "gone": True}])
+def test_memories_of_nobody_change_nothing(said):
+    async def main() -> None:
+        async with instance(OK) as made, prober(target(made.url, **QUICK)) as checks:
+            checks.recall(said)
+            assert checks.snapshot()[0].state == "unknown"
+
+    run(main())
+
+
+def test_first_checks_wait_for_what_workers_remember():
+    async def main() -> None:
+        async with (
+            instance(OK) as made,
+            prober(target(made.url), settle_s=0.25, clock=lambda: 100.0) as checks,
+        ):
+            (watched,) = checks._watched.values()
+            assert 100.25 <= watched.due <= 101.0
 
     run(main())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headgate.control.listening import (
+    UNSENT_BYTES,
     BindRefused,
     Endpoint,
     Listeners,
@@ -66,6 +67,21 @@ def test_one_shard_a_worker_on_one_port(listeners: Listeners):
     ports = {sock.getsockname()[1] for row in shards for sock in row.values()}
     assert len(ports) == 1
     assert listeners.addresses() == {"127.0.0.1:0": f"127.0.0.1:{ports.pop()}"}
+
+
+def test_the_kernel_holds_little_for_a_client_that_does_not_read():
+    with open_socket(Endpoint("127.0.0.1:0")) as listening, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listening.getsockname())
+        listening.settimeout(10)
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.setblocking(False)
+            taken = 0
+            with pytest.raises(BlockingIOError):
+                while True:
+                    taken += accepted.send(bytes(64 * 1024))
+        assert taken < 4 * UNSENT_BYTES
 
 
 def test_every_shard_has_a_worker_whatever_their_number(listeners: Listeners):

@@ -375,6 +375,29 @@ def test_a_registry_that_is_off_lets_nobody_register_and_tells_what_stands_in_th
     run(tmp_path, work, registry=False, services={"items": SERVICES["items"]})
 
 
+@pytest.mark.parametrize(
+    ("networks", "url", "status"),
+    [
+        ("192.0.2.0/24", "http://users.internal:3001", 201),
+        (["192.0.2.0/24", "10.0.0.0/8"], "http://10.0.0.1:3001", 201),
+        ("192.0.2.0/24", "http://10.0.0.1:3001", 403),
+        ("10.0.0.0/8", "http://10.0.0.1:3001", 403),
+        ("fd00::/8", "http://[fd00::1]:80", 403),
+    ],
+    ids=["name", "both", "url-outside", "caller-outside", "other-family"],
+)
+def test_only_the_networks_of_the_file_may_register(tmp_path, networks, url, status):
+    async def work(rig: Rig) -> None:
+        answer = await rig.put(url=url)
+        assert answer.status_code == status
+        if status == 403:
+            assert "registry.networks" in answer.json()["detail"]
+        rig.caller = Caller("root", Role.ADMIN, "user")  # by the socket of this machine
+        assert (await rig.put("b", url="http://10.9.9.9:1")).status_code == 201
+
+    run(tmp_path, work, registry={"networks": networks})
+
+
 def test_the_registry_is_full_at_its_bound(tmp_path):
     async def work(rig: Rig) -> None:
         assert (await rig.put("a", "free", url="http://10.0.0.1:1")).status_code == 201

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -15,12 +17,14 @@ from typing import Any
 import pytest
 
 from headgate.control.client import AdminClient, NothingRuns, Refused, Silent, Told
-from tests.control.running import wait_until
+from headgate.mesh.client.mesh import Mesh
+from tests.control.running import PATIENCE_S, wait_until
 from tests.control.serving import Instance, Serving, Visitor, soon
 
 pytestmark = pytest.mark.integration
 
 TOKEN = "the-token-that-every-service-carries"
+OF_ORDERS = "the-token-that-orders-alone-carries-with-it"
 CONFIG: dict[str, Any] = {
     "history": "off",
     "alerts": "off",
@@ -37,8 +41,16 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     made = Serving(tmp_path_factory.mktemp("registry"))
-    tokens = [{"name": "shop", "role": "service", "token": TOKEN}]
-    made.write(**CONFIG, admin={"bind": f"127.0.0.1:{made.admin_port}", "tokens": tokens})
+    tokens: list[dict[str, Any]] = [
+        {"name": "shop", "role": "service", "token": TOKEN},
+        {"name": "orders", "role": "service", "token": OF_ORDERS, "services": "orders"},
+    ]
+    state_dir = str(made.state.path)
+    made.write(
+        **CONFIG,
+        state_dir=state_dir,
+        admin={"bind": f"127.0.0.1:{made.admin_port}", "tokens": tokens},
+    )
     try:
         made.start()
         yield made
@@ -150,6 +162,36 @@ def test_a_token_of_a_service_opens_the_registry_and_nothing_else(gateway, servi
         assert refused.value.status == 403, path
 
 
+def test_a_token_of_one_service_speaks_for_that_one(gateway):
+    url = f"http://127.0.0.1:{gateway.admin_port}"
+    own = AdminClient(None, url=url, token=OF_ORDERS)
+    report = {"source": "users", "edges": []}
+    with Instance("own") as instance:
+        for method, path, body in (
+            ("PUT", "/api/registry/services/users/instances/own", {"port": instance.port}),
+            ("POST", "/api/registry/services/users/instances/own/beat", {"fence": 1}),
+            ("DELETE", "/api/registry/services/users/instances/own?fence=1", None),
+            ("POST", "/api/mesh/report", report),
+        ):
+            with pytest.raises(Refused, match="speaks for orders, and not for users") as refused:
+                own.ask(method, path, body)
+            assert refused.value.status == 403
+        fence = register(own, "own", instance, "orders")
+        assert own.ask("POST", "/api/mesh/report", {**report, "source": "orders"}).status == 202
+        leave(own, "own", fence, of="orders")
+    words = ("make", "users-only", "--role", "service", "--service", "users", "--format", "json")
+    made = gateway.command("tokens", *words)
+    assert made.returncode == 0, made.stderr
+    said = json.loads(made.stdout)
+    assert said["services"] == ["users"]
+    assert "of users" in gateway.command("tokens", "list").stdout
+    bound = AdminClient(None, url=url, token=said["token"])
+    with Instance("own") as instance:
+        leave(bound, "own", register(bound, "own", instance))
+    refused_words = ("make", "nonsense", "--role", "viewer", "--service", "users")
+    assert "only the role service" in gateway.command("tokens", *refused_words).stderr
+
+
 def test_a_rolling_restart_fails_no_request(gateway, service):
     with contextlib.ExitStack() as stack:
         old = stack.enter_context(Instance("old"))
@@ -206,6 +248,79 @@ def test_orders_reach_instances_that_registered(gateway, service):
         assert {row["service"]: row["up"] for row in said} == {"users": 2, "orders": 0}
         for name, fence in fences.items():
             leave(service, name, fence)
+
+
+def test_orders_reach_python_clients_of_the_mesh(gateway, service):
+    url = f"http://127.0.0.1:{gateway.admin_port}"
+
+    async def run() -> None:
+        async with Mesh(url, token=TOKEN, report=False) as mesh:
+            users = mesh.service("users")
+
+            async def seen(count: int = 16) -> set[str]:
+                return {(await users.get("/")).text for _ in range(count)}
+
+            async def until(wanted: set[str], *words: str) -> None:
+                """After this command only these answer."""
+                if words:
+                    done = await asyncio.to_thread(gateway.command, *words)
+                    assert done.returncode == 0, done.stderr
+                async with asyncio.timeout(PATIENCE_S):
+                    while await seen() != wanted:
+                        await asyncio.sleep(0.01)
+
+            await until({"a", "b"})
+            await until({"b"}, "drain", "users", "a")
+            await until({"a", "b"}, "instances", "undrain", "users", "a")
+            await until({"a", "b"}, "weight", "users", "b", "1000")
+            weights: dict[str, int] = {}
+            async with asyncio.timeout(PATIENCE_S):
+                while 1000 not in weights.values():
+                    await asyncio.sleep(0.01)
+                    weights = {
+                        member.id: member.weight for member in users.snapshot()["group"].members
+                    }
+
+    with Instance("a") as first, Instance("b") as second:
+        fences = {"a": register(service, "a", first), "b": register(service, "b", second)}
+        wait_until(lambda: len(gateway.ask("/api/instances?service=users")) == 2)
+        asyncio.run(run())
+        gateway.command("weight", "users", "b", "file")
+        for name, fence in fences.items():
+            leave(service, name, fence)
+
+
+def test_workers_that_start_while_control_stands_still_know_the_instances(gateway, service):
+    with Instance("kept") as instance:
+        fence = register(service, "kept", instance)
+        wait_until(lambda: of_each_worker(gateway, "/users") == {(200, "kept")})
+        kept = gateway.state.path / "registry" / "members.json"
+        wait_until(lambda: kept.exists() and instance.url in kept.read_text())
+        control, before = gateway.control_pid(), gateway.worker_pids()
+        os.kill(control, signal.SIGSTOP)
+        try:
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            found: set[tuple[int, str]] = set()
+
+            def answers() -> bool:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    visitor = Visitor(gateway)
+                    try:
+                        found.add(visitor.get("/users"))
+                    finally:
+                        visitor.close()
+                return bool(found)
+
+            wait_until(answers)
+            assert found == {(200, "kept")}  # and not first 503
+        finally:
+            os.kill(control, signal.SIGCONT)
+        gateway.wait_linked()
+        assert of_each_worker(gateway, "/users") == {(200, "kept")}
+        leave(service, "kept", fence)
+        visitors = list(gateway.visitors().values())
+        wait_until(lambda: {visitor.status("/users") for visitor in visitors} == {503})
 
 
 def next_of(events: Iterator[Told], kind: str) -> Told:

@@ -85,6 +85,10 @@ def ask_until(visitor: Visitor, what: Callable[[], bool]) -> None:
     wait_until(asked)
 
 
+def is_open_to(visitor: Visitor) -> bool:
+    return visitor.status("/shaky") == 503
+
+
 def out(gateway: Serving, service: str) -> list[dict[str, str]]:
     """By worker: which instances are out, and why."""
     return [worker["services"][service]["out"] for worker in gateway.policies().values()]
@@ -253,6 +257,44 @@ def test_an_instance_that_one_worker_puts_out_is_out_in_the_others(
         assert other.served == served
 
 
+def test_a_worker_that_starts_later_knows_what_is_open_and_what_is_out(
+    tmp_path: Path, instance: Instance, other: Instance
+):
+    breaker = {"window": "5 calls", "minimum_calls": 5, "reset_after": "10min"}
+    ejecting = {"errors": 3, "eject": "10min"}
+    config: dict[str, Any] = {
+        "services": {
+            "users": {"instances": [instance.url, other.url], "outlier": ejecting},
+            "shaky": {"instances": [instance.url], "breaker": breaker},
+        },
+        "routes": [
+            {"name": "shaky", "match": {"path": "/shaky"}, "to": "shaky"},
+            {"name": "users", "to": "users"},
+        ],
+    }
+    with serving(tmp_path, **config) as gateway:
+        first, second = gateway.visitors().items()
+        other.status = 500
+        ask_until(first[1], lambda: all(out(gateway, "users")))
+        instance.status = 500
+        assert [first[1].status("/shaky") for _ in range(5)] == [500] * 5
+        instance.status = other.status = 200
+        # The one that found it all out goes too: what it said stays.
+        for pid, _ in (second, first):
+            fresh = gateway.visitor_of(gateway.kill_worker(pid))
+            wait_until(partial(is_open_to, fresh))
+            wait_until(lambda: [list(each) for each in out(gateway, "users")] == [[other.url]] * 2)
+            assert {fresh.get()[1] for _ in range(5)} == {"one"}
+
+        # What an operator has ended is not told to those who come later.
+        gateway.post("/api/breakers", name="shaky", do="close")
+        wait_until(lambda: gateway.ask("/api/breakers")[0]["state"] == "closed")
+        gateway.post("/api/breakers", name="shaky", do="automatic")
+        fresh = gateway.visitor_of(gateway.kill_worker(gateway.worker_pids()[0]))
+        wait_until(lambda: [list(each) for each in out(gateway, "users")] == [[other.url]] * 2)
+        assert fresh.status("/shaky") == 200
+
+
 # -- health
 
 
@@ -290,6 +332,34 @@ def test_health_is_told_to_all_workers_and_to_one_that_starts_later(
         other.health = 200
         wait_until(lambda: out(gateway, "users") == [{}, {}])
         wait_until(lambda: {visitor.get()[1] for _ in range(4)} == {"one", "two"})
+
+
+def test_one_failed_check_after_a_new_start_of_control_puts_nothing_out(
+    tmp_path: Path, instance: Instance, other: Instance
+):
+    services = {
+        "users": {
+            "instances": [instance.url, other.url],
+            "health": {"path": "/ready", "every": "1h", "fall": 3},
+        }
+    }
+
+    def state(url: str) -> str:
+        (users,) = gateway.ask("/api/services")
+        (said,) = [each["health"] for each in users["instances"] if each["url"] == url]
+        return str(said)
+
+    with serving(tmp_path, services=services) as gateway:
+        wait_until(lambda: instance.checked and other.checked)
+        wait_until(lambda: state(other.url).startswith("up"))
+        other.health = 503
+        control = gateway.control_pid()
+        os.kill(control, signal.SIGKILL)
+        wait_until(lambda: gateway.control_pid() not in {0, control})
+        gateway.wait_linked()
+        wait_until(lambda: "but the last failed" in state(other.url))
+        assert "down after 2 more" in state(other.url)
+        assert out(gateway, "users") == [{}, {}]
 
 
 def test_an_instance_that_was_removed_is_not_checked_any_more(

@@ -234,6 +234,49 @@ def test_an_untrusted_instance_gets_no_request(start, instance, served, ca_file,
     assert gateway.count("headgate_upstream_failures_total", kind="tls") == 1
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["answered", "ignored"])
+def test_the_last_words_in_a_tunnel_reach_an_instance_behind_tls(start, instance, served, answers):
+    gateway = start(secured(instance, verify=False))
+    with gateway.client() as client:
+        client.send(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+        upstream = instance.accept(served)
+        upstream.head()
+        upstream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        client.head()
+        client.send(b"last words")
+        client.end()
+        assert upstream.exactly(10) == b"last words"
+        if answers:
+            upstream.send(b"a late answer")
+            assert client.until(b"a late answer")
+        # It cannot be told that the client has said all, so it is given a moment and no more.
+        assert upstream.is_closed()
+        assert client.is_closed()
+    gateway.assert_settles()
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ended", "cut"])
+def test_over_tls_a_body_until_close_is_whole_only_if_the_instance_says_so(
+    start, instance, served, ends
+):
+    gateway = start(secured(instance, verify=False))
+    with gateway.client() as client:
+        client.send(get())
+        upstream = instance.accept(served)
+        upstream.head()
+        upstream.send(b"HTTP/1.1 200 OK\r\n\r\npart")
+        client.until(b"part\r\n")
+        if ends:
+            upstream.sock.unwrap()
+            assert client.until(b"0\r\n\r\n") == b"0\r\n\r\n"
+        else:
+            upstream.close()  # as somebody between the two could
+            assert client.to_end() == b""
+    gateway.assert_settles()
+
+
 def test_verification_can_be_switched_off(start, instance, served):
     gateway = start(secured(instance, verify=False))
     with gateway.client() as client:

@@ -120,6 +120,57 @@ def test_a_client_with_other_ciphers(start, instance, issue, trusting):
     wait_until(lambda: failed(gateway, "no_shared_cipher"))
 
 
+@pytest.mark.parametrize(
+    ("why", "alert"),
+    [
+        ("version", "ALERT_PROTOCOL_VERSION"),
+        ("cipher", "ALERT_HANDSHAKE_FAILURE"),
+        ("no certificate, 1.2", "ALERT_HANDSHAKE_FAILURE"),
+        ("no certificate, 1.3", "ALERT_CERTIFICATE_REQUIRED"),
+    ],
+)
+def test_a_client_that_fails_is_told_why(start, instance, issue, ca_file, trusting, why, alert):
+    tls = dict(issue("told"))
+    if why == "version":
+        tls["min_version"] = "1.3"
+    elif why != "cipher":
+        tls["client_ca_file"] = ca_file
+    if not why.endswith("1.3"):
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+    if why == "cipher":
+        trusting.set_ciphers("AES128-SHA256")
+    gateway = start(document(instance, listener={"tls": tls}))
+    sock = socket.create_connection(("127.0.0.1", gateway.port()), timeout=PATIENCE_S)
+    with (
+        sock,
+        pytest.raises(ssl.SSLError) as caught,
+        trusting.wrap_socket(sock, server_hostname="localhost") as told,
+    ):
+        told.recv(1)  # with TLS 1.3 the client hears of it after its own part
+    assert alert in str(caught.value.reason)
+    fault = why if why == "version" else "no_client_certificate"
+    wait_until(lambda: failed(gateway, "no_shared_cipher" if why == "cipher" else fault))
+
+
+def test_who_has_been_told_and_stays_is_ended(start, instance, issue, monkeypatch):
+    monkeypatch.setattr(listener_module, "_HANDSHAKE_S", 0.3)
+    tls = {**issue("stays"), "min_version": "1.3"}
+    gateway = start(document(instance, listener={"tls": tls}))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = context.wrap_bio(incoming, outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        hello.do_handshake()
+    with socket.create_connection(("127.0.0.1", gateway.port()), timeout=PATIENCE_S) as sock:
+        sock.sendall(outgoing.read())
+        assert sock.recv(100)[:1] == b"\x15"  # an alert
+        assert sock.recv(100) == b""
+    assert failed(gateway, "version")
+
+
 def test_a_client_that_does_not_trust_us(start, instance, issue, caplog):
     caplog.set_level(logging.INFO, "headgate.tls")
     gateway = start(document(instance, listener={"tls": issue("stranger")}))

@@ -547,6 +547,45 @@ def test_a_slow_reader_that_half_closes_gets_its_answer_whole(gateway, instance)
     gateway.assert_settles()
 
 
+def test_all_that_was_asked_before_a_half_close_is_answered(gateway, instance):
+    with gateway.client() as client:
+        client.send(get("/1") + request("POST", "/2", "Content-Length: 3") + b"abc" + get("/3"))
+        upstream = instance.accept()
+        upstream.head()
+        client.end()
+        assert client.is_quiet()
+        upstream.send(response(b"first"))
+        assert client.answer()[1] == b"first"
+        upstream.head()
+        assert upstream.exactly(3) == b"abc"
+        upstream.send(response(b"second"))
+        assert client.answer()[1] == b"second"
+        upstream.head()
+        upstream.send(response(b"third"))
+        head, body = client.answer()
+        assert (body, head.get("connection")) == (b"third", "close")
+        assert client.is_closed()
+    gateway.assert_settles()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET /2 HTTP/1.1\r\nHost: h", request("POST", "/2", "Content-Length: 3") + b"ab"],
+    ids=["head", "body"],
+)
+def test_what_a_half_close_cuts_short_is_given_up_at_once(gateway, instance, begun):
+    with gateway.client() as client:
+        client.send(get("/1") + begun)
+        upstream = instance.accept()
+        upstream.head()
+        client.end()
+        assert client.is_quiet()
+        upstream.send(response(b"first"))
+        assert client.answer()[1] == b"first"
+        assert client.is_closed()
+    gateway.assert_settles()
+
+
 def test_an_answer_on_its_way_survives_a_half_close(gateway, instance):
     """The exchange is over, its last bytes still wait for the client, and the client says FIN."""
     with gateway.client() as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from time import monotonic
 
 import pytest
@@ -223,6 +224,45 @@ def test_a_connection_is_closed_after_so_many_requests(start, instance):
         head, _ = client.answer()
         assert head.get("connection") == "close"
         assert client.is_closed()
+
+
+def test_who_has_not_asked_for_the_end_may_go_on_sending_for_a_moment(start, instance):
+    """RFC 9112 9.6: a reset in answer to it could destroy the response on its way."""
+    gateway = start(document(instance, limits={"requests_per_connection": 1}))
+    with gateway.client() as client:
+        client.send(get())
+        upstream = instance.accept()
+        upstream.head()
+        upstream.send(response(b"last"))
+        head, body = client.answer()
+        assert (head.get("connection"), body) == ("close", b"last")
+        client.send(get("/not-known-yet"))
+        assert client.sock.recv(100) == b""
+        client.send(get("/still-not"))  # fails after a reset
+        assert client.sock.recv(100) == b""
+    gateway.assert_settles()
+
+
+def test_a_slow_reader_gets_its_last_answer_whole(start, instance):
+    """It takes nothing for longer than those are listened to who may have sent more."""
+    gateway = start(limited(instance, requests_per_connection=1))
+    with gateway.client() as client:
+        wait_until(lambda: gateway.clients == 1)
+        listener = next(iter(gateway.worker._listeners.values()))
+        (downstream,) = listener.connections
+        sock = downstream.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+        client.send(get())
+        upstream = instance.accept()
+        upstream.head()
+        total = 450_000
+        upstream.send(response(bytes(total)))
+        wait_until(lambda: gateway.in_flight == 0)
+        assert downstream.transport.get_write_buffer_size()
+        wait_until(lambda: downstream.is_closing)
+        assert client.answer()[1] == bytes(total)
+        assert client.is_closed()
+    gateway.assert_settles()
 
 
 def test_a_reload_may_lower_the_number_of_requests(start, instance):

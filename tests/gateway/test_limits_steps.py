@@ -21,6 +21,7 @@ from tests.gateway.rig import (
     Closed,
     Gateway,
     Instance,
+    Peer,
     document,
     get,
     request,
@@ -184,6 +185,23 @@ def test_a_home_that_breaks_costs_only_its_request(start, echo):
     assert gateway.ask(get())[0].status == 200
     wait_until(lambda: not held(gateway))
     assert gateway.in_flight == 0
+
+
+def test_what_is_refunded_can_be_spent_at_once_also_at_the_shared_home(start, instance):
+    limit = {"rate": "2/h", "refund": "5xx"}
+    gateway, _ = shared(start, document(instance, route={"limit": limit}))
+    with gateway.client() as client:
+        peer: Peer | None = None
+        # So little is shared that each hit asks the home; nothing is kept here for the next.
+        for status in ("500 No", "503 No", "500 No", "500 No", "200 OK", "200 OK"):
+            client.send(get())
+            peer = peer or instance.accept()
+            peer.until(b"\r\n\r\n")
+            peer.send(response(b"said", status=status))
+            assert client.answer()[0].status == int(status[:3])
+        client.send(get())
+        assert client.answer()[0].status == 429
+    assert_all_given_back(gateway)
 
 
 # -- several rules

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 from websockets.typing import Subprotocol
 
-from tests.gateway.rig import Instance, document, get, response, wait_until
+from tests.gateway.rig import Instance, document, get, request, response, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -227,6 +227,38 @@ def test_what_the_client_sends_with_the_handshake_is_not_lost(start, instance):
         )
         assert client.until(b"and its own")
         assert upstream.exactly(11) == b"early bytes"
+
+
+def test_an_instance_that_ends_a_tunnel_while_the_client_sends_is_heard_to_the_end(start, instance):
+    gateway = start(document(instance))
+    with gateway.client() as client:
+        client.send(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+        upstream = instance.accept()
+        upstream.head()
+        upstream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        client.head()
+        upstream.send(b"last words")
+        upstream.close()
+        wait_until(lambda: gateway.in_flight == 0)
+        # Each of these would be answered with a reset, were the connection closed.
+        client.send(b"still talking")
+        assert client.is_quiet() is False
+        client.send(b"and talking")
+        assert client.until(b"last words")
+        assert client.sock.recv(100) == b""
+    gateway.assert_settles()
+
+
+def test_only_a_get_may_become_a_websocket(start, instance):
+    gateway = start(document(instance))
+    with gateway.client() as client:
+        client.send(request("POST", "/", "Connection: Upgrade", "Upgrade: websocket"))
+        upstream = instance.accept()
+        assert "upgrade" not in upstream.head()
+        upstream.send(response())
+        assert client.answer()[1] == b"ok"
 
 
 def test_half_of_a_tunnel_may_close_first(start, instance):

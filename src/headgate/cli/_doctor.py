@@ -352,13 +352,27 @@ def _secrets(patient: _Patient) -> Iterator[Finding]:
 
 def _files_named(config: Config) -> Iterator[str]:
     for spec in config.auth.api_key:
-        yield from (name for name in (spec.file, spec.pepper_file) if name)
+        yield from _given(spec.file, spec.pepper_file)
+    for login in config.auth.login:
+        yield from _given(login.client_key_file)
+    if config.auth.identity.token:
+        yield from _given(config.auth.identity.token.key_file)
     for listener in config.listeners:
         if listener.tls is not None:
             for pair in (listener.tls, *listener.tls.certificates):
-                key = getattr(pair, "key_file", None)
-                if key:
-                    yield key
+                yield from _given(getattr(pair, "key_file", None))
+    for service in config.services.values():
+        if service.tls is not None:
+            yield from _given(service.tls.key_file)
+    if config.secrets is not None:
+        yield from _given(config.secrets.key_file)
+    if config.vault is not None:
+        role = config.vault.approle
+        yield from _given(config.vault.token_file, role.secret_id_file if role else None)
+
+
+def _given(*names: str | None) -> Iterator[str]:
+    return (name for name in names if name)
 
 
 def _pitfalls(patient: _Patient) -> Iterator[Finding]:

@@ -189,8 +189,8 @@ def _figures(said: dict[str, Any]) -> str:
         rows.append(
             [
                 store["kind"],
-                str(store["entries"]),
-                rough_size(store["bytes"]),
+                "-" if store["entries"] is None else str(store["entries"]),
+                "-" if store["bytes"] is None else rough_size(store["bytes"]),
                 rough_size(store["bytes_max"]) if store["bytes_max"] else "-",
                 str(store["evictions"]),
                 str(store["expired"]),

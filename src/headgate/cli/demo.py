@@ -66,7 +66,8 @@ def demo(
         typer.Option("--size", help="How much data: tiny or demo, a few products or thousands."),
     ] = "",
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Of the gateway; by default one for each core.")
+        int | None,
+        typer.Option("--workers", help="Of the gateway; by default one for each two cores."),
     ] = None,
     url: Annotated[str, typer.Option("--url", help="With check: a shop that runs already.")] = "",
     stage: Annotated[

@@ -34,6 +34,8 @@ class RoleName(StrEnum):
     admin = "admin"
     ingest = "ingest"
     service = "service"
+    purge = "purge"
+    revoke = "revoke"
 
 
 class Format(StrEnum):
@@ -48,11 +50,19 @@ FormatOption = Annotated[Format, typer.Option("--format", help="text or json (--
 def make(
     name: Annotated[str, typer.Argument(help="What the audit log calls whoever shows it.")],
     role: Annotated[
-        RoleName, typer.Option("--role", help="viewer, operator, admin, ingest or service.")
+        RoleName,
+        typer.Option("--role", help="viewer, operator, admin, ingest, service, purge or revoke."),
     ] = RoleName.viewer,
     expires: Annotated[
         str | None,
         typer.Option("--expires", help="After how long, such as 90d; never if not said."),
+    ] = None,
+    service: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--service",
+            help="With --role service: the one that it speaks for; may be said more than once.",
+        ),
     ] = None,
     file: FileOption = None,
     state_dir: StateDirOption = None,
@@ -63,14 +73,16 @@ def make(
 
     `headgate tokens make ci --role operator --expires 90d > ci.token`
     """
-    order = {"name": name, "role": role.value, "expires_in": expires}
+    order = {"name": name, "role": role.value, "expires_in": expires, "services": service or []}
     made = find(file, state_dir, url).ask("POST", "/api/tokens", order).content
     if form is Format.json:
         print(json.dumps(made, indent=2))
         return
     print(made["token"])
     until = f", until {_moment(made['expires'])}" if made["expires"] else ""
-    print(f"{made['id']}: {name}, {made['role']}{until}; it is not shown again", file=sys.stderr)
+    whose = f" of {', '.join(made['services'])}" if made["services"] else ""
+    told = f"{made['id']}: {name}, {made['role']}{whose}{until}; it is not shown again"
+    print(told, file=sys.stderr)
 
 
 @tokens.command("list")
@@ -123,6 +135,8 @@ def hashed() -> None:
 
 def _line(row: dict[str, Any]) -> str:
     words = [f"{row['id']:<16}", f"{row['name']:<20}", f"{row['role']:<8}"]
+    if row.get("services"):
+        words.append(f"of {', '.join(row['services'])}")
     if row["is_over"]:
         words.append("expired")
     elif row["expires"]:

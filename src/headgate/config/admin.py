@@ -33,7 +33,8 @@ _ORIGIN: Final = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{
 _SHORTEST_TOKEN: Final = 16
 
 RoleName = Annotated[
-    Literal["viewer", "operator", "admin", "ingest", "service"], BeforeValidator(text_of)
+    Literal["viewer", "operator", "admin", "ingest", "service", "purge", "revoke"],
+    BeforeValidator(text_of),
 ]
 
 
@@ -93,7 +94,8 @@ class AdminTokenSpec(Spec):
     """`viewer` reads; `operator` also takes instances out, opens breakers, reloads; `admin` also
     changes tokens and the file, and ends the gateway. `ingest` is for services: it sends traces,
     logs and markers and may do nothing else. So is `service`: it registers, watches the registry,
-    and takes part in the mesh."""
+    and takes part in the mesh. `purge` has caches forget and hears what others have had forgotten;
+    `revoke` ends tokens of users before their time."""
 
     token: Text | None = None
     """The token itself, best as `${env:NAME}` or `${file:PATH}`."""
@@ -111,6 +113,9 @@ class AdminTokenSpec(Spec):
 
     token_hash_file: FilePath | None = None
     """A file with such a hash on its first line. Read again when it changes."""
+
+    services: Annotated[tuple[Text, ...], OneOrMore] = ()
+    """With `role: service`: the services that it may register and report for. By default all."""
 
     expires: (
         Annotated[
@@ -138,6 +143,9 @@ class AdminClientSpec(Spec):
 
     role: RoleName = "viewer"
     """What it may do, as of a token."""
+
+    services: Annotated[tuple[Text, ...], OneOrMore] = ()
+    """With `role: service`: the services that it may register and report for. By default all."""
 
 
 class AdminTlsSpec(Spec):
@@ -237,6 +245,9 @@ class AdminSpec(Spec):
     """How many versions of the configuration are kept in the state directory."""
 
 
+_NOT_OF_SERVICES: Final = "means nothing for a role that speaks for no service"
+
+
 def problems(admin: AdminSpec) -> Iterator[Found]:
     """What no single field can tell: (path, what, hint, whether it is a warning only)."""
     names: set[str] = {"admin"}
@@ -254,6 +265,8 @@ def problems(admin: AdminSpec) -> Iterator[Found]:
             hint = "`headgate tokens make` makes one that nobody guesses"
             what = f"the token is shorter than {_SHORTEST_TOKEN} characters"
             yield (*loc, "token"), what, hint, True
+        if token.services and token.role != "service":
+            yield (*loc, "services"), _NOT_OF_SERVICES, "write role: service", False
     tls = admin.tls
     if tls is None:
         return
@@ -269,6 +282,9 @@ def problems(admin: AdminSpec) -> Iterator[Found]:
     for index, client in enumerate(tls.clients):
         if (client.subject is None) == (client.san is None):
             yield ("tls", "clients", index), 'needs one of "subject" and "san"', "", False
+        if client.services and client.role != "service":
+            place = ("tls", "clients", index, "services")
+            yield place, _NOT_OF_SERVICES, "write role: service", False
 
 
 Admin = Annotated[

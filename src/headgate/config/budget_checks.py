@@ -13,6 +13,7 @@ from headgate.config.budgets import (
     SloIndicatorSpec,
     SloMaintenanceSpec,
     SloSpec,
+    promises_of,
 )
 from headgate.config.faults import Loc, did_you_mean
 from headgate.config.problems import Problem
@@ -34,21 +35,30 @@ _LONGEST_S: Final = 366 * _DAY_S
 
 def check_budgets(config: Config) -> Iterator[Problem]:
     """What single fields cannot say: names, windows, expressions."""
-    slos: tuple[SloSpec, ...] = getattr(config, "slos", ())
+    promises = list(promises_of(config))
     routes = {each.name or default_name(each) for each in config.routes}
-    seen: dict[str, int] = {}
-    if len(slos) > _MOST:
-        yield Problem(("slos",), f"has more than {_MOST} entries")
-    if slos and config.history is False:
-        hint = "take out history: false, or these"
-        yield Problem(("slos",), "cannot be judged without a history", hint)
-    for at, said in enumerate(slos):
-        loc: Loc = ("slos", at)
-        first = seen.setdefault(said.name, at)
-        if first != at:
-            yield Problem((*loc, "name"), "{value} is there twice", see=("slos", first, "name"))
+    seen: dict[str, Loc] = {}
+    if promises:
+        first = promises[0][0]
+        where = first[:1] if first[0] == "slos" else first
+        if len(promises) > _MOST:
+            yield Problem(
+                where, f"has more than {_MOST} entries, with those of routes and services"
+            )
+        if config.history is False:
+            hint = "take out history: false, or these"
+            yield Problem(where, "cannot be judged without a history", hint)
+    for loc, said in promises:
+        # What is said in short may have its name from elsewhere.
+        is_short = loc[0] != "slos"
+        named = loc if is_short else (*loc, "name")
+        before = seen.setdefault(said.name, named)
+        if before != named:
+            what = "has the name of another promise" if is_short else "{value} is there twice"
+            yield Problem(named, what, "give one of them a `name`" if is_short else "", see=before)
         if said.name in _TAKEN:
-            yield Problem((*loc, "name"), "{value} is a word of the admin API", "take another name")
+            what = "has a name that" if is_short else "{value}"
+            yield Problem(named, f"{what} is a word of the admin API", "take another name")
         yield from _check_names((*loc, "route"), said.route, routes, "route")
         yield from _check_names((*loc, "service"), said.service, set(config.services), "service")
         yield from _check_promise(loc, said)
@@ -88,7 +98,8 @@ def _check_promise(loc: Loc, said: SloSpec) -> Iterator[Problem]:
     elif said.availability is None and said.indicator is None:
         hint = "write availability: 99.9% or latency: {p95: 300ms}"
         needs = tuple((*loc, field) for field in ("availability", "latency", "indicator"))
-        yield Problem((*loc, "name"), "promises nothing", hint, needs=needs)
+        where = (*loc, "name") if loc[0] == "slos" else loc
+        yield Problem(where, "promises nothing", hint, needs=needs)
     if said.indicator is not None:
         yield from _check_indicator((*loc, "indicator"), said.indicator)
 

@@ -88,8 +88,12 @@ class InjectionSpec(Spec):
     """Look at cookies."""
 
     body: Size = _DEFAULTS.body_bytes
-    """Look at bodies up to this size. They are held back until they are whole; longer ones pass
-    unseen. 0 looks at none."""
+    """Look at bodies up to this size. They are held back until they are whole. What becomes of
+    longer ones says `unseen`. 0 looks at none."""
+
+    unseen: Literal["pass", "refuse"] = _DEFAULTS.unseen
+    """What becomes of bodies that cannot be looked at: longer ones (413), and those compressed with
+    anything but gzip and deflate (415). `refuse` leaves nobody a way around by padding."""
 
     def rules(self) -> InjectionRules:
         """What the scorer goes by."""
@@ -101,6 +105,7 @@ class InjectionSpec(Spec):
             headers=tuple(self.headers),
             cookies=self.cookies,
             body_bytes=self.body,
+            unseen=self.unseen,
         )
 
 
@@ -119,10 +124,13 @@ Injection = Annotated[
 def problems(spec: InjectionSpec) -> Iterator[Found]:
     """What single fields cannot say about each other."""
     if spec.body > _BODY_MAX:
-        hint = "leave longer bodies to the service; they pass unseen"
+        hint = "leave longer bodies to the service; see `unseen`"
         yield ("body",), "is more than 16MB, all of which would be held in memory", hint, False
     if spec.threshold >= 8:
         yield ("threshold",), "lets most attacks through", "5 is the default", True
     for at, name in enumerate(spec.exclude):
         if name in {"*", "*.*"}:
             yield ("exclude", at), "leaves nothing to look at", "write injection: false", False
+    if spec.unseen == "refuse" and (spec.mode == "detect" or not spec.body):
+        why = "although mode: detect refuses nothing" if spec.body else "but looks at no bodies"
+        yield ("unseen",), f"refuses what cannot be looked at {why}", "leave it out", False

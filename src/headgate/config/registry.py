@@ -11,6 +11,7 @@ from headgate.config.fields import (
     FALSE,
     PERCENT_PATTERN,
     Duration,
+    Network,
     Positive,
     Spec,
     Wait,
@@ -18,7 +19,7 @@ from headgate.config.fields import (
     refuse,
     text_of,
 )
-from headgate.config.forms import OrFalse
+from headgate.config.forms import OneOrMore, OrFalse
 from headgate.config.redis_urls import redis_url_fault
 from headgate.policy.registering import RegistryRules
 from headgate.units import UnitError, parse_percent
@@ -113,6 +114,11 @@ class RegistrySpec(Spec):
     """Where registrations are kept across restarts. `sqlite` is a file in `state_dir`, for one
     gateway. Several that are to know the same instances need a Redis: its URL, or `state` for that
     of `state`."""
+
+    networks: Annotated[tuple[Network, ...], OneOrMore] = ()
+    """From where instances may register: who asks must be in one of these, and so must an address
+    in the URL that is registered. A name in a URL is not looked up. By default from everywhere that
+    reaches the admin listener. The socket in the state directory is always let in."""
 
     max_instances: Annotated[Positive, Field(le=_MOST_INSTANCES)] = _D.max_instances
     """The most instances of all services together. Who registers beyond it is refused."""

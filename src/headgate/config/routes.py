@@ -23,6 +23,7 @@ from headgate.config.fields import (
 from headgate.config.forms import OneOrMore, Shorthand
 from headgate.config.http import Method
 from headgate.config.policies import PolicyFields
+from headgate.config.promises import SloPromise
 from headgate.config.regexes import regex_fault
 from headgate.config.services import host_text
 from headgate.config.splitting import FaultSpec, Mirror, SplitSpec, Target
@@ -350,6 +351,10 @@ class RouteSpec(PolicyFields):
     flag: Text | None = None
     """A flag of `degrade.flags`: while it is off, the route answers with its `fallback`, or with
     503."""
+
+    slo: SloPromise | None = None
+    """What is promised of this route, in short: `99.9%`, or `{availability: 99.9%, latency:
+    300ms}`. `slos` can say more."""
 
     auth: AuthUse | None = None
     """Who must say who they are, and how: names under the top-level `auth`. By default what the

@@ -24,6 +24,7 @@ from headgate.config.fields import (
 )
 from headgate.config.forms import Shorthand
 from headgate.config.policies import PolicyFields, ServicePolicyFields
+from headgate.config.promises import SloPromise
 from headgate.wire.instance_url import InstanceUrl, parse_instance_url
 
 __all__ = ["Endpoint", "InstanceSpec", "PoolSpec", "ServiceSpec", "UpstreamTlsSpec", "parse_url"]
@@ -184,6 +185,10 @@ class ServiceSpec(PolicyFields, ServicePolicyFields):
 
     auth: AuthUse | None = None
     """Who must say who they are, and how; the default of the service's routes."""
+
+    slo: SloPromise | None = None
+    """What is promised of this service, in short: `99.9%`, or `{availability: 99.9%, latency:
+    300ms}`. `slos` can say more."""
 
     openapi: Described | None = None
     """Where it describes itself, for the document that the admin API makes of all services.

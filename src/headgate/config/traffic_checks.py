@@ -90,11 +90,20 @@ def _check_level(
     spec, loc = level.spec, level.loc
     if spec.timeout is not None:
         yield from _check_timeout(spec.timeout, (*loc, "timeout"))
+        if isinstance(spec, RouteSpec) and "connect" in spec.timeout.model_fields_set:
+            yield Problem(
+                (*loc, "timeout", "connect"),
+                "has no effect on a route: connections are a service's, and its routes share them",
+                "say it in the timeout of the service",
+                warning=True,
+                at_key=True,
+            )
     if spec.retry:
         timeout = _nearest(level, "timeout", config)
         yield from _check_retry(spec.retry, (*loc, "retry"), timeout)
     if spec.hedge:
         yield from judged(spec.hedge.rules().problems(), spec.hedge, (*loc, "hedge"))
+        yield from _check_hedge(spec.hedge, (*loc, "hedge"), _nearest(level, "timeout", config))
     if spec.limit:
         if isinstance(spec, RouteSpec):
             tells_who = bool(_nearest(level, "plugins", config)) or _asks_somebody(config)
@@ -160,6 +169,23 @@ def _check_retry(retry: RetrySpec, loc: Loc, timeout: object) -> Iterator[Proble
             "make timeout.per_try shorter",
             needs=(loc, *_wherever("timeout")),
         )
+
+
+def _check_hedge(hedge: HedgeSpec, loc: Loc, timeout: object) -> Iterator[Problem]:
+    after_s = hedge.after.seconds
+    if after_s is None or not isinstance(timeout, TimeoutSpec):
+        return
+    for name in ("per_try", "total"):
+        ends_s: float | None = getattr(timeout, name)
+        if name in timeout.model_fields_set and ends_s is not None and after_s >= ends_s:
+            yield Problem(
+                (*loc, "after"),
+                f"never comes about: timeout.{name} ends the first try after "
+                f"{format_duration(ends_s)}",
+                warning=True,
+                needs=((*loc, "after"), *_wherever("timeout")),
+            )
+            return
 
 
 def _check_limit(limit: LimitSpec, loc: Loc) -> Iterator[Problem]:

@@ -82,7 +82,7 @@ def stores(workers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             row = _row(found, str(lower.get("kind", "")), str(lower.get("place", "")))
             _add(row, lower, _ADDED)
             for name in _SIZES:
-                row[name] = max(row[name], _number(lower.get(name)))
+                row[name] = _larger(row[name], lower.get(name))
             if lower.get("is_away") is True:
                 row["away"] += 1
             row["why"] = str(lower.get("why") or row["why"])
@@ -101,7 +101,8 @@ def worries(workers: Iterable[Mapping[str, Any]]) -> list[str]:
 def _row(found: dict[tuple[str, str], dict[str, Any]], kind: str, place: str) -> dict[str, Any]:
     row = found.get((kind, place))
     if row is None:
-        row = dict.fromkeys((*_ADDED, *_SIZES, "away"), 0)
+        row = dict.fromkeys((*_ADDED, "away"), 0)
+        row |= dict.fromkeys(_SIZES, 0 if kind == "memory" else None)
         row |= {"kind": kind, "place": place, "why": ""}
         found[(kind, place)] = row
     return row
@@ -164,6 +165,13 @@ def _texts(said: object) -> list[str]:
 
 def _mapping(said: object) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) else {}
+
+
+def _larger(known: int | None, said: object) -> int | None:
+    """None: nobody knows, as of a Redis that others use as well."""
+    if not isinstance(said, int | float) or said < 0:
+        return known
+    return max(known or 0, int(said))
 
 
 def _number(said: object) -> int:

@@ -22,7 +22,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from headgate.control.listening import short_path
@@ -30,6 +30,8 @@ from headgate.control.state_dir import StateDir
 from headgate.errors import HeadgateError
 
 __all__ = ["AdminClient", "Answer", "NothingRuns", "Refused", "Silent", "Told"]
+
+_FAULTS_SHOWN: Final = 3
 
 
 class NothingRuns(HeadgateError):
@@ -49,7 +51,12 @@ class Refused(HeadgateError):
         super().__init__(status, problem)
 
     def __str__(self) -> str:
-        return str(self.problem.get("detail") or self.problem.get("title") or self.status)
+        text = str(self.problem.get("detail") or self.problem.get("title") or self.status)
+        faults = self.problem.get("faults")
+        for fault in faults[:_FAULTS_SHOWN] if isinstance(faults, list) else ():
+            if isinstance(fault, dict):
+                text += f"; {fault.get('where')}: {fault.get('message')}"
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,15 @@ from headgate.control.config_history import ConfigHistory
 from headgate.control.current import Current, Start
 from headgate.control.fault_rows import fault_row, fault_text, faults_of
 from headgate.control.fleet import Fleet
-from headgate.control.health import HealthProber, targets_of
+from headgate.control.health import SETTLE_S, HealthProber, targets_of
+from headgate.control.health import TOPIC as HEALTH_TOPIC
 from headgate.control.hub import Hub
 from headgate.control.launch import Outline
 from headgate.control.observing import Surroundings
 from headgate.control.observing.components import Components
 from headgate.control.observing.departments import Departments
 from headgate.control.orders import Orders
+from headgate.control.registering_orders import OrdersTold
 from headgate.control.reload import Reloader, ReloadResult
 from headgate.control.revoked import Revoked
 from headgate.control.service_docs import ServiceDocs
@@ -118,7 +120,8 @@ class Control:
         self.caching = Caching(edge, self.state, self.auditing, self.fleet)
         self._tasks: set[asyncio.Task[None]] = set()
         self.resolver = Resolver(self.current.config.dns)
-        self.health_checks = HealthProber(self._tell_health, self.resolver)
+        self.health_checks = HealthProber(self._tell_health, self.resolver, settle_s=SETTLE_S)
+        self.shared.subscribe(HEALTH_TOPIC, self.health_checks.recall)
         self.watch = Watch(self._on_changed_file)
         self.surroundings = Surroundings(
             state_dir=self.state.path,
@@ -143,6 +146,11 @@ class Control:
         self.monitors, self.registry = made.monitors, made.registry
         self.topology = made.topology
         self.registry.on_found = self._check_health
+        self.orders_told = OrdersTold(
+            self.orders,
+            self.registry.watchers,
+            lambda wait_s, act: asyncio.get_running_loop().call_later(wait_s, act),
+        )
         self.components = Components(self)
         self.service_docs = ServiceDocs(self.plan, self._urls_of)
         self.slos, self.capacity = made.slos, made.capacity
@@ -160,6 +168,7 @@ class Control:
         self._process.start(loop)
         self.shared.start(loop)
         self.bans.start()
+        self.orders_told.start()
         self.auditing.start()
         self.auditing.record(
             "control.started",

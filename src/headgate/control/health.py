@@ -22,6 +22,14 @@ A time-out that we noticed late, because this process was held up (stopped, star
 processor), says nothing about the instance. Such a check is void: it is made again soon, and only
 the `_VOID_MAX`-th in a row counts.
 
+`recall` takes what workers remember of the checks that an earlier control process made: it stands
+in place of a first check, so that after a new start one failed check decides as little as before.
+It comes with the links of the workers, a moment after the start; `settle_s` is how long first
+checks wait for it.
+
+Of one service only a share of `at_once` is under way at a time, where several are checked: one
+whose instances all hang does not hold up the news of the others.
+
 State of targets that stay is kept over `update`, by service and URL. If what is asked changes, a
 check under way is given up and the next one comes soon; see `HealthState.take_rules`.
 """
@@ -33,15 +41,17 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from time import monotonic
 from typing import Any, Final
 
 from headgate.control.probing import Seen, Target, probe
 from headgate.plan.plan import Plan
-from headgate.policy.health import Health, HealthKind, HealthState
+from headgate.policy.health import FIRST_WITHIN_S, Health, HealthKind, HealthState
 from headgate.wire.connect import Resolving
 
 __all__ = ["TOPIC", "CheckedInstance", "HealthProber", "PastChange", "Target", "targets_of"]
@@ -49,6 +59,11 @@ __all__ = ["TOPIC", "CheckedInstance", "HealthProber", "PastChange", "Target", "
 TOPIC: Final = "health"
 AT_ONCE: Final = 128
 """Checks under way at a time. If all of them hang for the default 2 s, 64 a second are made."""
+OF_ONE_SERVICE: Final = 4
+"""One service may have this part of them, where it is not the only one."""
+SETTLE_S: Final = 0.3
+"""How long control waits with its first checks for what the workers remember."""
+_RECALLED_MAX: Final = 10_000
 
 _LATE_S: Final = 0.25
 _VOID_MAX: Final = 3
@@ -120,6 +135,7 @@ class HealthProber:
         resolver: Resolving,
         *,
         at_once: int = AT_ONCE,
+        settle_s: float = 0.0,
         rng: random.Random | None = None,
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - operators read wall time
@@ -136,6 +152,14 @@ class HealthProber:
         self._order = count()
         """Breaks ties in the heap."""
         self._running: set[asyncio.Task[None]] = set()
+        self._of_one = at_once
+        self._running_of: Counter[str] = Counter()
+        self._held_back: dict[str, deque[_Watched]] = {}
+        """Due, while their service has as many checks under way as it may have."""
+        self._settle_s = settle_s
+        self._begins_at: float | None = None
+        self._recalled: dict[tuple[str, str], Mapping[str, Any]] = {}
+        """Of instances that nobody has asked us to check yet."""
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -145,6 +169,8 @@ class HealthProber:
         if self._is_closed:
             raise RuntimeError("the health checks have been ended")
         now = self._clock() if now is None else now
+        if self._begins_at is None:
+            self._begins_at = now + self._settle_s
         before, self._watched = self._watched, {}
         for target in targets:
             key = (target.service, target.instance)
@@ -152,6 +178,12 @@ class HealthProber:
             if watched is None:
                 watched = _Watched(target, now)
                 watched.due = watched.state.next_check(now, self._rng)
+                if now < self._begins_at:
+                    wait_s = (watched.due - now) * (1.0 - self._settle_s / FIRST_WITHIN_S)
+                    watched.due = self._begins_at + wait_s
+                said = self._recalled.pop(key, None)
+                if said is not None:
+                    _recall(watched, said, now)
             elif target != watched.target:
                 self._change(watched, target, now)
             self._watched[key] = watched
@@ -164,11 +196,25 @@ class HealthProber:
             if watched.task is None
         ]
         heapq.heapify(self._due)
+        self._held_back.clear()
+        is_alone = len({service for service, _ in self._watched}) < 2
+        self._of_one = self._at_once if is_alone else max(1, self._at_once // OF_ONE_SERVICE)
         if self._runner is None and self._watched:
             loop = asyncio.get_running_loop()
             self._runner = loop.create_task(self._run(), name="health checks")
             self._runner.add_done_callback(_tell_end)
         self._wake.set()
+
+    def recall(self, message: Mapping[str, Any]) -> None:
+        """What a worker remembers of the checks before us: a message as we publish them."""
+        if message.get("gone") or not isinstance(message.get("up"), bool):
+            return
+        place = (str(message.get("service")), str(message.get("instance")))
+        watched = self._watched.get(place)
+        if watched is not None:
+            _recall(watched, message, self._clock())
+        elif len(self._recalled) < _RECALLED_MAX:
+            self._recalled[place] = message
 
     async def close(self) -> None:
         """End all checks. Nothing is published any more."""
@@ -206,11 +252,16 @@ class HealthProber:
                 now = self._clock()
                 while self._due and self._due[0][0] <= now and len(self._running) < self._at_once:
                     _, _, watched = heapq.heappop(self._due)
+                    service = watched.target.service
+                    if self._running_of[service] >= self._of_one:
+                        self._held_back.setdefault(service, deque()).append(watched)
+                        continue
                     name = f"health check of {watched.key}"
                     watched.state.begun()
                     watched.task = checks.create_task(self._check(watched), name=name)
                     self._running.add(watched.task)
-                    watched.task.add_done_callback(self._ended)
+                    self._running_of[service] += 1
+                    watched.task.add_done_callback(partial(self._ended, service))
                 self._wake.clear()
                 wait_s = None
                 if self._due and len(self._running) < self._at_once:
@@ -221,8 +272,13 @@ class HealthProber:
                 except TimeoutError:
                     pass
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, service: str, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._running_of[service] -= 1
+        held_back = self._held_back.get(service)
+        if held_back:
+            watched = held_back.popleft()
+            heapq.heappush(self._due, (watched.due, next(self._order), watched))
         self._wake.set()
 
     async def _check(self, watched: _Watched) -> None:
@@ -278,6 +334,13 @@ class HealthProber:
             self._publish(TOPIC, message)
         except Exception:
             log.exception("the health of %s cannot be told", watched.key)
+
+
+def _recall(watched: _Watched, message: Mapping[str, Any], now: float) -> None:
+    is_up = bool(message["up"])
+    why = f"as before control started anew: {str(message.get('why', ''))[:500]}"
+    if watched.state.recall(is_up, why, now):
+        log.debug("%s is %s, %s", watched.key, "up" if is_up else "down", why)
 
 
 def _tell_end(runner: asyncio.Task[None]) -> None:

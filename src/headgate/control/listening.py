@@ -38,6 +38,9 @@ from headgate.errors import HeadgateError
 __all__ = ["BindRefused", "Endpoint", "Listeners", "Opened", "open_socket", "short_path"]
 
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
+UNSENT_BYTES = 128 * 1024
+"""How much of an answer the kernel holds for a client beside what is under way to it. It would
+take megabytes for each that does not read, fetched in one go while everybody else waits."""
 UNIX_MODE = 0o660
 
 
@@ -116,6 +119,8 @@ def _open_tcp(bind: str, address: _Address, share_port: bool, may_be_ours: bool)
     try:
         if share_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # What is accepted inherits it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         sock.bind(sockaddr)
         sock.listen(BACKLOG)
     except BaseException:

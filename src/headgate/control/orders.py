@@ -77,6 +77,8 @@ class Orders:
         self._book: dict[str, tuple[str, dict[str, Any]]] = {}
         self._last_at = 0.0
         self._by = ""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when what stands may have changed."""
 
     # -- giving --------------------------------------------------------------------------------
 
@@ -287,6 +289,7 @@ class Orders:
         self._book[id_] = (subject, order)
         if len(self._book) > _KEPT:
             del self._book[next(iter(self._book))]
+        self.on_change()
         return id_
 
     def _tell(

@@ -21,19 +21,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
+from headgate.config import Config
 from headgate.errors import HeadgateError
 from headgate.mesh.registry.book import Book
 from headgate.mesh.registry.remembered import Remembered, Unsaved
 from headgate.mesh.registry.store_redis import RedisHome
 from headgate.mesh.registry.store_sqlite import SqliteStore, StoreTrouble
 
-__all__ = ["Home"]
+__all__ = ["Home", "redis_of"]
 
 SAVE_AGAIN_S: Final = 1.0
 
 T = TypeVar("T")
 
 log = logging.getLogger("headgate.control")
+
+
+def redis_of(config: Config | None) -> str:
+    """The Redis that several controls share as the home of the registry; "": there is none."""
+    if config is None or not config.registry or config.registry.home == "sqlite":
+        return ""
+    home = config.registry.home
+    return home if home != "state" else config.state if config.state != "memory" else ""
 
 
 class Home:

@@ -102,6 +102,16 @@ class Members:
             self._forget(TOPIC, gone)
         self.changed(dict(self._services.items() - before.items()))
 
+    @property
+    def services(self) -> Mapping[str, bool]:
+        """Those that are told."""
+        return self._services
+
+    @property
+    def messages(self) -> Mapping[str, dict[str, Any]]:
+        """What was told last of each."""
+        return self._messages
+
     def hush(self) -> None:
         """Tell nothing more: workers keep what they heard last."""
         self._services = {}

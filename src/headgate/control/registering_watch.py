@@ -14,6 +14,9 @@ What waits for a watcher who is slow is bounded. Beyond the bound it is cut: wha
 forgotten, its stream ends, and when it comes back with its last id it is told what it missed. So a
 slow watcher costs memory that is bounded, and never sees a gap.
 
+What operators have said of instances (`registering_orders`) comes behind what is told first, and
+whole again whenever it changes.
+
 An instance is encoded when it changes. `all` is these pieces put together, so that a fleet that
 comes back after a restart costs a copy each and no encoding.
 """
@@ -24,7 +27,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from headgate.mesh.registry.model import Change, Instance
 
@@ -114,6 +117,7 @@ class Watchers:
         self.book = book
         self._watchers: set[_Watcher] = set()
         self._pieces: dict[tuple[str, str], tuple[Instance, bytes]] = {}
+        self._orders: Callable[[], list[dict[str, Any]]] | None = None
         self.cut = 0
         self.told = 0
         """Events given to watchers."""
@@ -147,6 +151,25 @@ class Watchers:
                 self.cut += 1
                 self._watchers.discard(watcher)
 
+    def follow_orders(self, rows: Callable[[], list[dict[str, Any]]]) -> None:
+        """Tell what operators have said of instances, from now on."""
+        self._orders = rows
+        self.tell_orders()
+
+    def tell_orders(self) -> None:
+        """It may have changed."""
+        if self._orders is None:
+            return
+        rows = self._orders()
+        parts: dict[frozenset[str], bytes] = {}
+        for watcher in tuple(self._watchers):
+            part = parts.get(watcher.services)
+            if part is None:
+                part = parts[watcher.services] = _ordered(rows, watcher.services)
+            if not watcher.is_cut and not watcher.give(part):
+                self.cut += 1
+                self._watchers.discard(watcher)
+
     # ---- who watches
 
     def watch(self, last_id: str, services: Collection[str] = (), grace_s: float = 0.0) -> Watching:
@@ -160,7 +183,10 @@ class Watchers:
         self._watchers.add(watcher)
         try:
             first = self._missed(last_id, watcher.services)
-            yield self._all(watcher.services, grace_s) if first is None else first
+            begun = self._all(watcher.services, grace_s) if first is None else first
+            if self._orders is not None:
+                begun += _ordered(self._orders(), watcher.services)
+            yield begun
             while True:
                 # Asked for more: what we yielded last has been sent.
                 watcher.is_idle = not watcher.waiting
@@ -225,3 +251,10 @@ class Watchers:
         if keep:
             self._pieces[key] = (instance, made)
         return made
+
+
+def _ordered(rows: Iterable[dict[str, Any]], services: frozenset[str]) -> bytes:
+    """All that stands about these services. Without an id: it is no place to resume at."""
+    wanted = [row for row in rows if not services or row["service"] in services]
+    text = json.dumps({"orders": wanted}, separators=(",", ":"))
+    return b"event: orders\ndata: %s\n\n" % text.encode()

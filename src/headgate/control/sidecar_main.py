@@ -17,6 +17,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from headgate.config.light import unpacked
 from headgate.control import process_logs
 from headgate.control.children import name_process
 from headgate.control.launch import DEFAULT_WORKER
@@ -46,7 +47,7 @@ def _sockets(settings: Settings) -> dict[str, list[socket.socket]]:
 
 
 async def _run(settings: Settings, sockets: Mapping[str, list[socket.socket]]) -> None:
-    worker: Any = load_worker(DEFAULT_WORKER)(0, lambda _event: None)
+    worker: Any = load_worker(DEFAULT_WORKER)(0, lambda _event: None, unpacked)  # type: ignore[call-arg]
     sidecar = Sidecar(settings, worker, sockets, random.Random())
     loop = asyncio.get_running_loop()
     asked_to_end = 0

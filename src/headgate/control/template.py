@@ -60,7 +60,16 @@ FDS_MAX: Final = 8
 READY: Final = b"{}"
 EX_SOFTWARE: Final = 70
 # What only control needs is not among these: it would be in every worker's memory.
-_SHARED: Final = ("headgate.control.worker_main", "headgate.gateway.worker", "uvloop")
+_SHARED: Final = (
+    "headgate.control.worker_main",
+    "headgate.gateway.worker",
+    "uvloop",
+    # What the worker itself loads when it is needed, so that a sidecar may do without.
+    "headgate.config",
+    "headgate.gateway.identity_key",
+    "headgate.wire.certificates",
+    "dns.asyncresolver",
+)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config.authenticating import auth_methods
 from headgate.errors import ConfigInvalid, Fault
-from headgate.gateway import identity_key
 from headgate.gateway.filters.base import FilterContext
 from headgate.gateway.filters.chain import build_chain
 from headgate.gateway.filters.compress import Compress
@@ -101,6 +100,8 @@ def _identity_key(plan: Plan, faults: list[Fault]) -> IdentityKey | None:
     token = plan.config.auth.identity.token
     if not token or token.key_file is None:
         return None
+    from headgate.gateway import identity_key  # it reads keys, and is heavy
+
     try:
         return identity_key.load(token.key_file)
     except ValueError as error:

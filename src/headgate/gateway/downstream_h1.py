@@ -17,7 +17,7 @@ is half-closed and what still arrives is thrown away for a moment (*lingering*),
 at once would reset the connection and could destroy the answer on its way (RFC 9112 9.6).
 
 A client that closes its sending side may only be done asking, so it gets a moment's grace before
-its request is given up.
+its request is given up, and each request that it had sent behind it gets one too.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class DownstreamH1(asyncio.Protocol):
         "_chunking",
         "_close_after",
         "_exchange",
+        "_half_closed",
         "_in_turn",
         "_is_10",
         "_is_head",
@@ -121,6 +122,7 @@ class DownstreamH1(asyncio.Protocol):
         self._skipped_line = False
         self._chunking = False
         self._close_after = False
+        self._half_closed = False
         self._in_turn = False
         self._is_10 = False
         self._is_head = False
@@ -169,14 +171,13 @@ class DownstreamH1(asyncio.Protocol):
         if ex is None or self.is_tls:
             return False
         if self._raw:
+            self._half_closed = True
             ex.on_request_end()
             return True
         if self._body is not None:
             return False
-        self._close_after = True
-        if not self._unwritable:
-            # Else it has its write time-out: to be slow is not to be gone.
-            self._set_deadline(monotonic() + _HALF_CLOSED_S)
+        self._half_closed = True
+        self._asked_all(ex)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -210,12 +211,12 @@ class DownstreamH1(asyncio.Protocol):
         if self.is_closing:
             self.transport.abort()  # it took nothing of the last answer
         elif ex is None:
-            if self._unwritable:
+            if self._lingering:
+                self._end(linger=False)  # what it has not taken yet may still go out
+            elif self._unwritable:
                 self.close()
-            elif self._buffer and not self._lingering:
+            elif self._buffer:
                 self._refuse(Refusal(408, "request head not complete in time"))
-            elif self._lingering:
-                self.close()
             else:
                 self._end(linger=False)
         elif ex.response_started and not self._unwritable and self._body is None:
@@ -324,10 +325,14 @@ class DownstreamH1(asyncio.Protocol):
         unread = self._body is not None or not ex.request_done
         self._body = None
         if self._raw:
-            self._end(linger=False)
+            # A client that goes on sending would be answered with a reset, which may overtake the
+            # instance's last words. TLS has a way of its own to end.
+            self._end(linger=not (self.is_tls or self._half_closed))
             return
         if self._close_after:
-            self._end(linger=unread)
+            # Whoever has not asked for the end may have sent more, or does so now.
+            is_news = not self.is_tls and ex.prep.head.keep_alive
+            self._end(linger=(unread or is_news or self._buffer != b"") and not self._half_closed)
             return
         self._chunking = False
         if self._paused:
@@ -398,6 +403,20 @@ class DownstreamH1(asyncio.Protocol):
             self._in_turn = False
         if data and self._exchange is not None and not self.is_closing:
             self._keep_for_later(data)
+        if self._half_closed and not self.is_closing and not self._lingering:
+            ex = self._exchange
+            if ex is not None and self._body is None:
+                self._asked_all(ex)
+            else:
+                self._end(linger=False)  # what it has begun to say will not be said to its end
+
+    def _asked_all(self, ex: Exchange) -> None:
+        """The client will send no more; what it has sent before still waits in the buffer."""
+        if not self._buffer:
+            self._close_after = True
+        if not self._unwritable and not ex.response_started:
+            # Else it has its write time-out: to be slow is not to be gone.
+            self._set_deadline(monotonic() + _HALF_CLOSED_S)
 
     def _read_head(self, data: bytes) -> bytes:
         """Take one request from `data` and return what is left."""
@@ -576,6 +595,8 @@ class DownstreamH1(asyncio.Protocol):
         if self._buffer:
             data, self._buffer = self._buffer, b""
             ex.on_request_data(data)
+        if self._half_closed:
+            ex.on_request_end()
         if self._paused:
             self.resume()
 

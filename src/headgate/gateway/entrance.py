@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headgate.config.guarding import ban_rules_of
 from headgate.errors import ConfigInvalid, Fault
-from headgate.gateway import identity_key
 from headgate.gateway.doors import (
     Authentication,
     allowing,
@@ -85,6 +84,8 @@ class Entrance:
             return compiled.identity_key
         path = Path(config.state_dir or ".headgate") / IDENTITY_KEY
         if self._own_key is None or self._own_key[0] != path:
+            from headgate.gateway import identity_key  # it makes keys, and is heavy
+
             try:
                 self._own_key = path, identity_key.kept(path)
             except (OSError, ValueError) as error:

@@ -19,7 +19,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from headgate.config import ConfigInvalid
+from headgate.errors import ConfigInvalid
 from headgate.gateway.listener import Listener
 from headgate.gateway.served_certificates import served_certificates
 from headgate.security.certificates.challenges import ChallengeBook

@@ -1,4 +1,8 @@
-"""Which certificates a listener serves: from files, of the local authority, or from ACME."""
+"""Which certificates a listener serves: from files, of the local authority, or from ACME.
+
+What makes and judges certificates is imported where it is needed: a worker that shows an identity
+of the mesh, which its agent keeps, does without.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headgate.config import ConfigInvalid
 from headgate.config.acme import acme_domains
-from headgate.security.certificates.store import serving_files
+from headgate.errors import ConfigInvalid
 from headgate.security.service_identity.contexts import own_files
-from headgate.wire import local_ca
-from headgate.wire.certificates import read_pair
+from headgate.wire.certificate_files import read_own
 from headgate.wire.tls import TlsProfile, alpn_of, client_authorities, load_certificates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from headgate.config import Config
     from headgate.errors import Fault
+    from headgate.wire.local_ca import LocalCertificate
     from headgate.wire.tls import Certificate
 
 
@@ -42,15 +47,17 @@ def served_certificates(
         )
         if tls.certificate == "local":
             names = {host for route in config.routes for host in route.match.host}
-            made = local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)
+            made = _local(config, names, wall)
             files = [(str(made.path), str(made.path))]
         elif tls.certificate == "acme":
+            from headgate.security.certificates.store import serving_files
+
             domains = acme_domains(config)
             directory = config.acme.directory if config.acme is not None else ""
             state_dir = Path(config.state_dir or ".headgate")
             files, lacking = serving_files(state_dir, directory, domains)
             if lacking or not files:
-                made = local_ca.ensure(state_dir, domains, wall)
+                made = _local(config, domains, wall)
                 files.append((str(made.path), str(made.path)))
         elif tls.certificate == "mesh":
             bundle, pair = mesh_identity(config, wall)
@@ -63,7 +70,8 @@ def served_certificates(
             files = [(tls.cert_file, tls.key_file or tls.cert_file)]
         else:
             files = [(pair.cert_file, pair.key_file or pair.cert_file) for pair in tls.certificates]
-        certificates, faults = load_certificates(files, profile, wall)
+        own = tls.certificate == "mesh" and files[0][0] == str(own_files(config.state_dir).identity)
+        certificates, faults = load_certificates(files, profile, wall, own=own)
         errors = tuple(fault for fault in faults if fault.level == "error")
         if errors:
             raise ConfigInvalid(errors)
@@ -80,8 +88,15 @@ def mesh_identity(config: Config, wall: float) -> tuple[str, str]:
     own = own_files(config.state_dir)
     faults: list[Fault] = []
     pair = str(own.identity)
-    if own.identity.exists() and read_pair(pair, pair, None, faults) is not None:
+    if own.identity.exists() and read_own(pair, faults) is not None:
         with contextlib.suppress(ConfigInvalid):  # as one that is not there yet
             return client_authorities(str(own.bundle)), pair
-    made = local_ca.ensure(Path(config.state_dir or ".headgate"), (), wall)
+    made = _local(config, (), wall)
     return client_authorities(str(made.ca_path)), str(made.path)
+
+
+def _local(config: Config, names: Iterable[str], wall: float) -> LocalCertificate:
+    """Of the authority of this machine."""
+    from headgate.wire import local_ca  # it makes keys, and is heavy
+
+    return local_ca.ensure(Path(config.state_dir or ".headgate"), names, wall)

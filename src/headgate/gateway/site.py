@@ -330,6 +330,8 @@ class Site:
         elif host == "instance":
             host = ""
         upgrade = head.upgrade if head.upgrade in plan.upgrades else None
+        if upgrade == "websocket" and head.method != "GET":
+            upgrade = None  # RFC 6455 4.1: an instance that agreed all the same would be wrong
         return Forward(
             head.method,
             f"{path}?{head.query}" if head.has_query else path,

@@ -10,7 +10,8 @@ and nothing follows the response: bytes that nobody asked for are the beginning 
 else's response (RFC 9112 9.2), so they close the connection, also when it is idle.
 
 A response that cannot be framed, or that breaks a rule of `wire.http1.head`, fails the exchange
-with `protocol`; none of its bytes reach the client.
+with `protocol`; none of its bytes reach the client. A body that ends with the connection has come
+whole only where the end was said: over TLS, anybody between us could cut it (RFC 9112 9.8).
 
 `deadline` is the connection's, not the request's (see `wheel`): between requests it is the idle
 time-out, during one the time to the first byte, then the gap between bytes.
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 _LARGE: Final = 16 * 1024
 """From here on a write of pieces is cheaper than joining them."""
 
+_LAST_WORDS_S: Final = 2.0
+"""How long an instance may be silent in a tunnel whose client has ended, and cannot be told so."""
+
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -55,9 +59,11 @@ class UpstreamH1(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunking",
+        "_has_ended",
         "_heads",
         "_informational",
         "_keep",
+        "_last_words",
         "_limits",
         "_paused",
         "_raw",
@@ -93,7 +99,9 @@ class UpstreamH1(asyncio.Protocol):
         self._buffer = b""
         self._reader: BodyReader | None = None
         self._chunking = False
+        self._has_ended = False
         self._keep = True
+        self._last_words = False
         self._raw = False
         self._reused = False
         self._sent = False
@@ -155,7 +163,10 @@ class UpstreamH1(asyncio.Protocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             else:
-                self.close()
+                # TLS cannot be closed by half. To end it now would lose what is on its way: the
+                # client's last frame, and the answer to it.
+                self._last_words = True
+                self._set_deadline(self._silence_until())
             return
         if self._chunking:
             self.transport.write(last_chunk(tuple(trailers)))
@@ -222,6 +233,8 @@ class UpstreamH1(asyncio.Protocol):
         self._pass_body(ex, reader, payload, rest)
 
     def eof_received(self) -> bool:
+        # Over TLS this is the instance's own word: a connection that is merely cut does without.
+        self._has_ended = True
         ex = self.exchange
         if self._raw and ex is not None:
             # The instance has said its last word in the tunnel; the client may still speak.
@@ -236,7 +249,7 @@ class UpstreamH1(asyncio.Protocol):
         self.pool.lost(self)
         if ex is None:
             return
-        if isinstance(self._reader, UntilCloseReader) and exc is None:
+        if isinstance(self._reader, UntilCloseReader) and exc is None and self._has_ended:
             ex.on_response_end()
         elif self._raw:
             ex.on_response_end()
@@ -272,7 +285,7 @@ class UpstreamH1(asyncio.Protocol):
         if ex is None or ex.route is None:
             return NEVER
         if self._raw:
-            return monotonic() + ex.route.tunnel_s
+            return monotonic() + (_LAST_WORDS_S if self._last_words else ex.route.tunnel_s)
         until = monotonic() + ex.route.idle_s
         return min(ex.expires_at, until)
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from headgate.config import from_document
 from headgate.gateway import limits
 from headgate.gateway.access_log import AccessLog
 from headgate.gateway.affinity import Affinity, kept_secret
+from headgate.gateway.busy import BUSY, Busy
 from headgate.gateway.caching.caching import CHANGED_TOPIC, NEWS_TOPIC, Caching
 from headgate.gateway.compile import compile_plan
 from headgate.gateway.credentials import credential_names
@@ -71,9 +71,22 @@ def _template(config: Config, index: int) -> str:
     return match.path or match.exact or ""
 
 
+def _from_document(document: dict[str, Any]) -> Config:
+    from headgate.config import from_document  # what checks is heavy, and a sidecar does without
+
+    return from_document(document)
+
+
 class Worker:
-    def __init__(self, index: int, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        index: int,
+        report: Callable[[dict[str, Any]], None],
+        read: Callable[[Any], Config] = _from_document,
+    ) -> None:
+        """`read` makes a configuration of what `apply` is given."""
         self._report = report
+        self._read = read
         self._stats = WorkerStats(f"worker-{index}", f"{os.getpid()}-{monotonic():.6f}")
         self._index = index
         self._wheel = Wheel(monotonic())
@@ -102,6 +115,8 @@ class Worker:
         self._tracing: Tracing | None = None
         self._leasing = False
         self._lag_at = 0.0
+        self._busy: Busy | None = None
+        """Where somebody sheds."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.generation = 0
@@ -110,12 +125,12 @@ class Worker:
 
     async def apply(
         self,
-        document: dict[str, Any],
+        document: Any,
         sockets: Mapping[str, Sequence[socket.socket]],
         generation: int,
     ) -> None:
         """Take up a configuration, at the start and at every reload; raise to refuse it."""
-        config = from_document(document)
+        config = self._read(document)
         of_file = build(config)
         compiled = compile_plan(of_file)
         pages = read_error_pages(config.error_pages)
@@ -125,7 +140,9 @@ class Worker:
         key = self._entrance.ready(of_file, compiled)
         redis = self._homes.ready(of_file)
         if self._plan is None:
-            await self._members.wait_for_news(of_file, self._homes.hub)
+            await self._members.wait_for_news(
+                of_file, self._homes.hub, Path(config.state_dir or ".headgate")
+            )
 
         # From here on nothing is refused.
         self._start(config)
@@ -228,6 +245,8 @@ class Worker:
         await self._lines.aclose_resolver()
         await self._caching.close()
         await self._homes.close()
+        if self._busy is not None:
+            self._busy.close()
         for task in tuple(self._tasks):
             task.cancel()
         if self._log is not None:
@@ -285,10 +304,10 @@ class Worker:
         if self._log is not None:
             self._log.reopen()
 
-    def tap_access(self, tap: Callable[[bytes, int], None] | None) -> None:
-        """Hand batches of lines of the access log over as well; None ends that."""
+    def tap_access(self, tap: Callable[[bytes], None] | None, *, is_all: bool) -> None:
+        """Hand lines of the access log over as well (`AccessLog.tap`)."""
         if self._log is not None:
-            self._log.tap = tap
+            self._log.tap(tap, is_all=is_all)
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -344,7 +363,10 @@ class Worker:
         shedder = self._states.shedder
         now = monotonic()
         if shedder is not None:
-            shedder.tick(now, max(now - self._lag_at, 0.0), self._stats.in_flight)
+            busy = self._busy = self._busy or Busy()
+            lag_s = max(now - self._lag_at, 0.0)
+            is_busy = busy.share(now) >= BUSY
+            shedder.tick(now, lag_s, self._stats.in_flight, is_busy=is_busy)
         # Without a shedder the timer only looks whether a reload has brought one.
         wait_s = _LAG_EVERY_S if shedder is not None else 1.0
         self._lag_at = now + wait_s

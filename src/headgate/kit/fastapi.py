@@ -17,6 +17,7 @@ from fastapi import Response
 from starlette.requests import HTTPConnection
 
 from headgate.cache import Cache
+from headgate.kit.judging import judged, wanted_of
 from headgate.kit.problems import Problem
 from headgate.kit.serving import NotHardened, Serving, serving_of
 from headgate.policy.limiter.headers import LimitHeaders
@@ -36,20 +37,10 @@ def current_user(
 
     With `optional`, nobody is None; a token that does not hold is refused all the same.
     """
-    wanted = frozenset((roles,) if isinstance(roles, str) else roles)
+    wanted = wanted_of(roles)
 
     async def dependency(connection: HTTPConnection) -> Identity | None:
-        identity = await _found(connection)
-        if identity is None:
-            if optional:
-                return None
-            raise Problem(
-                401, "sign in first", code="sign_in", headers={"www-authenticate": "Bearer"}
-            )
-        if wanted and wanted.isdisjoint(identity.roles):
-            needed = " or ".join(sorted(wanted))
-            raise Problem(403, f"this needs the role {needed}", code="role_missing")
-        return identity
+        return judged(await _found(connection), wanted, optional=optional)
 
     return dependency
 

@@ -56,27 +56,27 @@ def harden(app: Any, **wishes: Unpack[Wishes]) -> Any:
     if framework == "flask":
         from headgate.kit import flask
 
-        flask.install(app, settings, _equipment(settings, "wsgi"))
+        flask.install(app, settings, _equipment(settings))
         setattr(app, _MARK, True)
         return app
     if framework == "starlette":
         from headgate.kit import starlette
 
-        layer = starlette.install(app, settings, _equipment(settings, "asgi"))
+        layer = starlette.install(app, settings, _equipment(settings))
         setattr(app, _MARK, layer)
         return app
     if framework == "litestar":
         from headgate.kit import litestar
 
-        return litestar.wrap(app, settings, _equipment(settings, "asgi"))
+        return litestar.wrap(app, settings, _equipment(settings))
     interface = settings.interface or _interface(app)
     if interface == "asgi":
-        return HardenedAsgi(app, settings, _equipment(settings, "asgi"))
+        return HardenedAsgi(app, settings, _equipment(settings))
     from headgate.kit.wsgi import HardenedWsgi
 
     if isinstance(app, HardenedWsgi):
         raise KitInvalid("this app is hardened already; harden it once, with all settings")
-    return HardenedWsgi(app, settings, _equipment(settings, "wsgi"))
+    return HardenedWsgi(app, settings, _equipment(settings))
 
 
 def _framework(app: object) -> str:
@@ -114,13 +114,9 @@ def _interface(app: Any) -> Interface:
     )
 
 
-def _equipment(settings: Settings, interface: Interface) -> Equipment:
+def _equipment(settings: Settings) -> Equipment:
     who_asks = None
     if settings.identity_keys is not None:
-        if interface == "wsgi":
-            raise KitInvalid(
-                "identity_keys: who asks is told by dependencies of FastAPI; WSGI has none"
-            )
         from headgate.kit.who_asks import WhoAsks
 
         who_asks = WhoAsks(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from headgate.config import TimeoutSpec, targets
 from headgate.config.faults import did_you_mean
+from headgate.config.policies import TimeoutSpec
+from headgate.config.routes import targets
 from headgate.errors import HeadgateError
 from headgate.plan.caching import cache_of, kept_paths, store_of
 from headgate.plan.conditions import MatchInput

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from headgate.cache.http.rules import CacheRules
-from headgate.config import targets
+from headgate.config.routes import targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

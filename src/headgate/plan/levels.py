@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from headgate.config import LimitSpec, PluginSpec, TimeoutSpec, targets
 from headgate.config.access import AllowSpec
-from headgate.config.fields import Unit
-from headgate.config.model import Spec
+from headgate.config.fields import Spec, Unit
+from headgate.config.limiting import LimitSpec
+from headgate.config.policies import PluginSpec, TimeoutSpec
+from headgate.config.routes import targets
 from headgate.config.walk import unit_of
 from headgate.security.access_words import brief
 from headgate.units import (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from headgate.config import AffinitySpec, BalanceSpec, BudgetSpec, TimeoutSpec
+from headgate.config.balancing import AffinitySpec, BalanceSpec
 from headgate.config.http import StatusRange, statuses_of
 from headgate.config.keys import KeySpec
 from headgate.config.limiting import limit_names
 from headgate.config.mesh import upstream_tls
+from headgate.config.policies import TimeoutSpec
+from headgate.config.retrying import BudgetSpec
 from headgate.plan.plan import DiscoverPlan, DnsPlan, InstancePlan, ServicePlan
 from headgate.plan.traffic import (
     AffinityPlan,

@@ -17,16 +17,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 __all__ = ["ACME_TLS", "challenge_pem", "is_acme_hello", "offered_protocols"]
 
 ACME_TLS: Final = "acme-tls/1"
 
-_IDENTIFIER: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
+_IDENTIFIER: Final = "1.3.6.1.5.5.7.1.31"
 _DIGEST_BYTES: Final = 32
 _LIFE: Final = timedelta(days=7)
 _BACKDATED: Final = timedelta(days=1)
@@ -37,6 +32,12 @@ def challenge_pem(name: str, digest: bytes, wall: float) -> bytes:
     """The certificate and its key. `digest` is the SHA-256 of the key authorisation."""
     if len(digest) != _DIGEST_BYTES:
         raise ValueError("a challenge of RFC 8737 is a SHA-256 digest")
+    # Heavy, and for a moment every other month.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.fromtimestamp(wall, UTC)
     # A fixed name: that of the challenge stands in the extension, and may be too long for here.
@@ -52,7 +53,9 @@ def challenge_pem(name: str, digest: bytes, wall: float) -> bytes:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         # RFC 8737 3: the digest as an octet string, in an extension that is critical.
         .add_extension(
-            x509.UnrecognizedExtension(_IDENTIFIER, bytes((4, _DIGEST_BYTES)) + digest),
+            x509.UnrecognizedExtension(
+                x509.ObjectIdentifier(_IDENTIFIER), bytes((4, _DIGEST_BYTES)) + digest
+            ),
             critical=True,
         )
         .sign(key, hashes.SHA256())

@@ -6,12 +6,10 @@ a message, and the libraries' own messages are dropped, as they may quote what t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import pairwise
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,23 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from headgate.errors import Fault
+from headgate.wire.certificate_files import CertificatePair, file_fault, read_file
 
 _EXPIRES_SOON_S: Final = 14 * 86400
-_MAX_FILE_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class CertificatePair:
-    """A certificate file and a key file that belong together."""
-
-    files: tuple[str, str]
-    identity: str
-    kind: str
-    """The kind of key, as an object identifier."""
-    names: frozenset[str]
-    parents: frozenset[str]
-    addresses: frozenset[str]
-    not_after: datetime
 
 
 def read_pair(
@@ -87,20 +71,6 @@ def read_pair(
         addresses,
         leaf.not_valid_after_utc,
     )
-
-
-def read_file(path: str, faults: list[Fault]) -> bytes | None:
-    """Read a file of credentials, whose size is bounded."""
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        faults.append(file_fault(path, f"cannot be read: {error.strerror}"))
-        return None
-    if len(content) > _MAX_FILE_BYTES:
-        faults.append(file_fault(path, "is too long to be a certificate or a key"))
-        return None
-    return content
 
 
 def _read_public(path: str, pem: bytes, faults: list[Fault]) -> bytes | None:
@@ -169,15 +139,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def no_password() -> str:
-    """Answer OpenSSL, which would otherwise ask for a pass phrase on the terminal."""
-    return ""
-
-
-def file_fault(
-    path: str, message: str, hint: str = "", level: Literal["error", "warning"] = "error"
-) -> Fault:
-    """Say what is wrong with a file."""
-    return Fault(path, 0, 0, "", message, hint, level)

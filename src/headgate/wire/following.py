@@ -25,7 +25,8 @@ from headgate.wire.handshakes import WatchedObject
 __all__ = ["FollowedTls", "FrontContext", "NamedContext", "following", "stamp_of"]
 
 _LOOK_AGAIN_S: Final = 1.0
-# Where `server_hostname` stands among the parameters of the standard library.
+# Where `outgoing` and `server_hostname` stand among the parameters of the standard library.
+_OUTGOING_PLACE: Final = 1
 _BIO_PLACE: Final = 3
 _SOCKET_PLACE: Final = 4
 
@@ -42,6 +43,7 @@ class FrontContext(ssl.SSLContext):
     def wrap_bio(self, *how: Any, **more: Any) -> ssl.SSLObject:
         made = self.base().wrap_bio(*how, **more)
         if self.watch is not None and isinstance(made, WatchedObject):
+            made.outgoing = how[_OUTGOING_PLACE] if len(how) > _OUTGOING_PLACE else more["outgoing"]
             self.watch(made)
         return made
 

@@ -11,6 +11,11 @@ has succeeded or raised. So the object is of a class of ours, `WatchedObject`.
 An object that is dropped before either has been left: the client closed, or took too long and the
 loop gave up. Which of the two is told by the clock alone.
 
+A client is to hear why (RFC 8446 6.2), but the loop closes at once on an error, and the alert that
+OpenSSL has written stays where it is. So a handshake that has failed says first that it waits for
+more, upon which the loop sends what there is; whatever comes then, mostly the client's end, gets
+the error. A client that does neither is ended by the server's limit, as one that says nothing.
+
 The object knows the name that the client asked for and no address: a loop that runs TLS over
 memory shows it neither socket nor transport. The address is therefore not told.
 
@@ -104,8 +109,11 @@ class WatchedObject(ssl.SSLObject):
     on_fault: OnFault | None = None
     """Set by whoever has it made; at most one call."""
     asked_name: str | None = None
+    outgoing: ssl.MemoryBIO | None = None
+    """Where what is to be sent lies; set by whoever has it made."""
     timeout_s = 0.0
     _began = 0.0
+    _failed: ssl.SSLError | None = None
 
     def watch(self, on_fault: OnFault, timeout_s: float) -> None:
         """`timeout_s`: how long the loop lets a handshake take."""
@@ -114,13 +122,18 @@ class WatchedObject(ssl.SSLObject):
         self._began = monotonic()
 
     def do_handshake(self) -> None:
+        if self._failed is not None:
+            raise self._failed
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
             self._tell(class_of(error), words_of(error))
-            raise
+            if self.outgoing is None or not self.outgoing.pending:
+                raise
+            self._failed = ssl.SSLError(*error.args)  # without its frames, which hold this object
+            raise ssl.SSLWantReadError from None
         self.on_fault = None
 
     def __del__(self) -> None:

@@ -20,6 +20,8 @@ That there is no such name is an answer: it takes the addresses away, and is kep
 TTL. Look-ups are single-flight: one a name, which belongs to the resolver and not to the first
 who asked, so it survives when that one is cancelled. They never raise.
 
+The library that asks is loaded when the first name is looked up: most instances are addresses.
+
 Names come from the configuration, which bounds them; the cache is bounded all the same, and
 forgets the name that was not asked for the longest.
 """
@@ -33,16 +35,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Literal, Protocol
-
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.nameserver
-import dns.resolver
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from headgate.errors import UpstreamFailed
 from headgate.wire.host import parse_authority
+
+if TYPE_CHECKING:
+    import dns.asyncresolver
+    import dns.nameserver
+    import dns.resolver
 
 _MAX_NAMES: Final = 1024
 _REFRESH_AT: Final = 0.8
@@ -263,6 +264,9 @@ class Resolver:
         self, name: str, kind: Literal["A", "AAAA", "SRV"]
     ) -> Records | NoSuchName | Unanswered:
         """Ask the servers, past what is kept and past `/etc/hosts`. It never raises."""
+        import dns.exception
+        import dns.name
+
         try:
             resolver = self._dns or self._configure()
         except (dns.exception.DNSException, ValueError, OSError) as error:
@@ -319,6 +323,8 @@ class Resolver:
             del self._flights[name]
 
     async def _ask(self, name: str) -> Outcome:
+        import dns.exception
+
         try:
             resolver = self._dns or self._configure()
         except (dns.exception.DNSException, ValueError, OSError) as error:
@@ -366,6 +372,9 @@ class Resolver:
         self, resolver: dns.asyncresolver.Resolver, name: str, kind: str
     ) -> dns.resolver.Answer | Unanswered | None:
         """None: there is no such name."""
+        import dns.exception
+        import dns.resolver
+
         try:
             return await resolver.resolve(
                 name, kind, raise_on_no_answer=False, search=True, lifetime=self._timeout_s
@@ -380,6 +389,9 @@ class Resolver:
             return Unanswered(f"the look-up failed: {error}")
 
     def _configure(self) -> dns.asyncresolver.Resolver:
+        import dns.asyncresolver
+        import dns.name
+
         resolver = dns.asyncresolver.Resolver(configure=self._servers is None)
         if self._servers is not None:
             # Otherwise the domain of this machine would be tried as a suffix.
@@ -448,6 +460,8 @@ def is_address(text: str) -> bool:
 
 def _name_server(text: str) -> dns.nameserver.Nameserver:
     """Read `address`, `address:port` or `[address]:port`."""
+    import dns.nameserver
+
     if is_address(text):
         return dns.nameserver.Do53Nameserver(text)
     authority = parse_authority(text.encode("ascii", "replace"), 53)

@@ -47,12 +47,13 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from headgate.errors import ConfigInvalid, Fault
 from headgate.wire.acme_alpn import ACME_TLS, is_acme_hello
-from headgate.wire.certificates import (
+from headgate.wire.certificate_files import (
     CertificatePair,
     file_fault,
     no_password,
     read_file,
-    read_pair,
+    read_judged,
+    read_own,
 )
 from headgate.wire.error_words import say
 from headgate.wire.following import FollowedTls, FrontContext, following, stamp_of
@@ -326,9 +327,10 @@ def client_authorities(path: str) -> str:
 
 
 def load_certificates(
-    files: Iterable[tuple[str, str]], profile: TlsProfile, wall: float
+    files: Iterable[tuple[str, str]], profile: TlsProfile, wall: float, *, own: bool = False
 ) -> tuple[tuple[Certificate, ...], tuple[Fault, ...]]:
-    """Read pairs of certificate file and key file (which may be one file).
+    """Read pairs of certificate file and key file (which may be one file). `own`: an identity of
+    the mesh, which our agent keeps and has judged.
 
     The faults tell everything that is wrong. With one of level "error" the certificates are not
     complete and must not be served; "warning" is for what works but should be looked at.
@@ -336,7 +338,9 @@ def load_certificates(
     loaded: dict[tuple[frozenset[str], ...], list[CertificatePair]] = {}
     faults: list[Fault] = []
     for cert_file, key_file in files:
-        read = read_pair(cert_file, key_file, wall, faults)
+        read = (
+            read_own(cert_file, faults) if own else read_judged(cert_file, key_file, wall, faults)
+        )
         if read is not None:
             loaded.setdefault((read.names, read.parents, read.addresses), []).append(read)
     certificates: list[Certificate] = []
@@ -379,10 +383,10 @@ def load_certificates(
 
 
 def load_store(
-    files: Iterable[tuple[str, str]], profile: TlsProfile, wall: float
+    files: Iterable[tuple[str, str]], profile: TlsProfile, wall: float, *, own: bool = False
 ) -> tuple[CertificateStore, tuple[Fault, ...]]:
     """Load a store, or raise ConfigInvalid with every fault; return it with the warnings."""
-    certificates, faults = load_certificates(files, profile, wall)
+    certificates, faults = load_certificates(files, profile, wall, own=own)
     if any(fault.level == "error" for fault in faults):
         raise ConfigInvalid(faults)
     if not certificates:
@@ -448,7 +452,7 @@ def _follow(options: FollowedTls, alpn: tuple[str, ...]) -> ssl.SSLContext:
     files = (options.ca_file, options.cert_file, options.key_file)
 
     def make() -> ssl.SSLContext:
-        return _make_upstream_context(options.verify, alpn, *files)
+        return _make_upstream_context(options.verify, alpn, *files, own=True)
 
     return following(ssl.PROTOCOL_TLS_CLIENT, files[:2], make)
 
@@ -459,6 +463,8 @@ def _make_upstream_context(
     ca_file: str | None,
     cert_file: str | None,
     key_file: str | None,
+    *,
+    own: bool = False,
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -479,7 +485,7 @@ def _make_upstream_context(
                 faults.append(file_fault(ca_file, "has no PEM certificates of authorities"))
     if cert_file is not None:
         key = key_file if key_file is not None else cert_file
-        if read_pair(cert_file, key, None, faults) is not None:
+        if own or read_judged(cert_file, key, None, faults) is not None:
             try:
                 context.load_cert_chain(cert_file, key, password=no_password)
             except (ssl.SSLError, OSError) as error:

@@ -24,7 +24,7 @@ from typing import Any, Final
 from headgate.config import Config
 from headgate.observe import Rows
 
-__all__ = ["Machine", "cpu_share", "memory_of"]
+__all__ = ["Machine", "cpu_share", "memory_of", "usable_cpus"]
 
 EVERY_S: Final = 5.0
 _FIRST_S: Final = 1.0
@@ -32,7 +32,9 @@ _FIRST_S: Final = 1.0
 _OLD_S: Final = 30.0
 _CLOSE_S: Final = 2.0
 _CERTIFICATES_S: Final = 60.0
+_GROUP: Final = "sys/fs/cgroup/"
 _UNBOUND: Final = 1 << 60
+_WINDOWS: Final = ("1m", "5m", "15m")
 
 log = logging.getLogger("headgate.control")
 
@@ -45,6 +47,17 @@ def cpu_share(before: Sequence[int], after: Sequence[int]) -> float | None:
         return None
     idle = spent[3] + spent[4]
     return min(1.0, max(0.0, 1.0 - idle / whole))
+
+
+def usable_cpus(cpus: int, affinity: int, quota: str) -> float:
+    """Of so many processors, those left by affinity (0: not known) and by `cpu.max` of a control
+    group: "max 100000", or microseconds of use and of the period that they are for.
+    """
+    usable = float(min(cpus, affinity) if affinity else cpus)
+    words = quota.split()
+    if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
+        usable = min(usable, int(words[0]) / int(words[1]))
+    return round(usable, 3)
 
 
 def memory_of(
@@ -74,6 +87,12 @@ class _Reading:
     at: float
     """Monotonic."""
     share: float | None = None
+    cpus: int = 0
+    usable: float = 0.0
+    load: tuple[float, ...] = ()
+    """Of the last minute, five and fifteen."""
+    up_s: float | None = None
+    """Of the machine."""
     memory: tuple[int, int] = (0, 0)
     disk: tuple[int, int] | None = None
     """Total and free, in bytes."""
@@ -145,6 +164,13 @@ class Machine:
             return
         if reading.share is not None:
             rows["headgate_system_cpu_usage_ratio"].append(([], round(reading.share, 4)))
+        if reading.cpus:
+            rows["headgate_system_cpus"].append(([], reading.cpus))
+            rows["headgate_system_cpus_usable"].append(([], reading.usable))
+        for window, load in zip(_WINDOWS, reading.load, strict=False):
+            rows["headgate_system_load"].append(([window], load))
+        if reading.up_s is not None:
+            rows["headgate_system_uptime_seconds"].append(([], reading.up_s))
         total, available = reading.memory
         if total:
             rows["headgate_system_memory_total_bytes"].append(([], total))
@@ -177,10 +203,17 @@ class Machine:
             with contextlib.suppress(OSError):
                 said = os.statvfs(self._disk)
                 disk = (said.f_blocks * said.f_frsize, said.f_bavail * said.f_frsize)
-            before, self._stat = self._stat, self._read_stat()
+            before, stat = self._stat, self._text("proc/stat").splitlines()
+            self._stat = _numbers(stat[0]) if stat else []
+            cpus = sum(line.startswith("cpu") for line in stat[1:])
+            up_s = _floats(self._text("proc/uptime"), 1)
             self._reading = _Reading(
                 at=self._mono(),
                 share=cpu_share(before, self._stat) if before else None,
+                cpus=cpus,
+                usable=usable_cpus(cpus, _affinity(), self._text(f"{_GROUP}cpu.max")),
+                load=_floats(self._text("proc/loadavg"), 3),
+                up_s=up_s[0] if up_s else None,
                 memory=self._memory(),
                 disk=disk,
                 ends=self._certificates(),
@@ -188,20 +221,15 @@ class Machine:
         finally:
             self._begun_at = None
 
-    def _read_stat(self) -> list[int]:
-        first = self._text("proc/stat").partition("\n")[0].split()
-        return [int(each) for each in first[1:] if each.isdigit()]
-
     def _memory(self) -> tuple[int, int]:
-        group = "sys/fs/cgroup/"
         inactive = 0
-        for line in self._text(f"{group}memory.stat").splitlines():
+        for line in self._text(f"{_GROUP}memory.stat").splitlines():
             if line.startswith("inactive_file "):
                 inactive = int(line.split()[1])
         return memory_of(
             self._text("proc/meminfo"),
-            self._text(f"{group}memory.max"),
-            self._text(f"{group}memory.current"),
+            self._text(f"{_GROUP}memory.max"),
+            self._text(f"{_GROUP}memory.current"),
             inactive,
         )
 
@@ -228,3 +256,19 @@ class Machine:
                     found[str(row["name"])] = float(row["not_after"])
         self._ends = found
         return found
+
+
+def _numbers(line: str) -> list[int]:
+    return [int(each) for each in line.split()[1:] if each.isdigit()]
+
+
+def _floats(text: str, count: int) -> tuple[float, ...]:
+    """The first words of a file of the kernel; nothing where they are no numbers."""
+    try:
+        return tuple(float(word) for word in text.split()[:count])
+    except ValueError:
+        return ()
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0

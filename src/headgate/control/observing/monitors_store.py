@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from headgate.cache.sqlite_faults import is_corrupt
 from headgate.observe.health.outcome import RANK, Status
 from headgate.observe.health.uptime import Day
-from headgate.observe.odd_files import set_aside
+from headgate.observe.odd_files import put_odd_aside, set_aside
+from headgate.observe.sqlite_file import check_pages, is_spoilt, open_file
 
 __all__ = ["KEEP_DAYS", "KEEP_RESULTS", "Found", "MonitorStore", "Seen", "Stood"]
 
@@ -87,29 +86,21 @@ class MonitorStore:
     def open(self, wall: float) -> Found:
         """Raises OSError or sqlite3.Error when the place itself is unusable."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (odd := put_odd_aside(self.path, wall)) is not None:
+            self.faults.append(f"{self.path.name} was no file and is now {odd.name}")
         try:
             return self._open()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             self._close_quietly()
-            is_ours = isinstance(error, sqlite3.DatabaseError) and not is_corrupt(error)
-            if is_ours and "check of the file" not in str(error):
+            if not is_spoilt(error):
                 raise
             aside = set_aside(self.path, wall)
             self.faults.append(f"{self.path.name} was spoilt and is now {aside.name}: {error}")
             return self._open()
 
     def _open(self) -> Found:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(fd)
-        db = sqlite3.connect(
-            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
-        self._db = db
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        checked = db.execute("PRAGMA quick_check(1)").fetchone()
-        if checked is None or checked[0] != "ok":
-            raise sqlite3.DatabaseError("the check of the file failed")
+        db = self._db = open_file(self.path, busy_s=_BUSY_S)
+        check_pages(db)
         db.executescript(_SCHEMA)
         return self._read(db)
 

@@ -27,6 +27,7 @@ exactly once; after any call on a stream the connection may be closed or the str
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -90,7 +91,7 @@ class H2Limits:
     guards: GuardLimits = field(default_factory=GuardLimits)
 
 
-class H2Connection(Sending[S]):
+class H2Connection(Sending[S], ABC):
     """Both roles. `make_stream` makes the rim's own kind of `Stream`."""
 
     _role_is_server: bool = False
@@ -337,9 +338,9 @@ class H2Connection(Sending[S]):
         except HeaderBomb as fault:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, str(fault)) from fault
 
+    @abstractmethod
     def _on_block(self, stream_id: int, data: bytes, *, end: bool) -> None:
         """A whole field block; each role knows what it opens or answers."""
-        raise NotImplementedError
 
     def _on_trailers(self, stream: S, block: Block, *, end: bool) -> None:
         """A block after the head of the message."""
@@ -545,9 +546,9 @@ class H2Connection(Sending[S]):
         elif stream_id not in self._resets_sent:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"{what} on a closed stream")
 
+    @abstractmethod
     def _is_idle(self, stream_id: int) -> bool:
         """Whether the stream has not been opened by either side."""
-        raise NotImplementedError
 
     def _charge_reset(self) -> None:
         if not self.guards.resets.take(self._now, self.worked):

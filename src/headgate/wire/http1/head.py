@@ -95,6 +95,8 @@ _STATUS_LINE: Final = re.compile(
 ).match
 is_method: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}").fullmatch
 """Whether a word is a method that we forward."""
+_METHOD_MAX: Final = 1024
+"""RFC 9112 3: 501 is for a method that is longer than those we know; this long it is none."""
 _VERSION: Final = re.compile(rb"[^\r\n]* HTTP/([0-9]+)\.[0-9]+\r\n")
 
 # RFC 9110 6.5.1: fields that must not travel in a trailer section; with them those by which we
@@ -161,7 +163,7 @@ def judge_partial(data: bytes | bytearray, limits: HeadLimits) -> Refusal | None
         return BAD_LINE_END
     line_end = data.find(b"\r\n")
     if (line_end if line_end >= 0 else len(data)) > limits.url_bytes + 48:
-        return URL_TOO_LONG
+        return URL_TOO_LONG if b" " in data[:_METHOD_MAX] else BAD_LINE
     if len(data) > limits.head_bytes + limits.url_bytes:
         return HEAD_TOO_LARGE
     return None
@@ -177,7 +179,7 @@ def parse_request_head(block: bytes, limits: HeadLimits, scheme: str) -> Request
         word, odd = line.groups()
         path = mark = query = b""
         if not is_method(word.decode("ascii")):
-            return BAD_METHOD
+            return BAD_METHOD if len(word) < _METHOD_MAX else BAD_LINE
     else:
         word, path, mark, query = line.groups(b"")
     start = line.end()
@@ -390,7 +392,7 @@ def parse_trailers(block: bytes, limits: HeadLimits) -> tuple[Header, ...] | Ref
 
 def _why_not_a_request_line(block: bytes, limits: HeadLimits) -> Refusal:
     end = block.find(b"\r\n")
-    if end > limits.url_bytes + 48:
+    if end > limits.url_bytes + 48 and b" " in block[:_METHOD_MAX]:
         return URL_TOO_LONG
     if BARE.search(block[: end + 2]):
         return BAD_LINE_END
