@@ -6,13 +6,16 @@ it, as a machine may have much else to do.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
 import time
 
 import pytest
 
 from headgate_shop.operations.failures import DATABASE_MS
 from headgate_shop.stage.client import Stage
+from tests.shop.ledger import on_stage
 from tests.shop.watching_customers import Customers, Operator, Shopper, client_of, settled
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -289,3 +292,13 @@ def test_a_dropped_redis_is_noticed_by_nobody(product):
             assert set(customers.noticed(name)) == {"200"}, (name, customers.noticed(name))
         shopper.close()
         noted("Redis dropped", "nothing; mails and forecasts wait", seen_s, over_s)
+
+
+def test_the_books_agree_through_the_gateway_whoever_is_killed_whenever(shop):
+    """Orders, products, payments, and workers of the gateway; customers send the same key again.
+
+    SHOP_LEDGER_KILLS and SHOP_LEDGER_SEED as in `test_shop_ledger.py`.
+    """
+    kills = int(os.environ.get("SHOP_LEDGER_KILLS", "5"))
+    seed = int(os.environ.get("SHOP_LEDGER_SEED", "1"))
+    print(asyncio.run(on_stage.play(shop, kills, seed)))

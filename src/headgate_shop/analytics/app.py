@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, FastAPI, Path, Query
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headgate.cache import Cache
 from headgate.cache.asgi import CacheHeaders, CacheRule, tag_response
@@ -22,7 +19,9 @@ from headgate_shop.analytics.figures import Figures
 from headgate_shop.analytics.listening import Listening, prune
 from headgate_shop.analytics.reckoning import day_of
 from headgate_shop.analytics.span import last_days
+from headgate_shop.base.background import Background, Every
 from headgate_shop.base.database import Database
+from headgate_shop.base.personal import personal_routes
 from headgate_shop.base.service import Service
 from headgate_shop.base.settings import Settings
 from headgate_shop.queue import Inbox, open_queue
@@ -30,15 +29,13 @@ from headgate_shop.queue import Inbox, open_queue
 __all__ = ["app"]
 
 UPKEEP_S: Final = 10.0
+PRUNE_EVERY_S: Final = 3600.0
 KEEP_SESSIONS_S: Final = 3 * 86400.0
 HOURS_DAYS_MAX: Final = 14
 CURRENCY: Final = "EUR"
 
-log = logging.getLogger("headgate_shop.analytics")
-
 Days = Annotated[int, Query(ge=1, le=366)]
 ProductId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-UserId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 
 
 def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
@@ -50,7 +47,8 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
     figures = Figures()
     listening = Listening(database, Inbox(database), cache, figures)
     gathering = Gathering(listening.write)
-    service.opened(gathering.open())
+    service.opened(gathering)
+    service.opened(listening.together)
     queue = open_queue(settings.queue_url(), service=settings.room)
     listening.subscribe(queue)
     service.opened(queue)
@@ -153,41 +151,26 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
             items = await reading.top(connection, span, by, limit)
         return {"from": span.first, "to": span.last, "by": by, "currency": CURRENCY, "items": items}
 
-    @api.get("/internal/users/{user_id}/export", include_in_schema=False)
-    async def export(user_id: UserId) -> dict[str, Any]:
-        async with database.reading() as connection:
-            return await people.export(connection, user_id)
+    async def forget(connection: AsyncConnection, user_id: str) -> int:
+        return await people.erase(connection, user_id, _wall())
 
-    @api.delete("/internal/users/{user_id}", include_in_schema=False)
-    async def erase(user_id: UserId) -> dict[str, int]:
-        async with database.writing() as connection:
-            return {"erased": await people.erase(connection, user_id, _wall())}
-
+    api.include_router(personal_routes(database, people.export, forget))
     return service.finish()
 
 
-@asynccontextmanager
-async def _upkeep(database: Database, figures: Figures) -> AsyncIterator[None]:
-    async def turn() -> None:
-        round_ = 0
-        while True:
-            try:
-                if round_ % 360 == 0:
-                    await prune(database, day_of(_wall() - KEEP_SESSIONS_S))
-                today, _ = last_days(1, _wall())
-                async with database.reading() as connection:
-                    figures.today(await reading.totals(connection, today))
-                round_ += 1
-            except Exception:
-                log.warning("figures of today could not be read", exc_info=True)
-            await asyncio.sleep(UPKEEP_S)
+def _upkeep(database: Database, figures: Figures) -> Background:
+    pruned_at = -PRUNE_EVERY_S
 
-    task = asyncio.get_running_loop().create_task(turn(), name="figures of today")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async def turn() -> None:
+        nonlocal pruned_at
+        if time.monotonic() - pruned_at >= PRUNE_EVERY_S:
+            await prune(database, day_of(_wall() - KEEP_SESSIONS_S))
+            pruned_at = time.monotonic()
+        today, _ = last_days(1, _wall())
+        async with database.reading() as connection:
+            figures.today(await reading.totals(connection, today))
+
+    return Every("figures of today", UPKEEP_S, turn)
 
 
 def _wall() -> float:

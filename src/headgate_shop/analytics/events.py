@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headgate_shop.analytics.reckoning import Seen
+from headgate_shop.base.background import Background
 
 __all__ = ["Batch", "Event", "Gathering", "seen_of", "told_by_services"]
 
@@ -86,13 +86,14 @@ def told_by_services(data: Mapping[str, Any], wall: float) -> list[Seen]:
     return found
 
 
-class Gathering:
-    """Collects events and hands them on together."""
+class Gathering(Background):
+    """Collects events and hands them on together, while it is entered."""
+
+    task_name = "events"
 
     def __init__(self, write: Callable[[Sequence[Seen]], Awaitable[None]]) -> None:
         self._write = write
         self._waiting: list[Seen] = []
-        self._wake = asyncio.Event()
         self.lost_total = 0
 
     def try_add(self, events: Sequence[Seen]) -> bool:
@@ -100,7 +101,7 @@ class Gathering:
         if len(self._waiting) + len(events) > WAITING_MAX:
             return False
         self._waiting.extend(events)
-        self._wake.set()
+        self.wake()
         return True
 
     @property
@@ -125,22 +126,12 @@ class Gathering:
                 log.warning("%d events could not be written yet", len(some), exc_info=True)
                 return
 
-    async def _turn(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await asyncio.sleep(FLUSH_S)
+    async def _run(self) -> None:
+        while not self.is_ending():
+            await self.rest()
+            await self.rest(FLUSH_S, is_deaf=True)
             await self.flush()
-            if self._waiting:
-                await asyncio.sleep(4 * FLUSH_S)
-                self._wake.set()
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        turn = asyncio.get_running_loop().create_task(self._turn(), name="events")
-        try:
-            yield
-        finally:
-            turn.cancel()
-            await asyncio.gather(turn, return_exceptions=True)
-            await self.flush()
+            if self._waiting and not self.is_ending():
+                await self.rest(4 * FLUSH_S, is_deaf=True)
+                self.wake()
+        await self.flush()

@@ -16,51 +16,108 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headgate_shop.analytics import tables
 from headgate_shop.analytics.companions import KEPT
 from headgate_shop.analytics.reckoning import Line, Seen, Sold, Sums, day_of, lines_of
-from headgate_shop.base.counting import Change, order_changed
-from headgate_shop.base.rows import upsert
+from headgate_shop.base.counting import Change, after
+from headgate_shop.base.rows import insert_new_of, upsert
 
-__all__ = ["Counted", "categories_of", "learn", "order_heard", "plain", "see", "write"]
+__all__ = ["Counted", "categories_of", "learn", "orders_heard", "plain", "see", "write"]
 
 MOST_IDS: Final = 500
 
 
-async def order_heard(
-    connection: AsyncConnection, change: Change, data: Mapping[str, Any]
-) -> tuple[int, Sold]:
-    """Note what has become of an order. Answers the sign with which it goes into the sums, and
-    what it is.
+async def orders_heard(
+    connection: AsyncConnection, heard: Sequence[tuple[Change, Mapping[str, Any]]]
+) -> list[tuple[int, Sold]]:
+    """Note what has become of orders. Answers of each the sign with which it goes into the sums,
+    and what it is.
     """
+    told = {str(data["order_id"]): data for _, data in heard}
+    rows = await _orders(connection, list(told))
+    new = {order_id: data for order_id, data in told.items() if order_id not in rows}
+    if new:
+        fresh = await _fresh(connection, new)
+        made = await insert_new_of(connection, tables.orders, list(fresh.values()), "order_id")
+        rows |= {order_id: fresh[order_id] for order_id in made}
+        if len(made) < len(new):  # another process has heard of them at this moment
+            rows |= await _orders(connection, [one for one in new if one not in made])
+    found: list[tuple[int, Sold]] = []
+    changed: dict[str, dict[str, Any]] = {}
+    for change, data in heard:
+        row = rows[str(data["order_id"])]
+        is_paid, is_cancelled, sign = after(
+            change, is_paid=row["is_paid"], is_cancelled=row["is_cancelled"]
+        )
+        if (is_paid, is_cancelled) != (row["is_paid"], row["is_cancelled"]):
+            row["is_paid"], row["is_cancelled"] = is_paid, is_cancelled
+            changed[row["order_id"]] = {
+                "key": row["order_id"],
+                "paid": is_paid,
+                "off": is_cancelled,
+            }
+        found.append((sign, Sold(row["at"], row["total"], lines_of(row["lines"], {}))))
+    if changed:
+        table = tables.orders
+        await connection.execute(
+            sa.update(table)
+            .where(table.c.order_id == sa.bindparam("key"))
+            .values(is_paid=sa.bindparam("paid"), is_cancelled=sa.bindparam("off")),
+            [changed[one] for one in sorted(changed)],
+        )
+    return found
 
-    async def new() -> dict[str, Any]:
-        lines = await _lines(connection, data)
-        return {
-            "user_id": await _known_user(connection, data.get("user_id")),
+
+async def _orders(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    table = tables.orders
+    query = sa.select(table).where(table.c.order_id.in_(ids)).order_by(table.c.order_id)
+    rows = await connection.execute(query.with_for_update())
+    return {row["order_id"]: dict(row) for row in rows.mappings()}
+
+
+async def _fresh(
+    connection: AsyncConnection, new: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Rows for orders that nobody has heard of, neither paid nor cancelled yet."""
+    lines = await _lines(connection, new)
+    users = {one for data in new.values() if isinstance(one := data.get("user_id"), str) and one}
+    table = tables.erased
+    query = sa.select(table.c.user_id).where(table.c.user_id.in_(sorted(users)))
+    gone = set((await connection.scalars(query)).all()) if users else set()
+    return {
+        order_id: {
+            "order_id": order_id,
+            "user_id": data.get("user_id") if data.get("user_id") in users - gone else None,
             "at": float(data["at"]),
             "total": int(data["total"]),
             "currency": str(data.get("currency", "EUR")),
-            "lines": [plain(line) for line in lines],
+            "lines": [plain(line) for line in lines[order_id]],
+            "is_paid": False,
+            "is_cancelled": False,
         }
+        for order_id, data in new.items()
+    }
 
-    sign, row = await order_changed(connection, tables.orders, str(data["order_id"]), change, new)
-    return sign, Sold(row["at"], row["total"], lines_of(row["lines"], {}))
 
-
-async def _lines(connection: AsyncConnection, data: Mapping[str, Any]) -> tuple[Line, ...]:
-    ids = [str(line["product_id"]) for line in data["lines"]]
-    known = await categories_of(connection, ids)
-    lines = lines_of(data["lines"], known)
-    names = {str(line["product_id"]): str(line.get("name") or "") for line in data["lines"]}
-    unheard = {line.product_id: line for line in lines if line.product_id not in known}
-    rows = [
-        {
+async def _lines(
+    connection: AsyncConnection, new: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[Line, ...]]:
+    names = {
+        str(line["product_id"]): str(line.get("name") or "")
+        for data in new.values()
+        for line in data["lines"]
+    }
+    known = await categories_of(connection, list(names))
+    lines = {order_id: lines_of(data["lines"], known) for order_id, data in new.items()}
+    unheard = {
+        line.product_id: {
             "product_id": line.product_id,
             "name": names[line.product_id] or line.product_id,
             "category": line.category,
             "is_there": True,
         }
-        for line in unheard.values()
-    ]
-    await upsert(connection, tables.products, rows, present="keep")
+        for some in lines.values()
+        for line in some
+        if line.product_id not in known
+    }
+    await upsert(connection, tables.products, list(unheard.values()), present="keep")
     return lines
 
 
@@ -71,13 +128,6 @@ def plain(line: Line) -> dict[str, Any]:
         "price": line.price,
         "category": line.category,
     }
-
-
-async def _known_user(connection: AsyncConnection, user_id: Any) -> str | None:
-    if not isinstance(user_id, str) or not user_id:
-        return None
-    query = sa.select(tables.erased.c.user_id).where(tables.erased.c.user_id == user_id)
-    return None if await connection.scalar(query) is not None else user_id
 
 
 async def categories_of(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, str]:

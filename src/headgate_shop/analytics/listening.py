@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -17,9 +17,13 @@ from headgate_shop.analytics.reckoning import Seen, Sums
 from headgate_shop.base import events
 from headgate_shop.base.counting import CHANGES
 from headgate_shop.base.database import Database
-from headgate_shop.queue import Inbox, Message, Queue, Reject
+from headgate_shop.queue import Inbox, Message, Queue, Reject, Together
 
 __all__ = ["Listening", "prune"]
+
+GATHER_S: Final = 1.0
+AT_ONCE: Final = 32
+TAGS_MAX: Final = 400
 
 log = logging.getLogger("headgate_shop.analytics")
 
@@ -30,35 +34,40 @@ class Listening:
         self._inbox = inbox
         self._cache = cache
         self._figures = figures
+        self.together = Together("orders together", GATHER_S, self.orders)
 
     def subscribe(self, queue: Queue) -> None:
         at_once = self._database.writers
-        queue.subscribe(tuple(CHANGES), self.order, concurrency=at_once)
+        queue.subscribe(tuple(CHANGES), self.together.add, concurrency=AT_ONCE)
         queue.subscribe(events.SHOPPING, self.shopping, concurrency=1)
         products = (events.PRODUCT_CHANGED, events.PRODUCT_REMOVED)
         queue.subscribe(products, self.product, concurrency=at_once)
         users = (events.USER_REGISTERED, events.USER_ERASED)
         queue.subscribe(users, self.user, concurrency=at_once)
 
-    async def order(self, message: Message) -> None:
+    async def orders(self, messages: Sequence[Message]) -> None:
         sums = Sums()
         async with self._database.writing() as connection:
-            if not await self._inbox.first(connection, message):
+            new = await self._inbox.first_of(connection, messages)
+            if not new:
                 return
             try:
-                sign, sold = await keeping.order_heard(
-                    connection, CHANGES[message.topic], message.data
+                found = await keeping.orders_heard(
+                    connection, [(CHANGES[one.topic], one.data) for one in new]
                 )
             except (KeyError, TypeError, ValueError) as error:
-                raise Reject(f"{message.topic} lacks something: {error!r}") from error
-            if sign:
-                sums.take(sold, sign)
+                raise Reject(f"{new[0].topic} lacks something: {error!r}") from error
+            for sign, sold in found:
+                if sign:
+                    sums.take(sold, sign)
+            if any(sign for sign, _ in found):
                 await keeping.write(connection, sums)
-        self._figures.sold(sold, sign)
-        if sign:
-            # Old suggestions are better than none while new ones are made.
-            tags = [f"recommendations:{one}" for one in sums.baskets if one]
-            await self._cache.invalidate(tags=tags[:50], soft=True)
+        for sign, sold in found:
+            self._figures.sold(sold, sign)
+        # Old suggestions are better than none while new ones are made.
+        tags = [f"recommendations:{one}" for one in sums.baskets if one]
+        if tags:
+            await self._cache.invalidate(tags=tags[:TAGS_MAX], soft=True)
 
     async def shopping(self, message: Message) -> None:
         try:

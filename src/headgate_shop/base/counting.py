@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headgate_shop.base import events
 from headgate_shop.base.rows import insert_new
 
-__all__ = ["CHANGES", "Change", "order_changed"]
+__all__ = ["CHANGES", "Change", "after", "order_changed"]
 
 Change = Literal["placed", "paid", "cancelled"]
 CHANGES: Final[Mapping[str, Change]] = {
@@ -25,6 +25,14 @@ CHANGES: Final[Mapping[str, Change]] = {
     events.ORDER_CANCELLED: "cancelled",
 }
 """What each message says of an order. One that was shipped was paid."""
+
+
+def after(change: Change, *, is_paid: bool, is_cancelled: bool) -> tuple[bool, bool, int]:
+    """What an order is then, and the sign with which it goes into the sums; 0: they stay."""
+    was = is_paid and not is_cancelled
+    is_paid = is_paid or change == "paid"
+    is_cancelled = is_cancelled or change == "cancelled"
+    return is_paid, is_cancelled, int(is_paid and not is_cancelled) - int(was)
 
 
 async def order_changed(
@@ -51,10 +59,10 @@ async def order_changed(
             return int(change == "paid"), fresh
         # Another message of the same order has done so at this moment.
         row = (await connection.execute(query)).mappings().one()
-    was = row["is_paid"] and not row["is_cancelled"]
-    is_paid = row["is_paid"] or change == "paid"
-    is_cancelled = row["is_cancelled"] or change == "cancelled"
+    is_paid, is_cancelled, sign = after(
+        change, is_paid=row["is_paid"], is_cancelled=row["is_cancelled"]
+    )
     await connection.execute(
         sa.update(table).where(is_this).values(is_paid=is_paid, is_cancelled=is_cancelled)
     )
-    return int(is_paid and not is_cancelled) - int(was), dict(row)
+    return sign, dict(row)

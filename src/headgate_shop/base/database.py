@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +26,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from headgate_shop.base.faults import Faults, slow_down
+from headgate.db.sqlite import SqliteConnections
+from headgate_shop.base.faults import NO_FAULT, Faults, slow_down
 from headgate_shop.base.settings import Settings
+from headgate_shop.base.short_reads import Prepared, Row, SqliteReads
 
 __all__ = ["Database", "migrate"]
 
@@ -37,7 +40,7 @@ _MIGRATING: Final = 7_463_221  # any number that nobody else locks in PostgreSQL
 
 
 class Database:
-    """The engine of one service, and the two ways to use it."""
+    """The engine of one service, and the ways to use it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -47,13 +50,18 @@ class Database:
         options: dict[str, Any] = {}
         if self.is_sqlite:
             settings.folder.mkdir(parents=True, exist_ok=True)
-            options["connect_args"] = {"timeout": BUSY_S}
+            file = sa.make_url(self.url).database or ""
+            self._connections = SqliteConnections(lambda: sqlite3.connect(file, timeout=BUSY_S))
+            options["async_creator"] = self._connections.open
         else:
             options["pool_size"] = 8
             options["pool_pre_ping"] = True
         self.engine: AsyncEngine = create_async_engine(self.url, **options)
-        slow_down(self.engine, Faults(settings.folder, settings.service))
+        self._faults = Faults(settings.folder, settings.service)
+        slow_down(self.engine, self._faults)
+        self._short: SqliteReads | None = None
         if self.is_sqlite:
+            self._short = SqliteReads(self.engine.url.database or "")
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
 
@@ -68,6 +76,8 @@ class Database:
         those of a task that was cancelled back beside it, and one that comes after this would wait
         for a thread that has ended.
         """
+        if self._short is not None:
+            self._short.close()
         if self._pings:
             await asyncio.wait(self._pings, timeout=CLOSE_S)
         out = getattr(self.engine.pool, "checkedout", lambda: 0)
@@ -75,6 +85,8 @@ class Database:
         while out() and time.monotonic() < until:  # noqa: ASYNC110 - a pool tells nobody
             await asyncio.sleep(0.01)
         await self.engine.dispose()
+        if self.is_sqlite:
+            await self._connections.close(CLOSE_S)
 
     @property
     def writers(self) -> int:
@@ -94,6 +106,16 @@ class Database:
         """One view of the data, which others may change meanwhile."""
         async with self.engine.connect() as connection, connection.begin():
             yield connection
+
+    async def rows(self, prepared: Prepared, **values: Any) -> Sequence[Row]:
+        """What one short statement finds: `short_reads` says how."""
+        if self._short is not None and self._faults.current(time.monotonic()) is NO_FAULT:
+            short = self._short.rows(prepared, values)
+            if short is not None:
+                return short
+        async with self.reading() as connection:
+            found: Sequence[Row] = (await connection.execute(prepared.select, values)).all()
+        return found
 
     async def ping(self) -> None:
         """Whoever asks may leave; a connection that is being made is made nevertheless, since one

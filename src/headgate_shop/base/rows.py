@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["insert_many", "insert_new", "upsert"]
+__all__ = ["insert_many", "insert_new", "insert_new_of", "insert_of", "upsert"]
 
 Row = Mapping[str, Any]
 
@@ -22,14 +22,25 @@ async def insert_new(connection: AsyncConnection, table: sa.Table, row: Row) -> 
 
     Of two transactions that do so at once the second waits for the first, and is told no.
     """
-    statement = _insert(connection, table).values(**row).on_conflict_do_nothing()
+    statement = insert_of(connection, table).values(**row).on_conflict_do_nothing()
     return (await connection.execute(statement)).rowcount == 1
+
+
+async def insert_new_of(
+    connection: AsyncConnection, table: sa.Table, rows: Sequence[Row], key: str
+) -> set[Any]:
+    """Insert those rows whose keys are not there yet; answers the values of `key` of these."""
+    if not rows:
+        return set()
+    ordered = sorted(rows, key=lambda row: str(row[key]))
+    statement = insert_of(connection, table).on_conflict_do_nothing().returning(table.c[key])
+    return set((await connection.scalars(statement, [dict(row) for row in ordered])).all())
 
 
 async def insert_many(connection: AsyncConnection, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert those rows whose keys are not there yet."""
     if rows:
-        await connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        await connection.execute(insert_of(connection, table).on_conflict_do_nothing(), rows)
 
 
 async def upsert(
@@ -49,7 +60,7 @@ async def upsert(
     keys = [column.name for column in table.primary_key]
     others = list(only) or [name for name in rows[0] if name not in keys]
     ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
-    statement = _insert(connection, table)
+    statement = insert_of(connection, table)
     if present == "keep" or not others:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     elif present == "replace":
@@ -61,6 +72,7 @@ async def upsert(
     await connection.execute(statement, [dict(row) for row in ordered])
 
 
-def _insert(connection: AsyncConnection, table: sa.Table) -> Any:
+def insert_of(connection: AsyncConnection, table: sa.Table) -> Any:
+    """`INSERT`, as the database of the connection takes it: with `on_conflict_do_...`."""
     is_postgresql = connection.dialect.name == "postgresql"
     return postgresql.insert(table) if is_postgresql else sqlite.insert(table)

@@ -58,7 +58,9 @@ class Settings:
     admin_token: str = ""
     """A token of the role `service`; the operations page has one of an operator."""
     purge_token: str = ""
-    """A token that may have the gateway forget what it holds (role `operator`), for `products`."""
+    """A token that may have the gateway forget what it holds (role `purge`), for `products`."""
+    revoke_token: str = ""
+    """A token that may end the tokens of customers (role `revoke`), for `users`."""
     identity_keys: str = ""
     """The public keys by which the gateway's word on who asks is verified: a file or a URL."""
     secret: str = ""
@@ -85,6 +87,7 @@ class Settings:
             admin_url=environment.get("HEADGATE_URL", "").rstrip("/"),
             admin_token=environment.get("HEADGATE_TOKEN", ""),
             purge_token=environment.get("SHOP_PURGE_TOKEN", ""),
+            revoke_token=environment.get("SHOP_REVOKE_TOKEN", ""),
             identity_keys=environment.get("SHOP_IDENTITY_KEYS", ""),
             secret=environment.get("SHOP_SECRET", ""),
         )

@@ -40,7 +40,7 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
     reckoning = Reckoning(database, _wall)
     queue = open_queue(settings.queue_url(), service=settings.room)
     Keeping(database, Inbox(database), heard=reckoning.heard).subscribe(queue)
-    service.opened(reckoning.open())
+    service.opened(reckoning)
     service.opened(queue)
     service.checks.add("queue", queue.ping)
     others = service.mesh()

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -25,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headgate import observe
+from headgate_shop.base.background import Background
 from headgate_shop.base.database import Database
 from headgate_shop.base.rows import upsert
 from headgate_shop.forecasting import tables
@@ -68,7 +68,11 @@ def share_gone(hours: tuple[float, ...], wall: float) -> float:
     return (sum(hours[:hour]) + hours[hour] * (second % 3600) / 3600) / whole
 
 
-class Reckoning:
+class Reckoning(Background):
+    """Keeps on while it is entered."""
+
+    task_name = "forecasts"
+
     def __init__(
         self,
         database: Database,
@@ -78,41 +82,26 @@ class Reckoning:
         self._database = database
         self._wall = wall
         self._shop: _Shop | None = None
-        self._wake = asyncio.Event()
         self._pruned = ""
         self._made = registry.counter("shop_forecasts", "Forecasts that were made.")
         self._due = registry.gauge("shop_forecasts_due", "Products that wait for a forecast.")
         self._took = registry.timer("shop_forecasting_seconds", "Making a chunk of forecasts.")
 
     def heard(self) -> None:
-        self._wake.set()
+        self.wake()
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        task = asyncio.get_running_loop().create_task(self._turns(), name="forecasts")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _turns(self) -> None:
-        while True:
-            self._wake.clear()
+    async def _run(self) -> None:
+        while not self.is_ending():
             began = asyncio.get_running_loop().time()
             try:
-                while await self.turn():
+                while not self.is_ending() and await self.turn():
                     pass
             except Exception:
                 log.warning("forecasts could not be made; they are tried again", exc_info=True)
             took_s = asyncio.get_running_loop().time() - began
-            try:
-                async with asyncio.timeout(AT_LEAST_EVERY_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await self.rest(AT_LEAST_EVERY_S)
             # Where orders come without a pause, most of the processor is left to others.
-            await asyncio.sleep(min(RESTS_S, max(QUIET_S, RESTS * took_s)))
+            await self.rest(min(RESTS_S, max(QUIET_S, RESTS * took_s)), is_deaf=True)
 
     async def turn(self) -> int:
         """Make the forecasts that are due, one chunk of them; answers how many."""

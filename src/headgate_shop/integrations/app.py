@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Path
@@ -16,11 +14,14 @@ from headgate.kit import Problem
 from headgate.kit.fastapi import current_user
 from headgate.mesh import Mesh
 from headgate.observe import health
+from headgate_shop.base.background import Every
 from headgate_shop.base.database import Database
+from headgate_shop.base.personal import personal_routes
 from headgate_shop.base.service import Service
 from headgate_shop.base.settings import Settings
 from headgate_shop.integrations import keeping, standing
 from headgate_shop.integrations.connectors import CONNECTORS
+from headgate_shop.integrations.first_time import FirstTime
 from headgate_shop.integrations.keeping import Keeping
 from headgate_shop.integrations.syncing import Syncing
 from headgate_shop.queue import Inbox, open_queue
@@ -31,9 +32,6 @@ PRUNE_EVERY_S: Final = 6 * 3600.0
 UPTIME_DAYS: Final = 30
 
 Name = Annotated[str, Path(max_length=40)]
-UserId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
-
-log = logging.getLogger("headgate_shop.integrations")
 
 
 class Switch(BaseModel):
@@ -54,6 +52,7 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
         for make in CONNECTORS
     }
     service.opened(_open(database, syncings))
+    service.opened(FirstTime(database, lambda: others, _wall, lambda name: syncings[name].heard()))
     queue = open_queue(settings.queue_url(), service=settings.room)
     news = Keeping(database, Inbox(database), _wall, lambda name: syncings[name].heard())
     news.subscribe(queue)
@@ -110,16 +109,7 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
         async with database.reading() as connection:
             return await _state(connection, syncing)
 
-    @api.get("/internal/users/{user_id}/export", include_in_schema=False)
-    async def export(user_id: UserId) -> dict[str, Any]:
-        async with database.reading() as connection:
-            return await keeping.export(connection, user_id)
-
-    @api.delete("/internal/users/{user_id}", include_in_schema=False)
-    async def erase(user_id: UserId) -> dict[str, int]:
-        async with database.writing() as connection:
-            return {"erased": await keeping.erase(connection, user_id)}
-
+    api.include_router(personal_routes(database, keeping.export, keeping.erase))
     return service.finish()
 
 
@@ -165,29 +155,21 @@ def _check(syncing: Syncing) -> Callable[[], Any]:
 
 @asynccontextmanager
 async def _open(database: Database, syncings: Mapping[str, Syncing]) -> AsyncIterator[None]:
+    async def tidy() -> None:
+        async with database.writing() as connection:
+            await keeping.prune(connection, _wall())
+
     async with database.writing() as connection:
         await standing.begin(connection, list(syncings))
-    loop = asyncio.get_running_loop()
-    tasks = [
-        loop.create_task(one.run(), name=f"integration {name}") for name, one in syncings.items()
-    ]
-    tasks.append(loop.create_task(_tidy(database), name="integrations tidy"))
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _tidy(database: Database) -> None:
-    while True:
+    async with AsyncExitStack() as stack:
+        for syncing in syncings.values():
+            await stack.enter_async_context(syncing)
+        await stack.enter_async_context(Every("integrations tidy", PRUNE_EVERY_S, tidy))
         try:
-            async with database.writing() as connection:
-                await keeping.prune(connection, _wall())
-        except Exception:
-            log.warning("what is old could not be forgotten", exc_info=True)
-        await asyncio.sleep(PRUNE_EVERY_S)
+            yield
+        finally:
+            for syncing in syncings.values():
+                syncing.end()  # together, and then one after the other is waited for
 
 
 def _wall() -> float:

@@ -19,10 +19,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from headgate import observe
+from headgate_shop.base.background import Background
 from headgate_shop.base.database import Database
 from headgate_shop.integrations import standing
 from headgate_shop.integrations.connectors import Connector
@@ -39,7 +39,9 @@ PAGES_MAX: Final = 200
 log = logging.getLogger("headgate_shop.integrations")
 
 
-class Syncing:
+class Syncing(Background):
+    """Round after round while it is entered."""
+
     def __init__(
         self,
         connector: Connector,
@@ -49,6 +51,7 @@ class Syncing:
         rng: random.Random | None = None,
         registry: observe.Registry = observe.REGISTRY,
     ) -> None:
+        self.task_name = f"integration {connector.name}"
         self.connector = connector
         self.is_running = False
         self.is_up: bool | None = None
@@ -57,7 +60,6 @@ class Syncing:
         self._database = database
         self._wall = wall
         self._rng = rng or random.Random()
-        self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._failures = 0
         self._looked_at: float | None = None
@@ -74,17 +76,15 @@ class Syncing:
 
     def heard(self) -> None:
         """There is something to push."""
-        self._wake.set()
+        self.wake()
 
     def ask(self) -> None:
         """Somebody wants a round now, however long ago the last one failed."""
         self._is_asked = True
-        self._wake.set()
+        self.wake()
 
-    async def run(self) -> None:
-        """Round after round, for as long as the service lives."""
-        while True:
-            self._wake.clear()
+    async def _run(self) -> None:
+        while not self.is_ending():
             self._is_asked = False
             wait_s = EVERY_S
             try:
@@ -93,23 +93,21 @@ class Syncing:
             except Exception:
                 log.exception("%s: a round has ended in an error", self.connector.name)
                 wait_s = self._next_wait()
-            await self._rest(wait_s)
+            await self._until(wait_s)
 
     def _next_wait(self) -> float:
         self._failures += 1
         longest = min(WAIT_MAX_S, WAIT_S * 2.0 ** min(10, self._failures))
         return self._rng.uniform(longest / 2, longest)
 
-    async def _rest(self, wait_s: float) -> None:
+    async def _until(self, wait_s: float) -> None:
         """Until news comes; after a failure until the time is over, news or not, or being asked."""
-        until = asyncio.get_running_loop().time() + wait_s
-        while not self._is_asked:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._wake.wait()
-            if asyncio.get_running_loop().time() >= until or not self._failures:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while not (self._is_asked or self.is_ending()):
+            await self.rest(max(0.0, until - loop.time()))
+            if loop.time() >= until or not self._failures:
                 return
-            self._wake.clear()
 
     async def round(self) -> bool:
         """Push and pull; False if the partner did not go along."""
@@ -143,7 +141,7 @@ class Syncing:
                 some, versions = await standing.waiting(connection, name, self.connector.batch)
                 count = (await standing.counts(connection, name))["waiting"]
             self._waiting.set(count)
-            if not some:
+            if not some or self.is_ending():
                 return
             pushed = await self.connector.push(some)
             async with self._database.writing() as connection:
@@ -161,7 +159,7 @@ class Syncing:
             if pulled.records or pulled.cursor != cursor:
                 async with self._database.writing() as connection:
                     await standing.take_in(connection, self.connector.name, pulled, self._wall())
-            if not pulled.has_more or pulled.cursor == cursor:
+            if not pulled.has_more or pulled.cursor == cursor or self.is_ending():
                 return
             cursor = pulled.cursor
 

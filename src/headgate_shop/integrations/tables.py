@@ -14,6 +14,7 @@ __all__ = [
     "faults",
     "inbox",
     "incoming",
+    "marks",
     "metadata",
     "orders",
     "outgoing",
@@ -97,5 +98,13 @@ orders: Final = sa.Table(
     sa.Column("is_paid", sa.Boolean, nullable=False),
     sa.Column("is_cancelled", sa.Boolean, nullable=False),
 )
+
+marks: Final = sa.Table(
+    "marks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""How far it has come with what is done once."""
 
 inbox: Final = inbox_table(metadata)

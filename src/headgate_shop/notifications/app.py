@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from fastapi import Depends, FastAPI, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headgate.kit import Problem
 from headgate.kit.fastapi import current_user
 from headgate.mesh import Mesh
+from headgate_shop.base.personal import personal_routes
 from headgate_shop.base.service import Service
 from headgate_shop.base.settings import Settings
 from headgate_shop.notifications import people, tables
@@ -26,7 +28,6 @@ __all__ = ["app"]
 STAFF: Final = "staff@shop.test"
 GROUP_NAMES: Final = frozenset(name for names in GROUPS.values() for name in names)
 
-UserId = Annotated[str, Path(min_length=1, max_length=128)]
 Group = Annotated[str, Query(min_length=1, max_length=64)]
 Place = Annotated[str, Query(max_length=240)]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -142,16 +143,10 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
             raise Problem(404, f"{group} has no such dead letter", code="not_dead")
         return {"dropped": count}
 
-    @api.get("/internal/users/{user_id}/export", include_in_schema=False)
-    async def export(user_id: UserId) -> dict[str, Any]:
-        async with database.reading() as connection:
-            return await people.export(connection, user_id)
+    async def forget(connection: AsyncConnection, user_id: str) -> int:
+        return await people.erase(connection, user_id, _wall())
 
-    @api.delete("/internal/users/{user_id}", include_in_schema=False)
-    async def erase(user_id: UserId) -> dict[str, int]:
-        async with database.writing() as connection:
-            return {"erased": await people.erase(connection, user_id, _wall())}
-
+    api.include_router(personal_routes(database, people.export, forget))
     return service.finish()
 
 

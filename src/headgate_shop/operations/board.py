@@ -14,13 +14,16 @@ one of an earlier process is told everything.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 __all__ = ["Board"]
 
 POINTS: Final = 600
+NEAR_S: Final = 2.5
+"""A point that is nearer than this to another one is the same moment, told twice."""
 LINES: Final = 200
 
 
@@ -54,13 +57,15 @@ class Board:
         self._points.append((self._next(), point))
 
     def fill(self, points: Iterable[Mapping[str, Any]]) -> None:
-        """What was before the first point that is known."""
-        known = list(self._points)
-        first = known[0][1]["t"] if known else float("inf")
+        """What was while nobody looked: before, between and after the points that are known."""
+        known = [point for _, point in self._points]
+        times = [point["t"] for point in known]
+        first = times[0] if times else float("inf")
+        found = [p for p in points if p["t"] < first or not _is_near(times, p["t"])]
         number = self._next()
         self._points.clear()
-        self._points.extend((number, point) for point in points if point["t"] < first)
-        self._points.extend((number, point) for _, point in known)
+        merged = sorted((*found, *known), key=lambda point: float(point["t"]))
+        self._points.extend((number, point) for point in merged)
         self._parts["filled"] = (number, number)  # watchers take the points from the beginning
 
     def say(self, line: Mapping[str, Any]) -> None:
@@ -92,3 +97,9 @@ class Board:
     def _next(self) -> int:
         self._number += 1
         return self._number
+
+
+def _is_near(times: Sequence[float], t: float) -> bool:
+    """Whether one of these, which are in order, is about the same as `t`."""
+    place = bisect_left(times, t - NEAR_S)
+    return place < len(times) and times[place] <= t + NEAR_S

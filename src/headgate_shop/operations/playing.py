@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from headgate_shop.base.background import Background
 from headgate_shop.base.faults import FaultInvalid, Faults
 from headgate_shop.operations.asking import Api, Away, Refused
 from headgate_shop.operations.failures import (
@@ -73,7 +74,11 @@ class Running:
         return f"{found.title}: {self.choice}" if self.choice else found.title
 
 
-class Player:
+class Player(Background):
+    """Plays, and ends in time what it plays, while it is entered."""
+
+    task_name = "failures"
+
     def __init__(
         self,
         folder: Path,
@@ -93,8 +98,6 @@ class Player:
         self._running: dict[str, Running] = {}
         self._faulty: set[str] = set()
         self._turn = asyncio.Lock()
-        self._begun = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -103,10 +106,7 @@ class Player:
             self._running[found.failure] = found
         self._faulty = set(self._wanted())
         self._changed(self.snapshot())
-        if self._running:
-            self._begun.set()
-        self._watch = asyncio.get_running_loop().create_task(self._end_in_time(), name="failures")
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(
         self,
@@ -114,9 +114,7 @@ class Player:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        await super().__aexit__(kind, error, trace)
         try:
             async with asyncio.timeout(LAST_UNDO_S):
                 for running in tuple(self._running.values()):
@@ -174,7 +172,7 @@ class Player:
                 raise
             self._tell(line(now, "play", f"{running.title}: begun by {by}", "failure"))
             self._changed(self.snapshot())
-            self._begun.set()
+            self.wake()
             return running
 
     async def undo(self, failure_id: str, by: str) -> Running:
@@ -223,16 +221,18 @@ class Player:
         self._tell(line(self._wall(), tone, f"{running.title}: {why}", "failure"))
         self._changed(self.snapshot())
 
-    async def _end_in_time(self) -> None:
-        while True:
-            await self._begun.wait()
-            self._begun.clear()
-            while self._running:
-                await asyncio.sleep(LOOK_S)
-                try:
-                    await self._look()
-                except Exception:
-                    _logger.exception("failures could not be looked after")
+    async def _run(self) -> None:
+        while not self.is_ending():
+            if not self._running:
+                await self.rest()
+                continue
+            await self.rest(LOOK_S, is_deaf=True)
+            if self.is_ending():
+                return
+            try:
+                await self._look()
+            except Exception:
+                _logger.exception("failures could not be looked after")
 
     async def _look(self) -> None:
         async with self._turn:

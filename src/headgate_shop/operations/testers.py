@@ -13,11 +13,12 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
+
+from headgate_shop.base.background import Background
 
 __all__ = ["Testers"]
 
@@ -31,39 +32,28 @@ ADDRESS: Final = "127.66.0.1"
 HEADER: Final = {"x-canary": "1"}
 
 
-class Testers:
-    """`is_wanted` says whether the canary is to be looked at."""
+class Testers(Background):
+    """At it while entered; `is_wanted` says whether the canary is to be looked at."""
+
+    task_name = "testers"
 
     def __init__(self, url: str, is_wanted: Callable[[], bool]) -> None:
         self._url = url
         self._is_wanted = is_wanted
         self._until = 0.0
         self._prices = itertools.count(1)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run(), name="tester") for _ in range(TESTERS)]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
+        await asyncio.gather(*(self._test() for _ in range(TESTERS)))
+
+    async def _test(self) -> None:
         is_here = urlsplit(self._url).hostname in ("127.0.0.1", "localhost")
         transport = httpx.AsyncHTTPTransport(local_address=ADDRESS if is_here else None)
         async with httpx.AsyncClient(
             base_url=self._url, transport=transport, headers=HEADER, timeout=5, trust_env=False
         ) as client:
-            while True:
-                await asyncio.sleep(EVERY_S)
+            while not self.is_ending():
+                await self.rest(EVERY_S, is_deaf=True)
                 if self._is_wanted():
                     self._until = time.monotonic() + AFTER_S
                 if time.monotonic() < self._until:

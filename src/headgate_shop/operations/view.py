@@ -300,7 +300,7 @@ def integration_rows(said: Any) -> list[dict[str, Any]]:
         if isinstance(row, Mapping):
             health = str(row.get("health") or row.get("state") or row.get("status") or "unknown")
             state: State = "warn"
-            if health in ("ok", "up", "healthy", "idle", "synced", "running"):
+            if health in ("ok", "up", "healthy", "idle", "synced", "syncing", "running"):
                 state = "ok"
             elif health in ("down", "failing", "failed", "error"):
                 state = "down"
@@ -311,7 +311,7 @@ def integration_rows(said: Any) -> list[dict[str, Any]]:
                     "name": str(row.get("name", "")),
                     "state": state,
                     "health": "off" if row.get("enabled") is False else health,
-                    "error": str(row.get("last_error") or "")[:300],
+                    "error": str(row.get("trouble") or row.get("last_error") or "")[:300],
                 }
             )
     return found

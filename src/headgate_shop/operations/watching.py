@@ -22,11 +22,11 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from headgate.errors import HeadgateError
 from headgate.mesh import Mesh
+from headgate_shop.base.background import Background, let_end
 from headgate_shop.operations import view, words
 from headgate_shop.operations.asking import Api, Away
 from headgate_shop.operations.board import Board
@@ -45,7 +45,11 @@ HEARTBEAT_S: Final = 10.0
 _logger = logging.getLogger(__name__)
 
 
-class Watch:
+class Watch(Background):
+    """Looks, while it is entered and somebody watches."""
+
+    task_name = "watch"
+
     def __init__(
         self,
         board: Board,
@@ -69,33 +73,17 @@ class Watch:
         self._credentials: dict[str, str] = {}
         self._credentials_until = 0.0
         self._watchers = 0
-        self._changed = asyncio.Condition()
-        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
         self._after = ""
         self._cache_before: Mapping[str, Any] | None = None
         self._hits: float | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._waking: asyncio.Task[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="watch")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.close()
-        task, self._task = self._task, None
-        for each in (task, self._waking):
-            if each is not None:
-                each.cancel()
-                await asyncio.gather(each, return_exceptions=True)
+        super().end()
 
     def close(self) -> None:
         """End all streams, and let none begin: the service is about to end."""
@@ -106,12 +94,8 @@ class Watch:
 
     def touch(self) -> None:
         """The board has changed: tell the streams."""
-        if self._task is not None and (self._waking is None or self._waking.done()):
-            self._waking = asyncio.get_running_loop().create_task(self._wake(), name="watch news")
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def say(self, line: Mapping[str, Any]) -> None:
         self._board.say(line)
@@ -133,7 +117,7 @@ class Watch:
         """Somebody begins to watch. `until`, in Unix time, is how long `credentials` hold."""
         self._watchers += 1
         self._credentials, self._credentials_until = dict(credentials), until
-        self._wanted.set()
+        self.wake()
 
     def leave(self) -> None:
         self._watchers -= 1
@@ -147,35 +131,35 @@ class Watch:
                 yield found
                 await asyncio.sleep(TICK_MIN_S)
                 continue
-            number = self._board.number
+            changed = self._changed
             try:
-                async with asyncio.timeout(HEARTBEAT_S), self._changed:
-                    while self._board.number == number and not self._closed:
-                        await self._changed.wait()
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await changed.wait()
             except TimeoutError:
                 yield None
 
     # -- looking -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
-            await self._wanted.wait()
+        while not self.is_ending():
+            if not self._watchers:
+                await self.rest()
+                continue
             loop = asyncio.get_running_loop()
             tasks = [loop.create_task(look, name="look") for look in self._looks()]
             try:
                 await self._until_nobody_watches()
             finally:
                 for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                    task.cancel()  # they ask others by HTTP, which may be broken off anywhere
+                await let_end(tasks)
 
     async def _until_nobody_watches(self) -> None:
         last = time.monotonic()
-        while time.monotonic() - last < LINGER_S:
-            await asyncio.sleep(1)
+        while not self.is_ending() and time.monotonic() - last < LINGER_S:
+            await self.rest(1)
             if self._watchers:
                 last = time.monotonic()
-        self._wanted.clear()
 
     def _looks(self) -> list[Any]:
         looks: list[Any] = [self._again("queue", 2.0, self._look_queue)]

@@ -14,9 +14,17 @@ from headgate_shop.base import events
 from headgate_shop.base.database import Database
 from headgate_shop.orders import cart_store
 from headgate_shop.orders.asking import Asking
-from headgate_shop.orders.carts import guest_cart, merged, set_quantity, shown, user_cart
+from headgate_shop.orders.carts import (
+    Known,
+    guest_cart,
+    has_line,
+    merged,
+    set_quantity,
+    shown,
+    user_cart,
+)
 from headgate_shop.orders.driver import Driver, now_ms
-from headgate_shop.orders.shapes import CartMerge, ItemWanted, ProductId
+from headgate_shop.orders.shapes import CartMerge, ItemAdded, ItemWanted, ProductId
 from headgate_shop.queue import Outbox
 
 __all__ = ["cart_routes"]
@@ -51,30 +59,32 @@ def cart_routes(database: Database, outbox: Outbox, asking: Asking, driver: Driv
 
     async def show(cart_id: str, response: Response) -> dict[str, Any]:
         response.headers["cache-control"] = "no-store"
-        async with database.reading() as connection:
-            lines = await cart_store.read(connection, cart_id)
+        lines = await cart_store.look(database, cart_id)
         return shown(cart_id, lines, await asking.products(line.product_id for line in lines))
 
     @routes.get("")
     async def cart(cart_id: CartId, response: Response) -> dict[str, Any]:
         return await show(cart_id, response)
 
+    async def sold(product_id: str) -> Known | None:
+        """As products says; None where it does not say. Raises Problem for what is not sold."""
+        found = await asking.products([product_id])
+        if found is None:
+            return None
+        if product_id not in found:
+            raise Problem(404, f"there is no product {product_id}", code="gone")
+        return found[product_id]
+
     @routes.put("/items/{product_id}")
     async def put_item(
         product_id: ProductId, item: ItemWanted, cart_id: CartId, response: Response
     ) -> dict[str, Any]:
         """Have so many of it in the cart. What nobody sells cannot be put in."""
-        known = None
-        if item.quantity:
-            found = await asking.products([product_id])
-            if found is not None:
-                known = found.get(product_id)
-                if known is None:
-                    raise Problem(404, f"there is no product {product_id}", code="gone")
+        known = await sold(product_id) if item.quantity else None
         await driver.finish(put(cart_id, product_id, item.quantity, known))
         return await show(cart_id, response)
 
-    async def put(cart_id: str, product_id: str, quantity: int, known: Any) -> None:
+    async def put(cart_id: str, product_id: str, quantity: int, known: Known | None) -> None:
         now = now_ms()
         async with database.writing() as connection:
             lines = await cart_store.hold(connection, cart_id, now)
@@ -86,6 +96,24 @@ def cart_routes(database: Database, outbox: Outbox, asking: Asking, driver: Driv
             else:
                 lines = [line for line in lines if line.product_id != product_id]
             await cart_store.write(connection, cart_id, lines)
+
+    @routes.post("/items/{product_id}")
+    async def add_item(
+        product_id: ProductId, item: ItemAdded, cart_id: CartId, response: Response
+    ) -> dict[str, Any]:
+        """Put so many more of it into the cart, up to 99."""
+        known = await sold(product_id)
+        await driver.finish(add(cart_id, product_id, item.quantity, known))
+        return await show(cart_id, response)
+
+    async def add(cart_id: str, product_id: str, quantity: int, known: Known | None) -> None:
+        now = now_ms()
+        async with database.writing() as connection:
+            lines = await cart_store.hold(connection, cart_id, now)
+            is_new = not has_line(lines, product_id)
+            await cart_store.add(connection, cart_id, product_id, quantity, known, now)
+            if is_new:
+                await outbox.add(connection, events.SHOPPING, _put_in(cart_id, product_id, now))
 
     @routes.delete("/items/{product_id}")
     async def remove_item(

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from headgate_shop.base.rows import insert_new
-from headgate_shop.orders.carts import Line
+from headgate_shop.base.database import Database
+from headgate_shop.base.rows import insert_new, insert_of
+from headgate_shop.base.short_reads import Prepared
+from headgate_shop.orders.carts import QUANTITY_MAX, Known, Line
 from headgate_shop.orders.tables import CART_LINES, CARTS
 
-__all__ = ["forget", "forget_guests", "hold", "read", "write"]
+__all__ = ["add", "forget", "forget_guests", "hold", "look", "read", "write"]
+
+_LINES: Final = Prepared(
+    sa.select(*(CART_LINES.c[one.name] for one in fields(Line)))
+    .where(CART_LINES.c.cart_id == sa.bindparam("cart_id"))
+    .order_by(CART_LINES.c.added_ms, CART_LINES.c.product_id)
+)
 
 
 async def hold(connection: AsyncConnection, cart_id: str, now_ms: int) -> list[Line]:
@@ -24,16 +34,13 @@ async def hold(connection: AsyncConnection, cart_id: str, now_ms: int) -> list[L
     return await read(connection, cart_id)
 
 
+async def look(database: Database, cart_id: str) -> list[Line]:
+    """What is in the cart now, for whoever only shows it."""
+    return [Line(*row) for row in await database.rows(_LINES, cart_id=cart_id)]
+
+
 async def read(connection: AsyncConnection, cart_id: str) -> list[Line]:
-    rows = await connection.execute(
-        sa.select(CART_LINES)
-        .where(CART_LINES.c.cart_id == cart_id)
-        .order_by(CART_LINES.c.added_ms, CART_LINES.c.product_id)
-    )
-    return [
-        Line(row.product_id, row.quantity, row.name, row.price, row.image, row.added_ms)
-        for row in rows
-    ]
+    return [Line(*row) for row in await connection.execute(_LINES.select, {"cart_id": cart_id})]
 
 
 async def write(connection: AsyncConnection, cart_id: str, lines: Sequence[Line]) -> None:
@@ -55,6 +62,30 @@ async def write(connection: AsyncConnection, cart_id: str, lines: Sequence[Line]
                 for line in lines
             ],
         )
+
+
+async def add(
+    connection: AsyncConnection,
+    cart_id: str,
+    product_id: str,
+    quantity: int,
+    known: Known | None,
+    now_ms: int,
+) -> None:
+    """So many more of a product, up to what a line holds, by one statement."""
+    said: dict[str, Any] = {}
+    if known is not None:
+        said = {"name": known.name, "price": known.price, "image": known.image}
+    fresh = {"name": "", "price": None, "image": "", **said}
+    insert = insert_of(connection, CART_LINES).values(
+        cart_id=cart_id, product_id=product_id, quantity=quantity, added_ms=now_ms, **fresh
+    )
+    total = CART_LINES.c.quantity + insert.excluded.quantity
+    statement = insert.on_conflict_do_update(
+        index_elements=["cart_id", "product_id"],
+        set_={"quantity": sa.case((total > QUANTITY_MAX, QUANTITY_MAX), else_=total), **said},
+    )
+    await connection.execute(statement)
 
 
 async def forget(connection: AsyncConnection, cart_id: str) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Known",
     "Line",
     "guest_cart",
+    "has_line",
     "merged",
     "set_quantity",
     "shown",
@@ -59,14 +60,22 @@ def guest_cart(cart_id: str) -> str:
     return f"guest:{cart_id}"
 
 
+def has_line(lines: Sequence[Line], product_id: str) -> bool:
+    """Whether there is a line for it. Raises Problem where there is none, and no room for one."""
+    if any(line.product_id == product_id for line in lines):
+        return True
+    if len(lines) >= LINES_MAX:
+        raise Problem(409, f"a cart holds {LINES_MAX} different products at most", code="cart_full")
+    return False
+
+
 def set_quantity(
     lines: Sequence[Line], product_id: str, quantity: int, known: Known | None, now_ms: int
 ) -> list[Line]:
     """The lines with so many of this product. Raises Problem where there would be too many."""
+    has_line(lines, product_id)
     found = {line.product_id: line for line in lines}
     before = found.get(product_id)
-    if before is None and len(found) >= LINES_MAX:
-        raise Problem(409, f"a cart holds {LINES_MAX} different products at most", code="cart_full")
     line = replace(before or Line(product_id, quantity, added_ms=now_ms), quantity=quantity)
     if known is not None:
         line = replace(line, name=known.name, price=known.price, image=known.image)

@@ -20,10 +20,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, Final, TypeVar
 
+from headgate_shop.base.background import Background
 from headgate_shop.base.database import Database
 from headgate_shop.orders import housekeeping, order_store
 from headgate_shop.orders.leases import exists
@@ -37,7 +37,6 @@ T = TypeVar("T")
 
 LOOK_S: Final = 0.5
 AT_ONCE: Final = 16
-END_S: Final = 8.0
 CLEAN_S: Final = 600.0
 
 log = logging.getLogger("headgate_shop.orders")
@@ -47,8 +46,12 @@ def now_ms() -> int:
     return int(time.time() * 1000)  # noqa: TID251 - other processes go by it, and the next one
 
 
-class Driver:
-    """Works while it is entered."""
+class Driver(Background):
+    """Works while it is entered. What is under way at the end may end; what does not is taken up
+    after the next start.
+    """
+
+    task_name = "orders: open sagas"
 
     def __init__(
         self,
@@ -67,39 +70,9 @@ class Driver:
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._owned: set[asyncio.Task[Any]] = set()
         self._moved: dict[str, set[asyncio.Event]] = {}
-        self._woken = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self._is_ending = False
 
-    # ---- life
-
-    async def __aenter__(self) -> Self:
-        self._is_ending = False
-        self._loop = asyncio.get_running_loop().create_task(self._run(), name="orders: open sagas")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """What is under way may end; what does not is taken up after the next start.
-
-        Nothing is cancelled without need: it may be in the middle of a transaction.
-        """
-        self._is_ending = True
-        self.wake()
-        loop, self._loop = self._loop, None
-        tasks: set[asyncio.Task[Any]] = {*self._owned, *self._driven.values()}
-        if loop is not None:
-            tasks.add(loop)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=END_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.gather(*late, return_exceptions=True)
+    def _others(self) -> Collection[asyncio.Task[Any]]:
+        return {*self._owned, *self._driven.values()}
 
     # ---- for requests
 
@@ -117,17 +90,13 @@ class Driver:
 
     def start(self, order_id: str) -> None:
         """Drive this saga, which is ours or free."""
-        if order_id in self._driven or self._is_ending:
+        if order_id in self._driven or self.is_ending():
             return
         task = asyncio.get_running_loop().create_task(
             self._drive(order_id), name=f"orders: saga of {order_id}"
         )
         self._driven[order_id] = task
         task.add_done_callback(lambda _: self._driven.pop(order_id, None))
-
-    def wake(self) -> None:
-        """Something may be due."""
-        self._woken.set()
 
     async def decided(self, order_id: str, wait_s: float) -> Order | None:
         """The order, once it is not pending any more, or when the time is over."""
@@ -162,10 +131,7 @@ class Driver:
         clean_at = 0.0
         is_first = True
         loop = asyncio.get_running_loop()
-        while True:
-            self._woken.clear()
-            if self._is_ending:
-                return
+        while not self.is_ending():
             try:
                 if is_first:
                     await self._store.free_those_of_the_dead(exists)
@@ -182,11 +148,7 @@ class Driver:
                 failures += 1
                 if failures == 1:
                     log.warning("open sagas cannot be looked for", exc_info=True)
-            try:
-                async with asyncio.timeout(LOOK_S * 2 ** min(failures, 4)):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await self.rest(LOOK_S * 2 ** min(failures, 4))
 
     async def _drive(self, order_id: str) -> None:
         try:

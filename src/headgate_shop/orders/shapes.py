@@ -17,6 +17,7 @@ __all__ = [
     "Card",
     "CartMerge",
     "CheckoutWanted",
+    "ItemAdded",
     "ItemWanted",
     "ProductId",
     "Shipping",
@@ -36,6 +37,10 @@ class _Body(BaseModel):
 class ItemWanted(_Body):
     quantity: int = Field(ge=0, le=QUANTITY_MAX, strict=True)
     """0 takes it out."""
+
+
+class ItemAdded(_Body):
+    quantity: int = Field(default=1, ge=1, le=QUANTITY_MAX, strict=True)
 
 
 class CartMerge(_Body):

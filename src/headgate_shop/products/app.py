@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
+from typing import Final
 
 from fastapi import FastAPI
 
 from headgate.cache.asgi import CacheHeaders, CacheRule
 from headgate.mesh import Mesh
+from headgate_shop.base.background import Every
 from headgate_shop.base.service import Service
 from headgate_shop.base.settings import Settings
 from headgate_shop.products import admin, internal, public
 from headgate_shop.products.cursors import Cursors
 from headgate_shop.products.editing import Editor
+from headgate_shop.products.forgetting import forget
 from headgate_shop.products.images import Images
 from headgate_shop.products.importing import Importer
 from headgate_shop.products.keeping import Purges, open_cache
@@ -23,6 +28,8 @@ from headgate_shop.products.sweeping import Sweeper
 from headgate_shop.queue import Outbox, open_queue
 
 __all__ = ["app"]
+
+FORGET_EVERY_S: Final = 3600.0
 
 
 def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
@@ -39,7 +46,13 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
     service.opened(purges)
 
     stock = Stock(database, outbox)
+
+    async def forgotten() -> None:
+        while await forget(database, int(time.time() * 1000)):  # noqa: TID251, ASYNC110 - rows
+            await asyncio.sleep(0.1)
+
     service.opened(Sweeper(stock, purges))
+    service.opened(Every("books of the stock", FORGET_EVERY_S, forgotten))
     editor = Editor(database, outbox, stock, purges)
     importer = Importer(database, editor, stock, purges, settings.folder)
     service.opened(importer)

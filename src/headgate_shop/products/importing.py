@@ -70,7 +70,6 @@ class Importer(Background):
         self._purges = purges
         self._folder = folder / "imports"
         self._name = secrets.token_hex(8)
-        self._woken = asyncio.Event()
 
     def place(self) -> tuple[str, Path]:
         """A new job's id, and where its file is to be written."""
@@ -97,7 +96,7 @@ class Importer(Background):
         }
         async with self._database.writing() as connection:
             await connection.execute(sa.insert(JOBS).values(row))
-        self._woken.set()
+        self.wake()
 
     async def show(self, job_id: str) -> dict[str, Any]:
         async with self._database.reading() as connection:
@@ -147,18 +146,13 @@ class Importer(Background):
             log.info("an import goes on when our lease is over: %s", left)
 
     async def _run(self) -> None:
-        while True:
-            self._woken.clear()
+        while not self.is_ending():
             try:
-                while (job := await self._claim()) is not None:
+                while not self.is_ending() and (job := await self._claim()) is not None:
                     await self._work(job)
             except Exception as error:  # noqa: BLE001 - the database may be away for a while
                 log.warning("imports go on later: %s", error)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await self.rest(LOOK_S)
 
     async def _claim(self) -> Any:
         """The oldest job that nobody holds, now ours."""
@@ -196,6 +190,8 @@ class Importer(Background):
                 purge = await self._take(job.id, done, batch)
                 done += len(batch)
                 await self._purges.tell(purge)
+                if self.is_ending():
+                    return  # whoever comes next goes on here
             await self._end(job.id, "done", "")
         except _Lost:
             return

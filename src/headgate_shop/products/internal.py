@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Final
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,7 @@ from headgate_shop.products.public import json_of
 from headgate_shop.products.reading import Catalogue
 from headgate_shop.products.shapes import ProductId, instant
 from headgate_shop.products.stock import Differs, Ended, Gone, Line, Reservation, Short, Stock
+from headgate_shop.products.tables import PRODUCTS
 
 __all__ = ["routes"]
 
@@ -87,6 +89,33 @@ def routes(stock: Stock, catalogue: Catalogue, purges: Purges, database: Databas
             raise Problem(422, f"ids: {len(wanted)} of them, {IDS_MAX} at most", code="too_many")
         found = await catalogue.by_ids(wanted)
         return json_of({"items": [{**one.v1(), "available": count} for one, count in found]})
+
+    @router.get("/catalogue")
+    async def all_of_it(
+        after: Annotated[str, Query(max_length=64)] = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 100,
+    ) -> JSONResponse:
+        """Every product that is sold, in the order of ids: for whoever must tell of them all."""
+        names = ("id", "name", "price", "category", "updated_ms")
+        query = (
+            sa.select(*(PRODUCTS.c[name] for name in names))
+            .where(PRODUCTS.c.removed_ms.is_(None), PRODUCTS.c.id > after.replace("\0", ""))
+            .order_by(PRODUCTS.c.id)
+            .limit(limit)
+        )
+        async with database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        items = [
+            {
+                "id": row.id,
+                "name": row.name,
+                "price": row.price,
+                "category": row.category,
+                "updated_at_s": row.updated_ms / 1000,
+            }
+            for row in rows
+        ]
+        return json_of({"items": items, "next": rows[-1].id if len(rows) == limit else None})
 
     @router.get("/books")
     async def accounts() -> JSONResponse:

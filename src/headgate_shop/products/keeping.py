@@ -23,14 +23,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headgate.cache import Cache, CacheError
 from headgate.cache.gateway_link import GatewayLink
+from headgate_shop.base.background import Background
 from headgate_shop.base.database import Database
 from headgate_shop.base.settings import Settings
 from headgate_shop.products.tables import PURGES
@@ -61,15 +61,15 @@ def product_tags(product_id: str, *categories: str) -> list[str]:
     return ["products", f"product:{product_id}", *(f"category:{slug}" for slug in categories)]
 
 
-class Purges:
+class Purges(Background):
     """Works at any time; tells what was left over while it is entered."""
+
+    task_name = "purges"
 
     def __init__(self, database: Database, cache: Cache) -> None:
         self._database = database
         self._cache = cache
         self._soon: set[str] = set()
-        self._woken = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def note(self, connection: AsyncConnection, tags: Iterable[str]) -> int:
         """In the transaction of the edit; answers what `tell` is to be given after its commit."""
@@ -87,7 +87,7 @@ class Purges:
 
     def soon(self, tags: Iterable[str]) -> None:
         self._soon.update(tags)
-        self._woken.set()
+        self.wake()
 
     async def _tell(self, query: sa.Select[Any]) -> None:
         async with self._database.reading() as connection:
@@ -109,27 +109,11 @@ class Purges:
         async with self._database.reading() as connection:
             return int(await connection.scalar(sa.select(sa.func.count(PURGES.c.number))) or 0)
 
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._tell_left_over(), name="purges left over"),
-            loop.create_task(self._tell_soon(), name="purges of stock"),
-        ]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _run(self) -> None:
+        await asyncio.gather(self._tell_left_over(), self._tell_soon())
 
     async def _tell_left_over(self) -> None:
-        while True:
+        while not self.is_ending():
             try:
                 await self._tell(
                     sa.select(PURGES)
@@ -138,17 +122,18 @@ class Purges:
                 )
             except Exception as error:  # noqa: BLE001 - the database may be away for a while
                 log.warning("what was changed is told later: %s", error)
-            await asyncio.sleep(LOOK_S)
+            await self.rest(LOOK_S, is_deaf=True)
 
     async def _tell_soon(self) -> None:
-        while True:
-            await self._woken.wait()
-            await asyncio.sleep(SOON_S)  # a busy shop tells in one what happens in the meantime
-            self._woken.clear()
+        while not self.is_ending():
+            await self.rest()
+            await self.rest(SOON_S, is_deaf=True)  # a busy shop tells in one what happens meanwhile
             tags = sorted(self._soon)[:NAMES_MAX]
             self._soon.difference_update(tags)
             if self._soon:
-                self._woken.set()
+                self.wake()
+            if not tags:
+                continue
             try:
                 await self._cache.invalidate(tags=tags)
             except Exception as error:  # noqa: BLE001 - they are over in two seconds anyway

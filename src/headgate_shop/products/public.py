@@ -6,14 +6,14 @@ makes that cheap), shared caches keep for five minutes what an edit takes back b
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
 from headgate.cache import Cache
@@ -23,7 +23,7 @@ from headgate.kit import Problem
 from headgate_shop.base.settings import Settings
 from headgate_shop.products.cursors import CURSOR_MAX
 from headgate_shop.products.question import CursorInvalid, Question
-from headgate_shop.products.reading import Catalogue
+from headgate_shop.products.reading import Catalogue, Found
 from headgate_shop.products.shapes import (
     ID,
     LOW_AT,
@@ -39,6 +39,7 @@ from headgate_shop.products.shapes import (
     ProductV2,
     StockLevel,
 )
+from headgate_shop.products.shelf import Shelf, json_text
 from headgate_shop.products.words import WORDS_MAX, words_of
 
 __all__ = ["etag_of", "json_of", "routes", "unknown"]
@@ -56,8 +57,9 @@ LASTING: Final[Held] = {
     "stale_while_revalidate": "1min",
     "stale_if_error": "1h",
     "soft_timeout": "300ms",
+    "tags": lambda made: made[1][:2],
 }
-BRIEF: Final[Held] = {"ttl": "2s", "stale_if_error": "30s"}
+BRIEF: Final[Held] = {"ttl": "2s", "stale_if_error": "30s", "tags": LASTING["tags"]}
 DEPRECATED: Final = "@1767225600"  # 2026-01-01, RFC 9745
 SUNSET: Final = "Fri, 31 Dec 2027 23:59:59 GMT"  # RFC 8594
 
@@ -113,9 +115,29 @@ class Listing(BaseModel):
         )
 
 
+async def searched(request: Request) -> Listing:
+    """The same, read at once: FastAPI takes a model of parameters apart for each request, which
+    takes as long as the search does. For documents there is `DESCRIBED`.
+    """
+    try:
+        return Listing.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        raise RequestValidationError(
+            [{**fault, "loc": ("query", *fault["loc"])} for fault in faults]
+        ) from error
+
+
 Asked = Annotated[Listing, Query()]
-Document = tuple[Any, list[str]]
-"""What is answered, and its tags."""
+Searched = Annotated[Listing, Depends(searched)]
+DESCRIBED: Final = {
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in Listing.model_json_schema()["properties"].items()
+    ]
+}
+Made = tuple[bytes, tuple[str, ...], str]
+"""What is answered, its tags, its ETag. Nobody can change it, so the cache makes no copies."""
 
 
 def unknown(product_id: str) -> Problem:
@@ -135,35 +157,29 @@ class Reads:
     def __init__(
         self, settings: Settings, catalogue: Catalogue, cache: Cache, version: Version
     ) -> None:
-        self._settings = settings
+        self._release = settings.version
         self._catalogue = catalogue
         self._cache = cache
         self._version = version
+        self._shelf = Shelf(catalogue, self.shown)
         self._keys = f"{version}:{settings.version}"
+        self._headers = {
+            "cache-control": BROWSERS,
+            "cdn-cache-control": KEPT,
+            "x-shop-version": settings.version,
+        }
+        self._brief = {**self._headers, "cdn-cache-control": STOCK_KEPT}
 
     async def answer(
-        self, key: str, make: Callable[[], Awaitable[Document]], held: Held = LASTING
+        self, key: str, make: Callable[[], Awaitable[Made]], held: Held = LASTING
     ) -> Response:
         """`key` names the answer among those of this version and release."""
-        kept = KEPT if held is LASTING else STOCK_KEPT
-
-        async def load() -> dict[str, Any]:
-            document, tags = await make()
-            etag = document.pop("etag", "") if isinstance(document, dict) else ""
-            body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-            return {"body": body, "tags": tags, "etag": etag}
-
-        held = {**held, "tags": lambda made: made["tags"][:2]}
-        found: dict[str, Any] = await self._cache.get_or_set(f"{self._keys}:{key}", load, **held)
-        tag_response(*found["tags"])
-        response = Response(found["body"], media_type="application/json")
-        headers = response.headers
-        headers["cache-control"] = BROWSERS
-        headers["cdn-cache-control"] = kept
-        headers["x-shop-version"] = self._settings.version
-        if found["etag"]:
-            headers["etag"] = found["etag"]
-        return response
+        body, tags, etag = await self._cache.get_or_set(f"{self._keys}:{key}", make, **held)
+        tag_response(*tags)
+        headers = self._headers if held is LASTING else self._brief
+        if etag:
+            headers = {**headers, "etag": etag}
+        return Response(body, media_type="application/json", headers=headers)
 
     def shown(self, goods: Goods) -> dict[str, Any]:
         return goods.v1() if self._version == "v1" else goods.v2()
@@ -171,29 +187,35 @@ class Reads:
     async def listed(self, listing: Listing, query: str | None = None) -> Response:
         question = listing.question(query)
 
-        async def make() -> Document:
-            known = await self._known_words() if question.words else None
+        async def make() -> Made:
             try:
-                found = await self._catalogue.page(question, listing.cursor, listing.limit, known)
+                found = await self._catalogue.page(
+                    question, listing.cursor, listing.limit, self._known_words
+                )
             except CursorInvalid as error:
                 raise Problem(400, f"cursor: {error}", code="cursor") from error
             tags = ["products"]
             if question.category:
                 tags.append(f"category:{question.category}")
-            tags += [f"product:{one.id}" for one in found.items]
-            document = {
-                "items": [self.shown(one) for one in found.items],
+            return await self._page(found, tags, {
                 "next": found.next,
                 "total": found.total,
                 "brands": found.brands,
                 "meant": found.meant or None,
-            }
-            return document, tags
+            })  # fmt: skip
 
         key = f"list:{question.key}:{listing.limit}:{listing.cursor}"
         # What is in stock changes without an edit.
         held = LASTING if question.in_stock is None else BRIEF
         return await self.answer(key, make, held)
+
+    async def _page(
+        self, found: Found, tags: list[str], more: Mapping[str, Any] | None = None
+    ) -> Made:
+        texts = await self._shelf.texts(found.items)
+        rest = f",{json_text(more)[1:]}" if more else "}"
+        tags += [f"product:{one.id}" for one in found.items]
+        return f'{{"items":[{",".join(texts)}]{rest}'.encode(), tuple(tags), ""
 
     async def _known_words(self) -> dict[str, int]:
         found: dict[str, int] = await self._cache.get_or_set(
@@ -202,38 +224,38 @@ class Reads:
         return found
 
     async def product(self, product_id: str) -> Response:
-        async def make() -> Document:
+        async def make() -> Made:
             goods = await self._catalogue.product(product_id)
             if goods is None:
                 raise unknown(product_id)
-            etag = etag_of(goods, self._version, self._settings.version)
-            tags = [f"product:{product_id}", f"category:{goods.category}"]
-            return {**self.shown(goods), "etag": etag}, tags
+            etag = etag_of(goods, self._version, self._release)
+            tags = (f"product:{product_id}", f"category:{goods.category}")
+            return json_text(self.shown(goods)).encode(), tags, etag
 
         return await self.answer(f"product:{product_id}", make)
 
     async def featured(self, limit: int) -> Response:
-        async def make() -> Document:
+        async def make() -> Made:
             found = await self._catalogue.page(Question(featured=True), "", limit)
-            tags = ["products", *(f"product:{one.id}" for one in found.items)]
-            return {"items": [self.shown(one) for one in found.items]}, tags
+            return await self._page(found, ["products"])
 
         return await self.answer(f"featured:{limit}", make)
 
     async def categories(self) -> Response:
-        async def make() -> Document:
-            return await self._catalogue.categories(), ["products"]
+        async def make() -> Made:
+            return json_text(await self._catalogue.categories()).encode(), ("products",), ""
 
         return await self.answer("categories", make)
 
     async def stock(self, product_id: str) -> Response:
-        async def make() -> Document:
+        async def make() -> Made:
             available = await self._catalogue.available(product_id)
             if available is None:
                 raise unknown(product_id)
             state = "out" if available <= 0 else "low" if available < LOW_AT else "in_stock"
             document = {"product_id": product_id, "available": available, "state": state}
-            return document, [f"stock:{product_id}", f"product:{product_id}"]
+            tags = (f"stock:{product_id}", f"product:{product_id}")
+            return json_text(document).encode(), tags, ""
 
         return await self.answer(f"stock:{product_id}", make, BRIEF)
 
@@ -254,11 +276,11 @@ def routes(settings: Settings, catalogue: Catalogue, cache: Cache, version: Vers
     async def list_products(request: Request, listing: Asked) -> Response:
         return _told(request, await reads.listed(listing), version)
 
-    @router.get("/search/{query:anything}", response_model=page)
+    @router.get("/search/{query:anything}", response_model=page, openapi_extra=DESCRIBED)
     async def search_products(
         request: Request,
         query: Annotated[str, Path(max_length=QUERY_MAX)],
-        listing: Asked,
+        listing: Searched,
     ) -> Response:
         return _told(request, await reads.listed(listing, query), version)
 

@@ -14,7 +14,7 @@ was begun. And it names the question: with another one, it is refused.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
 from headgate_shop.products.cursors import Cursors
@@ -70,8 +70,7 @@ class Question:
     @property
     def key(self) -> str:
         """Of a cache: the same for the same question."""
-        text = repr(astuple(self))
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        return hashlib.blake2b(repr(self).encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,120 +1,83 @@
-"""The catalogue as it is read from the database: one product, lists, categories, words.
-
-Only here and in the first migration do SQLite and PostgreSQL search differently.
-"""
+"""The catalogue as it is read from the database: one product, lists, categories, words."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final
-
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 from headgate_shop.base.database import Database
+from headgate_shop.base.short_reads import Row
+from headgate_shop.products import selects
 from headgate_shop.products.cursors import Cursors
-from headgate_shop.products.question import ORDERS, Place, Question, Ranking
+from headgate_shop.products.question import Place, Question, Ranking
 from headgate_shop.products.shapes import Goods
-from headgate_shop.products.tables import CATEGORIES, PRODUCTS, STOCK
 from headgate_shop.products.words import meant_by, words_of
 
-__all__ = ["AVAILABLE", "FEATURED_FIRST", "Catalogue", "Found", "goods_of"]
+__all__ = ["Catalogue", "Edition", "Found", "KnownWords", "goods_of"]
 
-FEATURED_FIRST: Final = 100_000_000
-"""More than any standing: what is featured comes before what is not."""
-BRANDS_MAX: Final = 60
-AVAILABLE: Final = STOCK.c.received - STOCK.c.sold - STOCK.c.reserved
-_FEATURED: Final = sa.case((PRODUCTS.c.featured, FEATURED_FIRST), else_=0)
-_GOODS: Final = [PRODUCTS.c[name] for name in Goods.model_fields]
+_NAMES: Final = tuple(Goods.model_fields)
+
+KnownWords = Callable[[], Awaitable[Mapping[str, int]]]
 
 
-def goods_of(row: Any) -> Goods:
-    return Goods.model_validate(dict(row._mapping))  # noqa: SLF001 - SQLAlchemy's public name
+def goods_of(row: Row) -> Goods:
+    """Of a row that begins with the columns of a product, in the order of its members."""
+    return Goods.model_validate(dict(zip(_NAMES, row, strict=False)))
 
 
+class Edition(NamedTuple):
+    """A product, and how it is now: with the next edit it is another edition."""
+
+    id: str
+    version: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A page of a list."""
 
-    __slots__ = ("brands", "items", "meant", "next", "total")
+    items: Sequence[Edition] = ()
+    next: str | None = None
+    total: int = 0
+    brands: Sequence[str] = ()
+    meant: str = ""
 
-    def __init__(
-        self, items: list[Goods], onward: str | None, total: int, brands: list[str], meant: str
-    ) -> None:
-        self.items = items
-        self.next = onward
-        self.total = total
-        self.brands = brands
-        self.meant = meant
+
+_NOTHING: Final = Found()
 
 
 class Catalogue:
     def __init__(self, database: Database, cursors: Cursors, featured_by: Ranking) -> None:
         self._database = database
+        self._dialect = "sqlite" if database.is_sqlite else "postgresql"
         self._cursors = cursors
         self._featured_by: Ranking = featured_by
 
     async def product(self, product_id: str) -> Goods | None:
-        query = sa.select(*_GOODS).where(
-            PRODUCTS.c.id == product_id, PRODUCTS.c.removed_ms.is_(None)
-        )
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else goods_of(row)
+        rows = await self._database.rows(selects.ONE, id=product_id)
+        return goods_of(rows[0]) if rows else None
 
     async def by_ids(self, ids: Sequence[str]) -> list[tuple[Goods, int]]:
         """Those that are there, in the order of the ids, each with how many are available."""
-        query = (
-            sa.select(*_GOODS, sa.func.coalesce(AVAILABLE, 0).label("available"))
-            .select_from(PRODUCTS.outerjoin(STOCK, STOCK.c.product_id == PRODUCTS.c.id))
-            .where(PRODUCTS.c.id.in_(list(ids)), PRODUCTS.c.removed_ms.is_(None))
+        rows = await self._database.rows(
+            selects.several_of(self._dialect), ids=json.dumps(list(ids))
         )
-        async with self._database.reading() as connection:
-            rows = {row.id: row for row in await connection.execute(query)}
-        there = [rows[one] for one in dict.fromkeys(ids) if one in rows]
-        return [(goods_of(row), int(row.available)) for row in there]
+        found = {goods.id: (goods, int(row[-1])) for row in rows for goods in (goods_of(row),)}
+        return [found[one] for one in dict.fromkeys(ids) if one in found]
 
     async def available(self, product_id: str) -> int | None:
         """None for a product that is not sold here."""
-        query = (
-            sa.select(sa.func.coalesce(AVAILABLE, 0))
-            .select_from(PRODUCTS.outerjoin(STOCK, STOCK.c.product_id == PRODUCTS.c.id))
-            .where(PRODUCTS.c.id == product_id, PRODUCTS.c.removed_ms.is_(None))
-        )
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query)).scalar_one_or_none()
-        return None if found is None else int(found)
+        rows = await self._database.rows(selects.IN_STOCK, id=product_id)
+        return int(rows[0][0]) if rows else None
 
     async def categories(self) -> list[dict[str, Any]]:
         """With how many products each has, and a picture of its best known one."""
-        counted = (
-            sa.select(
-                PRODUCTS.c.category,
-                sa.func.count().label("count"),
-                sa.func.max(_FEATURED + PRODUCTS.c.standing).label("best"),
-            )
-            .where(PRODUCTS.c.removed_ms.is_(None))
-            .group_by(PRODUCTS.c.category)
-            .subquery()
-        )
-        faces = sa.select(PRODUCTS.c.category, PRODUCTS.c.images).join(
-            counted,
-            sa.and_(
-                counted.c.category == PRODUCTS.c.category,
-                counted.c.best == _FEATURED + PRODUCTS.c.standing,
-            ),
-        )
-        async with self._database.reading() as connection:
-            rows = await connection.execute(
-                sa.select(CATEGORIES.c.slug, CATEGORIES.c.name, counted.c.count)
-                .join(counted, counted.c.category == CATEGORIES.c.slug)
-                .order_by(CATEGORIES.c.name, CATEGORIES.c.slug)
-            )
-            named = [(row.slug, row.name, row.count) for row in rows]
-            shown = await connection.execute(
-                faces.where(PRODUCTS.c.removed_ms.is_(None)).order_by(PRODUCTS.c.number.desc())
-            )
-            pictures = {row.category: row.images for row in shown}
+        named = await self._database.rows(selects.COUNTED)
+        pictures = {row[0]: row[1] for row in await self._database.rows(selects.FACES)}
         found = []
         for slug, name, count in named:
             images = pictures.get(slug) or []
@@ -124,172 +87,61 @@ class Catalogue:
 
     async def known_words(self) -> dict[str, int]:
         """The words of names, brands and categories, each with how many products have it."""
-        query = sa.select(PRODUCTS.c.folded, PRODUCTS.c.brand, PRODUCTS.c.category).where(
-            PRODUCTS.c.removed_ms.is_(None)
-        )
         counts: Counter[str] = Counter()
-        async with self._database.reading() as connection:
-            for row in await connection.execute(query):
-                counts.update(words_of(f"{row.folded} {row.brand} {row.category}"))
+        for folded, brand, category in await self._database.rows(selects.WORDS):
+            counts.update(words_of(f"{folded} {brand} {category}"))
         return dict(counts)
 
     # ---- lists
 
     async def page(
-        self, question: Question, cursor: str, limit: int, known: dict[str, int] | None = None
+        self, question: Question, cursor: str, limit: int, known: KnownWords | None = None
     ) -> Found:
-        """Raises `CursorInvalid`. `known` are the words to look for slips by."""
-        async with self._database.reading() as connection:
-            if cursor:
-                place = Place.read(cursor, question, self._cursors)
-                total = await self._count(connection, question, place.words, place.is_any)
-                return await self._go_on(connection, question, place, total, limit)
-            words, is_any, total = question.words, False, 0
-            if not question.is_search or words:
-                total = await self._count(connection, question, words, is_any=False)
-            if words and not total and known:
-                words, is_any, total = await self._near(connection, question, known)
-            ranking = question.ranking(self._featured_by)
-            place = Place(ranking, "", 0, words, is_any)
-            return await self._go_on(connection, question, place, total, limit)
+        """Raises `CursorInvalid`. `known` tells the words to look for slips by."""
+        if cursor:
+            return await self._go_on(question, Place.read(cursor, question, self._cursors), limit)
+        words = question.words
+        if question.is_search and not words:
+            return _NOTHING
+        found = await self._begin(question, words, limit)
+        if found.total or not words or known is None:
+            return found
+        meant = tuple(meant_by(words, await known()))
+        if meant != words:
+            found = await self._begin(question, meant, limit)
+        if not found.total and len(meant) > 1:
+            found = await self._begin(question, meant, limit, is_any=True)
+        return found
 
-    async def _near(
-        self, connection: AsyncConnection, question: Question, known: dict[str, int]
-    ) -> tuple[tuple[str, ...], bool, int]:
-        """What may have been meant by words for which there is nothing."""
-        meant = tuple(meant_by(question.words, known))
-        if meant != question.words:
-            total = await self._count(connection, question, meant, is_any=False)
-            if total:
-                return meant, False, total
-        if len(meant) > 1:
-            total = await self._count(connection, question, meant, is_any=True)
-            return meant, True, total
-        return question.words, False, 0
-
-    async def _count(
-        self, connection: AsyncConnection, question: Question, words: Sequence[str], is_any: bool
-    ) -> int:
-        query = self._narrowed(sa.select(sa.func.count()), connection, question, words, is_any)
-        return int(await connection.scalar(query) or 0)
-
-    async def _go_on(
-        self,
-        connection: AsyncConnection,
-        question: Question,
-        place: Place,
-        total: int,
-        limit: int,
+    async def _begin(
+        self, question: Question, words: tuple[str, ...], limit: int, *, is_any: bool = False
     ) -> Found:
-        if not total:
-            return Found([], None, 0, [], "")
-        order = ORDERS[place.ranking]
-        value = _value(order.column, place.words).label("value")
-        query = self._narrowed(
-            sa.select(*_GOODS, value), connection, question, place.words, place.is_any
-        )
-        if place.number:
-            beyond = (
-                value.element < place.value if order.is_descending else value.element > place.value
-            )
-            level = sa.and_(value.element == place.value, PRODUCTS.c.number > place.number)
-            query = query.where(sa.or_(beyond, level))
-        sorted_by = value.element.desc() if order.is_descending else value.element.asc()
-        query = query.order_by(sorted_by, PRODUCTS.c.number).limit(limit + 1)
-        rows = (await connection.execute(query)).all()
+        place = Place(question.ranking(self._featured_by), "", 0, words, is_any)
+        return self._shown(question, place, await self._rows(question, place, limit + 1), limit)
+
+    async def _go_on(self, question: Question, place: Place, limit: int) -> Found:
+        rows = await self._rows(question, place, limit + 1)
+        if rows:
+            return self._shown(question, place, rows, limit)
+        # What came after has gone meanwhile; how many there are is told all the same.
+        begin = Place(place.ranking, "", 0, place.words, place.is_any)
+        first = self._shown(question, begin, await self._rows(question, begin, 1), 1)
+        return replace(first, items=(), next=None)
+
+    async def _rows(self, question: Question, place: Place, limit: int) -> Sequence[Row]:
+        select = selects.page_of(selects.Shape.of(self._dialect, question, place))
+        values = selects.values_of(self._dialect, question, place, limit)
+        return await self._database.rows(select, **values)
+
+    def _shown(self, question: Question, place: Place, rows: Sequence[Row], limit: int) -> Found:
+        if not rows:
+            return _NOTHING
         onward = None
         if len(rows) > limit:
             last = rows[limit - 1]
-            after = Place(place.ranking, last.value, last.number, place.words, place.is_any)
+            after = Place(place.ranking, last[4], last[0], place.words, place.is_any)
             onward = after.cursor(question, self._cursors)
-        brands = await self._brands(connection, question, place)
+        total, brands = rows[0][5:]
         meant = " ".join(place.words) if place.words != question.words else ""
-        return Found([goods_of(row) for row in rows[:limit]], onward, total, brands, meant)
-
-    async def _brands(
-        self, connection: AsyncConnection, question: Question, place: Place
-    ) -> list[str]:
-        query = self._narrowed(
-            sa.select(PRODUCTS.c.brand).distinct(),
-            connection,
-            question,
-            place.words,
-            place.is_any,
-            is_of_brand=False,
-        )
-        rows = await connection.execute(query.limit(BRANDS_MAX))
-        return sorted(row.brand for row in rows)
-
-    def _narrowed(
-        self,
-        query: sa.Select[Any],
-        connection: AsyncConnection,
-        question: Question,
-        words: Sequence[str],
-        is_any: bool,
-        *,
-        is_of_brand: bool = True,
-    ) -> sa.Select[Any]:
-        query = query.where(PRODUCTS.c.removed_ms.is_(None))
-        if question.category:
-            query = query.where(PRODUCTS.c.category == question.category)
-        if question.brand and is_of_brand:
-            query = query.where(PRODUCTS.c.brand == question.brand)
-        if question.min_price is not None:
-            query = query.where(PRODUCTS.c.price >= question.min_price)
-        if question.max_price is not None:
-            query = query.where(PRODUCTS.c.price <= question.max_price)
-        if question.featured is not None:
-            query = query.where(PRODUCTS.c.featured.is_(question.featured))
-        if question.in_stock is not None:
-            there = sa.exists().where(STOCK.c.product_id == PRODUCTS.c.id, AVAILABLE > 0)
-            query = query.where(there if question.in_stock else ~there)
-        if words:
-            query = query.where(_matches(connection.dialect.name, words, is_any))
-        return query
-
-
-def _matches(dialect: str, words: Sequence[str], is_any: bool) -> sa.ColumnElement[bool]:
-    """Each word, or one of them, is the beginning of one of the product's. `words` are letters and
-    digits alone, so there is nothing in them that either language of queries would read.
-    """
-    if dialect == "sqlite":
-        text = (" OR " if is_any else " AND ").join(f'"{word}"*' for word in words)
-        index = sa.table("products_words", sa.column("rowid"))
-        match = sa.text("products_words MATCH :match").bindparams(match=text)
-        return PRODUCTS.c.number.in_(sa.select(index.c.rowid).where(match))
-    text = (" | " if is_any else " & ").join(f"'{word}':*" for word in words)
-    asked = sa.func.to_tsquery(sa.literal_column("'simple'"), text)
-    return sa.literal_column("products.searched").op("@@", is_comparison=True)(asked)
-
-
-def _value(column: str, words: Sequence[str]) -> sa.ColumnElement[Any]:
-    """What a list is sorted by: a whole number or a text, so that a cursor can name it exactly."""
-    if column == "place":
-        return _FEATURED + PRODUCTS.c.standing
-    if column == "rated":
-        return PRODUCTS.c.rating_tenths
-    if column == "relevance":
-        return _relevance(words)
-    return PRODUCTS.c[column]
-
-
-def _relevance(words: Sequence[str]) -> sa.ColumnElement[int]:
-    """By where the words stand, the name before all; then by how well it sells.
-
-    Not by how rare a word is in the whole catalogue (bm25): that changes with every product that is
-    added, and with it the places in a list that somebody is reading.
-    """
-    name, brand = PRODUCTS.c.folded, sa.func.lower(PRODUCTS.c.brand)
-    score: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
-    for word in words:
-        is_in_name = name.like(f"%{word}%")
-        score = score + sa.case(
-            (name.like(f"{word}%"), 50),
-            (name.like(f"% {word}%"), 40),
-            (is_in_name, 20),
-            (brand.like(f"%{word}%"), 15),
-            (PRODUCTS.c.category.like(f"%{word}%"), 10),
-            else_=0,
-        )
-    return score * 1000 + sa.case((PRODUCTS.c.standing > 999, 999), else_=PRODUCTS.c.standing)
+        items = [Edition(*row[1:4]) for row in rows[:limit]]
+        return Found(items, onward, total, sorted(brands), meant)

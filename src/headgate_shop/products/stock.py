@@ -180,7 +180,7 @@ class Stock:
                 return Reservation(reservation_id, "ended", now_ms, ())
             found = await _reservation(connection, reservation_id, is_locking=True)
             if found is None:
-                raise Ended  # rows of reservations are never deleted
+                raise Ended  # it was forgotten at this moment
             kind = {"held": "released", "sold": "returned"}.get(found.state)
             for line in sorted(found.lines, key=lambda line: str(line["product_id"])):
                 if kind is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import Final
@@ -29,13 +28,13 @@ class Sweeper(Background):
         self._every_s = every_s
 
     async def _run(self) -> None:
-        while True:
+        while not self.is_ending():
             try:
-                while freed := await self._stock.expire(_now_ms()):
+                while not self.is_ending() and (freed := await self._stock.expire(_now_ms())):
                     self._purges.soon(f"stock:{product_id}" for product_id in freed)
             except Exception as error:  # noqa: BLE001 - the database may be away for a while
                 log.warning("overdue reservations are let go later: %s", error)
-            await asyncio.sleep(self._every_s)
+            await self.rest(self._every_s)
 
 
 def _now_ms() -> int:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from headgate_shop.queue import outbox_table
 
 __all__ = [
+    "CARRIED",
     "CATEGORIES",
     "FAULTS",
     "JOBS",
@@ -121,6 +122,10 @@ RESERVED: Final = sa.Table(
     sa.Column("category", sa.String(60), nullable=False),
     sa.Column("image", sa.String(200), nullable=False),
 )
+
+CARRIED: Final = "carried forward"
+"""The reservation that stands for all those that were sold long ago. No client can name it: ids
+have no blanks."""
 
 PURGES: Final = sa.Table(
     "purges",

@@ -30,6 +30,7 @@ from headgate_shop.queue.message import (
 from headgate_shop.queue.opening import open_queue
 from headgate_shop.queue.outbox import Outbox, outbox_table
 from headgate_shop.queue.queue import Queue, QueueStats
+from headgate_shop.queue.together import Together
 from headgate_shop.queue.topics import GROUPS
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "QueueFull",
     "QueueStats",
     "Reject",
+    "Together",
     "inbox_table",
     "open_queue",
     "outbox_table",

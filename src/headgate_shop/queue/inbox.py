@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headgate_shop.base.database import Database
-from headgate_shop.base.rows import insert_new
+from headgate_shop.base.rows import insert_new, insert_new_of
 from headgate_shop.queue.message import Message, wall_time
 
 __all__ = ["Inbox", "inbox_table"]
@@ -43,10 +44,25 @@ class Inbox:
         """True once for each message, if the transaction is kept. Ask before anything is written;
         whoever is asked at the same moment waits for this transaction to end.
         """
+        return bool(await self.first_of(connection, [message]))
+
+    async def first_of(
+        self, connection: AsyncConnection, messages: Sequence[Message]
+    ) -> list[Message]:
+        """Those of several messages of which `first` would say true."""
         now = wall_time()
-        values = {"id": f"{self._scope}{message.id}", "at": now}
-        is_first = await insert_new(connection, self._table, values)
-        self._since += 1
+        by_id = {f"{self._scope}{message.id}": message for message in messages}
+        rows = [{"id": one, "at": now} for one in by_id]
+        if len(rows) == 1:
+            is_first = await insert_new(connection, self._table, rows[0])
+            new = set(by_id) if is_first else set()
+        else:
+            new = await insert_new_of(connection, self._table, rows, "id")
+        await self._forget(connection, now, len(messages))
+        return [message for one, message in by_id.items() if one in new]
+
+    async def _forget(self, connection: AsyncConnection, now: float, count: int) -> None:
+        self._since += count
         if self._since >= FORGET_EVERY:
             self._since = 0
             old = (
@@ -56,4 +72,3 @@ class Inbox:
                 .limit(FORGET_ROWS)
             )
             await connection.execute(sa.delete(self._table).where(self._table.c.id.in_(old)))
-        return is_first

@@ -13,25 +13,22 @@ queue is away, or full for one group, those behind it wait too, and so none is o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from headgate_shop.base.background import Background
 from headgate_shop.base.database import Database
 from headgate_shop.queue.backoff import Backoff
 from headgate_shop.queue.message import Outgoing, QueueAway, QueueFull
 from headgate_shop.queue.queue import Queue
-from headgate_shop.queue.whole import whole
 
 __all__ = ["Outbox", "outbox_table"]
 
 POLL_S: Final = 5.0
-GRACE_S: Final = 5.0
 BATCH: Final = 100
 AWAY: Final = Backoff(0.1, 5.0)
 MARK: Final = "shop_outbox"
@@ -62,8 +59,10 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
     )
 
 
-class Outbox:
+class Outbox(Background):
     """Relays while it is entered; `add` works at any time."""
+
+    task_name = "outbox relay"
 
     def __init__(
         self,
@@ -78,9 +77,6 @@ class Outbox:
         self._poll_s = poll_s
         self._rng = rng or random.Random()
         self._table = outbox_table(sa.MetaData())
-        self._woken = asyncio.Event()
-        self._ending = asyncio.Event()
-        self._relay: asyncio.Task[None] | None = None
         self._failures = 0
         sa.event.listen(database.engine.sync_engine.pool, "checkin", self._returned)
 
@@ -120,41 +116,15 @@ class Outbox:
             found = await connection.scalar(sa.select(sa.func.count()).select_from(self._table))
         return int(found or 0)
 
-    async def __aenter__(self) -> Self:
-        self._ending.clear()
-        self._relay = asyncio.get_running_loop().create_task(self._run(), name="outbox relay")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        relay, self._relay = self._relay, None
-        if relay is not None:
-            await whole(self._leave(relay))
-
-    async def _leave(self, relay: asyncio.Task[None]) -> None:
-        """Let it come to its end: a task that is cancelled in the middle of a statement leaves a
-        connection that cannot be closed.
-        """
-        self._ending.set()
-        self._woken.set()
-        await asyncio.wait((relay,), timeout=GRACE_S)
-        relay.cancel()
-        await asyncio.gather(relay, return_exceptions=True)
-
     def _returned(self, _connection: object, record: Any) -> None:
         if record.info.pop(MARK, False):
-            self._woken.set()
+            self.wake()
 
     async def _run(self) -> None:
-        while not self._ending.is_set():
-            self._woken.clear()
+        while not self.is_ending():
             rest_s = self._poll_s
             try:
-                while await self._relay_some() and not self._ending.is_set():
+                while await self._relay_some() and not self.is_ending():
                     self._well()
                 self._well()
             except (QueueAway, QueueFull) as error:
@@ -162,15 +132,7 @@ class Outbox:
             except Exception as error:  # noqa: BLE001 - logged; the rows are still there
                 rest_s = self._trouble(error, exc_info=True)
             # While there is trouble, a wake-up is no reason to knock again.
-            await self._rest(self._ending if self._failures else self._woken, rest_s)
-
-    async def _rest(self, until: asyncio.Event, longest_s: float) -> None:
-        try:
-            async with asyncio.timeout(longest_s):
-                if not self._ending.is_set():
-                    await until.wait()
-        except TimeoutError:
-            pass
+            await self.rest(rest_s, is_deaf=bool(self._failures))
 
     async def _relay_some(self) -> bool:
         """Publish the rows that are next; whether there may be more."""

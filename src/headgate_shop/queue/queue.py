@@ -24,11 +24,11 @@ from typing import Any, Final, Self
 
 from headgate import observe
 from headgate.observe import trace
+from headgate_shop.base.whole import whole
 from headgate_shop.queue.backoff import Backoff
 from headgate_shop.queue.consumer import Consumer, Handler, Subscription
 from headgate_shop.queue.home import DeadLetter, Home, Put, TopicStats
 from headgate_shop.queue.message import MessageInvalid, Outgoing, QueueAway, QueueFull, wall_time
-from headgate_shop.queue.whole import whole
 
 __all__ = ["Queue", "QueueStats"]
 

@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from headgate_shop.base.whole import whole
 from headgate_shop.queue import redis_scripts as scripts
 from headgate_shop.queue.backoff import Backoff
 from headgate_shop.queue.home import (
@@ -34,7 +35,6 @@ from headgate_shop.queue.home import (
     Verdict,
 )
 from headgate_shop.queue.message import Outgoing, QueueAway, wall_time
-from headgate_shop.queue.whole import whole
 
 __all__ = ["RedisHome"]
 

@@ -34,6 +34,7 @@ START_S: Final = 180.0
 STOP_S: Final = 30.0
 _TOKEN_LEFT_S: Final = 120.0
 _PAUSE_S: Final = 0.1
+_BUSY_S: Final = 30.0
 Role = Literal["user", "other", "admin"]
 Size = Literal["tiny", "demo"]
 _WHO: Final[dict[Role, str]] = {
@@ -254,11 +255,16 @@ class Stage:
     def sign_in(self, email: str, password: str = "") -> dict[str, Any]:
         """What `POST /api/auth/login` says."""
         password = password or next(one.password for one in ACCOUNTS if one.email == email)
+        body = {"email": email, "password": password}
         with httpx.Client(base_url=self.url, trust_env=False, timeout=30.0) as client:
-            said = client.post("/api/auth/login", json={"email": email, "password": password})
-            said.raise_for_status()
-            answer: dict[str, Any] = said.json()
-            return answer
+            # On a machine that has much else to do the gateway turns somebody away now and then.
+            for is_last in self._tries(_BUSY_S):
+                said = client.post("/api/auth/login", json=body)
+                if said.status_code != 503 or is_last:
+                    said.raise_for_status()
+                    answer: dict[str, Any] = said.json()
+                    return answer
+        raise TimeoutError(f"{email} could not sign in")
 
     # -- steering ------------------------------------------------------------------------------
 

@@ -84,7 +84,9 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--size", choices=("tiny", "demo"), help="how much data: a few products, or thousands"
     )
-    parser.add_argument("--workers", type=int, help="of the gateway; by default one for each core")
+    parser.add_argument(
+        "--workers", type=int, help="of the gateway; by default one for each two cores"
+    )
     options = parser.parse_args(words)
     options.check = options.check or options.what == "check"
     if options.url and not options.check:

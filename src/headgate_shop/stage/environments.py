@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ class Environments:
     rate: float
     """Of the usual traffic."""
     workers: int = 0
+    """Of the gateway; 0 is one for each two cores, as the services want the others. Several also
+    ask each other for what is left of a limit."""
     peers: dict[str, str] = field(default_factory=dict)
     """Where real servers are, by name, as they come."""
 
@@ -56,9 +59,12 @@ class Environments:
             told["SHOP_DATABASE"] = postgres
         if name.startswith("products"):
             # Whoever edits a product has it forgotten everywhere.
-            told |= {"SHOP_PURGE_TOKEN": layout.token("operator")}
+            told |= {"SHOP_PURGE_TOKEN": layout.token("purge")}
         if name.startswith(("products", "storefront")):
-            told |= {"SHOP_CACHE_TOKEN": layout.token("operator")}
+            told |= {"SHOP_CACHE_TOKEN": layout.token("purge")}
+        if name == "users":
+            # Whoever is erased is signed out at once.
+            told |= {"SHOP_REVOKE_TOKEN": layout.token("revoke")}
         if name == "operations":
             told |= {"SHOP_OPERATOR_TOKEN": layout.token("operator"), **self._stage()}
         return told
@@ -80,8 +86,8 @@ class Environments:
             "SHOP_URL": self.url,
             "SHOP_STATE": self.peers.get("redis", "memory"),
         }
-        if self.workers:
-            told["SHOP_WORKERS"] = str(self.workers)
+        cores = os.cpu_count() or 1
+        told["SHOP_WORKERS"] = str(self.workers or max(1, cores // 2))
         return told
 
     def _stage(self) -> dict[str, str]:

@@ -21,8 +21,13 @@ __all__ = ["SIZES", "describe", "seed", "serve", "traffic"]
 
 SIZES: Final[Mapping[str, SeedSize]] = {"tiny": TINY, "demo": DEMO}
 
+BACKSTAGE: Final = frozenset({"forecasting", "integrations", "notifications", "partners"})
+"""Services whose work nobody waits for."""
+
 
 def serve(environment: Mapping[str, str]) -> int:
+    if environment["SHOP_SERVICE"] in BACKSTAGE:
+        os.nice(5)  # what customers wait for comes first
     logging.basicConfig(level=logging.WARNING)
     # The gateway writes an access log, and spans say the rest.
     logging.getLogger("uvicorn.access").disabled = True

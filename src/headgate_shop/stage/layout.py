@@ -41,7 +41,7 @@ __all__ = ["TOKENS", "Layout", "Reserved", "fingerprint", "reserve"]
 HOST: Final = "127.0.0.1"
 PORTS: Final = range(12_000, 32_000)
 """Not those that the system gives to connections: one of these would soon be somebody's."""
-TOKENS: Final = ("service", "ingest", "operator", "admin", "stage")
+TOKENS: Final = ("service", "ingest", "purge", "revoke", "operator", "admin", "stage")
 _PREFERRED: Final = {"gateway": 8080, "admin": 9900}
 
 

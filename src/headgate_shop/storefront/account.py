@@ -186,6 +186,18 @@ def routes(shop: Shop) -> APIRouter:
     return router
 
 
+_CALLED: Final = {
+    "users": "Your account",
+    "gateway": "Your sign-ins",
+    "orders": "Your name on orders",
+    "notifications": "Mails to you",
+    "analytics": "Figures about you",
+    "integrations": "Notes to partners",
+    "products": "Anything with products",
+}
+"""What services keep, in the words of the page."""
+
+
 def _profile(data: Any) -> dict[str, str]:
     found = data if isinstance(data, Mapping) else {}
     given = found.get("address")
@@ -210,4 +222,5 @@ def _progress(data: Any) -> list[tuple[str, bool]]:
         ]
     else:
         rows = []
-    return [(name, state in (True, "done", "erased")) for name, state in rows[:30] if name]
+    done = (True, "done", "erased")
+    return [(_CALLED.get(name, name), state in done) for name, state in rows[:30] if name]

@@ -54,15 +54,8 @@ def routes(shop: Shop) -> APIRouter:
         if not visitor.has_cart:
             fresh = visitor.cart = new_cart()
             visitor.headers = {**visitor.headers, "x-cart-id": fresh}
-        basket, reply = (
-            (baskets.EMPTY, Reply(200)) if fresh else await baskets.fetch(shop.mesh, visitor)
-        )
-        if reply.is_ok:
-            held = sum(line.quantity for line in basket.lines if line.product.id == number)
-            wanted = held + max(1, forms.quantity_of(form.get("quantity", "1")))
-            reply = await baskets.change(
-                shop.mesh, visitor, number, min(wanted, forms.QUANTITY_MAX)
-            )
+        wanted = min(max(1, forms.quantity_of(form.get("quantity", "1"))), forms.QUANTITY_MAX)
+        reply = await baskets.add(shop.mesh, visitor, number, wanted)
         response = _added(request, number, reply)
         if fresh and reply.is_ok:
             shop.cookies.cart(response, fresh)

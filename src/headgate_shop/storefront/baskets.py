@@ -12,7 +12,7 @@ from headgate_shop.storefront.goods import Product, product_of
 from headgate_shop.storefront.prices import Price, price
 from headgate_shop.storefront.visitors import Visitor
 
-__all__ = ["EMPTY", "Basket", "Line", "basket_of", "change", "fetch"]
+__all__ = ["EMPTY", "Basket", "Line", "add", "basket_of", "change", "fetch"]
 
 GLANCE_S: Final = 0.8
 CART_S: Final = 4.0
@@ -80,6 +80,19 @@ async def fetch(mesh: Mesh, visitor: Visitor, timeout_s: float = CART_S) -> tupl
     if not reply.is_ok:
         return EMPTY, reply if reply.is_away else AWAY
     return basket_of(reply.data), reply
+
+
+async def add(mesh: Mesh, visitor: Visitor, number: str, quantity: int) -> Reply:
+    """Put so many more of a product into the cart."""
+    return await ask(
+        mesh,
+        "orders",
+        "POST",
+        f"/api/cart/items/{number}",
+        json={"quantity": quantity},
+        headers=visitor.headers,
+        timeout_s=CART_S,
+    )
 
 
 async def change(mesh: Mesh, visitor: Visitor, number: str, quantity: int) -> Reply:

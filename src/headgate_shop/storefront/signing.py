@@ -13,7 +13,13 @@ from headgate_shop.storefront import forms
 from headgate_shop.storefront.asking import Reply, ask
 from headgate_shop.storefront.page_route import READ, PageRoute, read_form
 from headgate_shop.storefront.shop import Shop, Who
-from headgate_shop.storefront.visitors import DEVICE, REFRESH, Visitor, client_headers
+from headgate_shop.storefront.visitors import (
+    DEVICE,
+    REFRESH,
+    Visitor,
+    client_headers,
+    renewed,
+)
 
 __all__ = ["routes"]
 
@@ -128,6 +134,10 @@ def routes(shop: Shop) -> APIRouter:
         response = RedirectResponse("/?bye=1", 303, {"cache-control": "no-store"})
         shop.cookies.sign_out(response)
         return response
+
+    @router.post("/session/renew")
+    async def renew(request: Request) -> Response:
+        return await renewed(request, shop.mesh, shop.cookies)
 
     @router.api_route("/signout", methods=READ)
     async def ask_sign_out(request: Request) -> Response:

@@ -41,6 +41,7 @@ __all__ = [
     "Visitor",
     "client_headers",
     "new_cart",
+    "renewed",
     "visitor_of",
 ]
 
@@ -187,15 +188,7 @@ async def visitor_of(
 
 async def _renew(request: Request, token: str, mesh: Mesh, cookies: Cookies) -> bool:
     """Answers False if `users` is away. Else the request ends here, with or without a session."""
-    reply: Reply = await ask(
-        mesh,
-        "users",
-        "POST",
-        "/api/auth/refresh",
-        json={"refresh_token": token},
-        headers=client_headers(request),
-        timeout_s=RENEW_TIMEOUT_S,
-    )
+    reply = await _refreshed(request, token, mesh)
     if reply.is_away:
         return False
     path = request.url.path
@@ -207,6 +200,36 @@ async def _renew(request: Request, token: str, mesh: Mesh, cookies: Cookies) -> 
     else:
         cookies.sign_out(response)
     raise Elsewhere(response)
+
+
+async def renewed(request: Request, mesh: Mesh, cookies: Cookies) -> Response:
+    """For a page that stays open: a new session before the old one ends. 204, or 401 where there is
+    none to be renewed.
+    """
+    headers = {"cache-control": "no-store"}
+    token = request.cookies.get(REFRESH, "")
+    if not token:
+        return Response(status_code=401, headers=headers)
+    reply = await _refreshed(request, token, mesh)
+    if reply.is_away:
+        return Response(status_code=503, headers={**headers, "retry-after": "2"})
+    response = Response(status_code=204, headers=headers)
+    if not (reply.is_ok and cookies.sign_in(response, reply.data)):
+        response = Response(status_code=401, headers=headers)
+        cookies.sign_out(response)
+    return response
+
+
+async def _refreshed(request: Request, token: str, mesh: Mesh) -> Reply:
+    return await ask(
+        mesh,
+        "users",
+        "POST",
+        "/api/auth/refresh",
+        json={"refresh_token": token},
+        headers=client_headers(request),
+        timeout_s=RENEW_TIMEOUT_S,
+    )
 
 
 def _cart(text: str) -> str:

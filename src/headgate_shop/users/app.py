@@ -20,6 +20,7 @@ from headgate_shop.queue import Outbox, open_queue
 from headgate_shop.users import routes as own
 from headgate_shop.users.erasing import Erasures
 from headgate_shop.users.profiles import Names, Profiles
+from headgate_shop.users.signing_out import SigningOut
 from headgate_shop.users.trail import Trail
 
 __all__ = ["app", "open_accounts"]
@@ -55,7 +56,9 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
     service.opened(accounts)
     profiles = Profiles(database, outbox)
     others = service.mesh()
-    erasures = Erasures(database, accounts, outbox, others, trail)
+    signing_out = SigningOut(settings)
+    service.opened(signing_out)
+    erasures = Erasures(database, accounts, outbox, others, trail, signing_out)
     service.opened(erasures)
 
     # Before the accounts' own: the first route that fits is taken.
@@ -63,7 +66,7 @@ def app(settings: Settings, *, mesh: Mesh | None = None) -> FastAPI:
     api.include_router(_without(routes(accounts), "/register", "/verify-email"), prefix="/api/auth")
     api.include_router(well_known(accounts))
     api.include_router(own.own_routes(accounts, profiles, erasures, others, trail))
-    api.include_router(own.admin_routes(accounts, profiles, trail))
+    api.include_router(own.admin_routes(accounts, profiles, trail, signing_out))
     api.include_router(own.internal_routes(accounts, profiles, erasures))
     return service.finish()
 

@@ -6,7 +6,7 @@ An erasure is a row with a step for each service. It is written, with the messag
 services, before anything is deleted; from then on it goes on until the last step is done, through
 restarts of this process and of theirs. Each step is asked for again, ever more rarely, until the
 service says yes; every service takes being asked twice. The account itself is a step like the
-others, and the first: whoever asked is signed out at once.
+others, and the first; the next is that the gateway believes no token of the person any more.
 
 To ask twice for the erasure of one person is to ask once. When all is done the row forgets whom it
 was about.
@@ -32,6 +32,7 @@ from headgate_shop.base.background import Background
 from headgate_shop.base.database import Database
 from headgate_shop.base.rows import insert_new
 from headgate_shop.queue import Outbox
+from headgate_shop.users.signing_out import NotTold, SigningOut
 from headgate_shop.users.tables import ERASURES, PROFILES, STEPS
 from headgate_shop.users.trail import Trail
 
@@ -40,6 +41,8 @@ __all__ = ["KEEPERS", "Erasures"]
 KEEPERS: Final = ("orders", "notifications", "analytics", "integrations", "products")
 """The services that are asked what they keep of a person, and to forget it."""
 SELF: Final = "users"
+GATEWAY: Final = "gateway"
+"""It knows nobody, but believes tokens that are out until they expire."""
 FIRST_MS: Final = 1000
 LONGEST_MS: Final = 300_000
 LOOK_S: Final = 1.0
@@ -60,6 +63,7 @@ class Erasures(Background):
         outbox: Outbox,
         mesh: Mesh,
         trail: Trail,
+        signing_out: SigningOut,
         keepers: tuple[str, ...] = KEEPERS,
     ) -> None:
         self._database = database
@@ -67,7 +71,8 @@ class Erasures(Background):
         self._outbox = outbox
         self._mesh = mesh
         self._trail = trail
-        self._keepers = keepers
+        self._signing_out = signing_out
+        self._keepers = (GATEWAY, *keepers) if signing_out.has_gateway else keepers
         self._turn = asyncio.Lock()
 
     async def begin(self, user_id: str) -> str:
@@ -104,6 +109,11 @@ class Erasures(Background):
             await self._forget_account(user_id)
         except (HeadgateError, OSError, sa.exc.SQLAlchemyError) as error:
             log.warning("an account is erased later: %s", type(error).__name__)
+        try:
+            await self._signing_out.sign_out(user_id)  # once more in its step, if not now
+        except NotTold as error:
+            log.warning("somebody who is erased is signed out later: %s", error)
+        self.wake()
         return erasure_id
 
     async def show(self, erasure_id: str) -> dict[str, Any] | None:
@@ -133,12 +143,12 @@ class Erasures(Background):
     # ---- going on
 
     async def _run(self) -> None:
-        while True:
+        while not self.is_ending():
             try:
                 await self.go_on()
             except Exception as error:  # noqa: BLE001 - the database may be away for a while
                 log.warning("erasures go on later: %s", error)
-            await asyncio.sleep(LOOK_S)
+            await self.rest(LOOK_S)
 
     async def go_on(self) -> None:
         """Take every step that is due."""
@@ -153,6 +163,8 @@ class Erasures(Background):
             async with self._database.reading() as connection:
                 rows = (await connection.execute(due)).all()
             for row in rows:
+                if self.is_ending():
+                    return
                 why = await self._step(row.service, row.user_id)
                 await self._note(row.erasure_id, row.service, row.tries + 1, why)
 
@@ -161,6 +173,9 @@ class Erasures(Background):
         try:
             if service == SELF:
                 await self._forget_account(user_id)
+                return ""
+            if service == GATEWAY:
+                await self._signing_out.sign_out(user_id)
                 return ""
             answer = await self._mesh.service(service).delete(
                 f"/internal/users/{user_id}", timeout=ASK_S

@@ -32,6 +32,7 @@ from headgate_shop.users.shapes import (
     UserOut,
     UserPage,
 )
+from headgate_shop.users.signing_out import SigningOut
 from headgate_shop.users.trail import Trail
 
 __all__ = ["admin_routes", "internal_routes", "joining_routes", "own_routes"]
@@ -125,7 +126,9 @@ def own_routes(
     return router
 
 
-def admin_routes(accounts: Accounts, profiles: Profiles, trail: Trail) -> APIRouter:
+def admin_routes(
+    accounts: Accounts, profiles: Profiles, trail: Trail, signing_out: SigningOut
+) -> APIRouter:
     router = APIRouter(prefix="/api/admin/users", tags=["users admin"])
 
     @router.get("", response_model=UserPage)
@@ -155,6 +158,8 @@ def admin_routes(accounts: Accounts, profiles: Profiles, trail: Trail) -> APIRou
             await accounts.grant_role(user_id, role)
         for role in sorted(account.roles - wanted):
             await accounts.revoke_role(user_id, role)
+        if account.roles - wanted:
+            await signing_out.sign_out_soon(user_id)
         trail.note("admin.roles_set", admin.subject, whom=trail.pseudonym(user_id))
         return await shown(user_id)
 
@@ -164,6 +169,7 @@ def admin_routes(accounts: Accounts, profiles: Profiles, trail: Trail) -> APIRou
             raise Problem(409, "nobody closes their own account here", code="own_account")
         await _account(accounts, user_id)
         await accounts.disable_user(user_id, reason="administrator")
+        await signing_out.sign_out_soon(user_id)
         trail.note("admin.user_disabled", admin.subject, whom=trail.pseudonym(user_id))
         return await shown(user_id)
 

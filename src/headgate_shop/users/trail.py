@@ -106,8 +106,8 @@ class Trail(Background):
         await asyncio.to_thread(self._close)
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
+        while not self.is_ending():
+            await self.rest(LOOK_S)
             try:
                 await asyncio.to_thread(self._turn)
             except Exception as error:  # noqa: BLE001 - a full disk stops nobody from signing in

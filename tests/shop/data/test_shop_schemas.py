@@ -89,7 +89,9 @@ async def test_an_order_reaches_all_three_services_on_postgresql(postgres, tmp_p
     partner_settings, _ = settings_of("partners", tmp_path, database=postgres)
     mesh = FakeMesh()
     mesh.app("partners", partners.app(partner_settings))
-    mesh.fake("products").on("GET", "/internal/books").returns(json={"items": []})
+    shelf = mesh.fake("products")
+    shelf.on("GET", "/internal/books").returns(json={"items": []})
+    shelf.on("GET", "/internal/catalogue").returns(json={"items": [], "next": None})
     settings, signer = settings_of("analytics", tmp_path, database=postgres)
     async with (
         mesh,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from headgate.testing import FakeMesh
 from headgate_shop.base import events
 from headgate_shop.base.database import Database
-from headgate_shop.integrations import connectors, line, syncing, tables
+from headgate_shop.integrations import connectors, first_time, line, syncing, tables
 from headgate_shop.integrations.app import app
 from headgate_shop.integrations.connectors import ChatConnector, ShopConnector
 from headgate_shop.partners import marketplace
@@ -333,3 +333,43 @@ async def test_what_changes_while_it_is_being_sent_is_sent_again(desk, mesh, mon
     )
     found = await desk.until(lambda: state(desk, "shop"), lambda got: got["outgoing"]["sent"] == 1)
     assert found["outgoing"]["waiting"] == 0
+
+
+async def test_products_that_were_there_before_reach_partners_once(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr(first_time, "EVERY_S", 0.02)
+    monkeypatch.setattr(first_time, "AWAY_S", 0.02)
+    monkeypatch.setattr(first_time, "PAGE", 3)
+    asked: list[str] = []
+    shelf = mesh.fake("products")
+
+    @shelf.on("GET", "/internal/catalogue")
+    def catalogue(request):
+        after = (request.params.get("after") or [""])[0]
+        asked.append(after)
+        if len(asked) in (1, 3):
+            return (503, {})  # it is away for a moment
+        rows = [
+            {
+                "id": f"p-{number:05d}",
+                "name": f"Kettle {number}",
+                "price": 1000,
+                "category": "kitchen",
+                "updated_at_s": 1000.0 + number,
+            }
+            for number in range(1, 8)
+        ]
+        page = [row for row in rows if row["id"] > after][:3]
+        return {"items": page, "next": page[-1]["id"] if len(page) == 3 else None}
+
+    settings, signer = settings_of("integrations", tmp_path)
+    async with running(app, settings, signer, mesh=mesh) as desk:
+        # News that is there already is newer, and stays.
+        await desk.tell(events.PRODUCT_CHANGED, product(2, price=777))
+        found = await desk.until(there(mesh, "shopfront", "product"), lambda got: len(got) == 7)
+        prices = {one["title"]: one["variants"][0]["price"] for one in found}
+        assert prices["Kettle 2"] == "7.77" and prices["Kettle 7"] == "10.00"
+        await desk.until(there(mesh, "marketplace", "listing"), lambda got: len(got) == 7)
+    count = len(asked)
+    async with running(app, settings, signer, mesh=mesh):
+        await asyncio.sleep(0.2)
+    assert len(asked) == count  # once, and not once each start

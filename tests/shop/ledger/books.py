@@ -11,21 +11,21 @@ import httpx
 
 from headgate_shop.base import events
 from tests.shop.ledger.customers import Told
-from tests.shop.ledger.processes import Processes, counted
+from tests.shop.ledger.processes import counted
 
 PATIENCE_S = 60.0
 
 
 class Books:
-    def __init__(self, processes: Processes, client: httpx.AsyncClient) -> None:
-        self._processes = processes
+    def __init__(self, processes: Any, client: httpx.AsyncClient) -> None:
+        self._processes = processes  # `Processes`, or what stands for them on a stage
         self._client = client
         self._admin = processes.signer.headers("boss", "user", "admin", ttl_s=3600.0)
 
     async def ask(self, service: str, path: str, **params: Any) -> Any:
         """Until it answers."""
         until = time.monotonic() + PATIENCE_S
-        url = self._processes.url(service) + path
+        url = self._processes.place(service, path)
         while True:
             try:
                 answer = await self._client.get(url, params=params, headers=self._admin)
@@ -48,7 +48,7 @@ class Books:
 
     async def make(self, product_id: str, price: int, stock: int) -> None:
         """A product, and so many of it."""
-        base = self._processes.url("products") + "/api/admin/products"
+        base = self._processes.place("products", "/api/admin/products")
         body = {
             "id": product_id,
             "name": f"Thing {product_id}",
@@ -73,6 +73,10 @@ class Books:
                 return books
             assert time.monotonic() < until, (books, self._processes.log("orders"))
             await asyncio.sleep(0.1)
+
+    async def shelf(self, stock: dict[str, int]) -> Any:
+        """The books of the goods, of these at least."""
+        return await self.ask("products", "/internal/books")
 
     async def agree(self, told: list[Told], stock: dict[str, int]) -> dict[str, int]:
         """All that must hold. Answers how many orders came to what."""
@@ -110,7 +114,7 @@ class Books:
             if order["status"] == "paid":
                 for line in order["lines"]:
                     sold[line["product_id"]] += line["quantity"]
-        shelf = await self.ask("products", "/internal/books")
+        shelf = await self.shelf(stock)
         assert shelf["balanced"], shelf
         for item in shelf["items"]:
             product_id = item["product_id"]

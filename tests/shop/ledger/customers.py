@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-
-from tests.shop.ledger.processes import Processes
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.1
@@ -31,11 +30,13 @@ class Told:
 @dataclass
 class Customer:
     name: str
-    processes: Processes
+    processes: Any  # `Processes`, or what stands for them on a stage
     products: list[str]
     rng: random.Random
     told: list[Told] = field(default_factory=list)
     troubles: int = 0
+    heard: deque[str] = field(default_factory=lambda: deque(maxlen=12))
+    """The last answers that settled nothing."""
     is_tired: bool = False
     """Begins nothing new; what was begun is brought to its end."""
 
@@ -74,7 +75,9 @@ class Customer:
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
         headers = {"idempotency-key": key}
         while True:
-            assert asyncio.get_running_loop().time() < deadline, f"{key}: nobody knows"
+            assert asyncio.get_running_loop().time() < deadline, (
+                f"{key}: nobody knows; {list(self.heard)}"
+            )
             sends = [
                 asyncio.ensure_future(client.post("/api/checkout", json=body, headers=headers))
                 for _ in range(2 if self.rng.random() < 0.15 else 1)
@@ -100,9 +103,11 @@ class Customer:
         try:
             answer = send.result()
             document = answer.json()
-        except (httpx.HTTPError, ValueError):
+        except (httpx.HTTPError, ValueError) as error:
             self.troubles += 1
+            self.heard.append(repr(error))
             return None
+        self.heard.append(f"{answer.status_code} {answer.text[:300]}")
         if answer.status_code == 201:
             return {"order_id": document["id"], "status": document["status"]}
         code = document.get("code")

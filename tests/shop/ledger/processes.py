@@ -89,6 +89,9 @@ class Processes:
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
 
+    def place(self, service: str, path: str) -> str:
+        return self.url(service) + path
+
     def settings(self, name: str) -> Settings:
         return Settings(
             name,

@@ -116,6 +116,21 @@ def test_points_of_the_past_stand_before_those_that_are_known():
     assert [p["t"] for p in since(board, "")[1]["points"]] == [98.0, 99.0, 100.0, 102.0]
 
 
+def test_a_while_in_which_nobody_looked_is_filled_and_nothing_is_told_twice():
+    board = Board("e")
+    for t in (100.0, 102.0, 104.0, 120.0, 122.0):
+        board.add_point({"t": t, "from": "live"})
+    board.fill([{"t": float(t), "from": "history"} for t in range(95, 140, 2)])
+    points = since(board, "")[1]["points"]
+    assert [p["t"] for p in points if p["from"] == "history"] == [
+        95.0, 97.0, 99.0, 107.0, 109.0, 111.0, 113.0, 115.0, 117.0,
+        125.0, 127.0, 129.0, 131.0, 133.0, 135.0, 137.0, 139.0,
+    ]  # fmt: skip
+    assert [p["t"] for p in points] == sorted(p["t"] for p in points)
+    board.fill([{"t": float(t), "from": "history"} for t in range(95, 140, 2)])
+    assert since(board, "")[1]["points"] == points
+
+
 # -- services ------------------------------------------------------------------------------------
 
 

@@ -397,7 +397,8 @@ def test_a_service_that_was_killed_finds_what_runs_and_ends_it(world):
 
     async def killed(player, clock, told):
         await player.begin("bad-deploy", "", "ann")
-        player._watch.cancel()
+        player.end()
+        await player._task
         kept = player._kept.read_text()
         player._running.clear()  # as if nothing of its end were run
         player._kept.write_text(kept)
@@ -502,7 +503,7 @@ def test_testers_go_on_when_nobody_answers(monkeypatch):
     async def main():
         async with testers.Testers(f"http://127.0.0.1:{free_port()}", lambda: True) as made:
             await asyncio.sleep(0.2)
-            assert not any(task.done() for task in made._tasks)
+            assert made._task is not None and not made._task.done()
 
     asyncio.run(main())
 

@@ -150,3 +150,28 @@ async def test_what_a_cart_cannot_hold_is_refused(till):
     for cart_id in ("", "me", "1" * 65, "user:ada"):
         answer = await put("cup", {"quantity": 1}, **{"x-cart-id": cart_id})
         assert answer.status_code == 422, cart_id
+
+
+@at_a_till
+async def test_what_is_put_in_from_two_windows_at_once_is_there_twice(till):
+    async def more(product, quantity):
+        return await till.client.post(
+            f"/api/cart/items/{product}", json={"quantity": quantity}, headers=till.who("ada")
+        )
+
+    answers = await asyncio.gather(*(more("cup", 2) for _ in range(8)), more("kettle", 1))
+    assert {one.status_code for one in answers} == {200}
+    cart = await till.cart("ada")
+    assert {line["product_id"]: line["quantity"] for line in cart["lines"]} == {
+        "cup": 16,
+        "kettle": 1,
+    }
+    full = await more("cup", QUANTITY_MAX)
+    assert [line["quantity"] for line in full.json()["lines"] if line["product_id"] == "cup"] == [
+        QUANTITY_MAX
+    ]
+    for quantity in (0, -1, QUANTITY_MAX + 1, "1", 1.5):
+        assert (await more("cup", quantity)).status_code == 422
+    assert (await more("nothing", 1)).json()["code"] == "gone"
+    # One who puts in a product tells of it once, however often more of it is added.
+    assert len(await till.told(events.SHOPPING)) == 2

@@ -369,7 +369,7 @@ def test_what_another_process_left_is_finished_after_a_start(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr("headgate_shop.orders.steps.Outside.carry_out", stands_still)
         patch.setattr(order_routes, "WAIT_S", 0.6)
-        patch.setattr(driver, "END_S", 0.01)
+        patch.setattr(driver.Driver, "grace_s", 0.01)
         order_id = asyncio.run(before())
     asyncio.run(after(order_id))
 

@@ -374,3 +374,59 @@ def test_what_is_known_is_served_while_the_database_is_away(shelves, monkeypatch
             assert await shop.get(f"{LISTS}?limit=2") == listed
 
     asyncio.run(scene())
+
+
+def test_a_brand_narrows_a_search_but_not_the_choice_of_brands(both):
+    async def scene():
+        async with both() as shop:
+            whole = await shop.get(f"{LISTS}/search/lamp", params={"limit": 100})
+            brand = whole["items"][0]["brand"]
+            found = await shop.get(
+                f"{LISTS}/search/lamp", params={"brand": brand, "min_price": 1, "limit": 100}
+            )
+            of_brand = [one for one in whole["items"] if one["brand"] == brand]
+            assert found["items"] == of_brand
+            assert found["total"] == len(of_brand) < whole["total"]
+            assert found["brands"] == whole["brands"] == sorted(set(whole["brands"]))
+            nobody = await shop.get(f"{LISTS}/search/lamp", params={"brand": "Nobody"})
+            assert (nobody["total"], nobody["items"]) == (0, [])
+
+    asyncio.run(scene())
+
+
+def test_a_list_whose_rest_has_gone_still_says_how_many_there_are(both):
+    async def scene():
+        async with both() as shop:
+            first = await shop.get(LISTS, params={"sort": "price", "limit": 59})
+            last = next(iter(set(ITEMS) - {one["id"] for one in first["items"]}))
+            gone = await shop.client.delete(f"/api/admin/products/{last}", headers=shop.admin)
+            assert gone.status_code == 204
+            rest = await shop.get(
+                LISTS, params={"sort": "price", "limit": 59, "cursor": first["next"]}
+            )
+            assert (rest["items"], rest["next"], rest["total"]) == ([], None, 59)
+            assert rest["brands"] == sorted({one["brand"] for one in first["items"]})
+
+    asyncio.run(scene())
+
+
+def test_a_search_is_one_short_read(shelves, monkeypatch):
+    from headgate_shop.base.database import Database
+
+    async def scene():
+        async with shelves() as shop:
+            await until(lambda: nothing_to_forget(shop.settings))
+            whole = await shop.get(f"{LISTS}/search/lamp", params={"limit": 7})
+            asked = []
+            rows = Database.rows
+
+            async def counted(self, prepared, **values):
+                asked.append(prepared.text)
+                return await rows(self, prepared, **values)
+
+            monkeypatch.setattr(Database, "rows", counted)
+            found = await shop.get(f"{LISTS}/search/lamp", params={"limit": 7, "min_price": 1})
+            assert len(asked) == 1
+            assert found == {**whole, "next": found["next"]}
+
+    asyncio.run(scene())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from headgate_shop.base import events
 from headgate_shop.base.database import Database
 from headgate_shop.data.catalogue import catalogue
+from headgate_shop.products import forgetting
 from headgate_shop.products.books import books
 from headgate_shop.products.tables import MOVEMENTS, RESERVATIONS, RESERVED, STOCK
 from tests.shop.products.shelves import hearing, run_statement, until
@@ -389,3 +391,82 @@ def test_books_of_a_fresh_shop_balance(shelves):
             assert all(one.balanced for one in found) and len(found) == 60
 
     asyncio.run(scene())
+
+
+def test_what_is_settled_for_long_is_forgotten_and_the_books_balance(both):
+    async def scene():
+        async with both() as shop:
+            before = (await shop.account(THING))["received"]
+            for number in range(6):
+                assert (await shop.reserve(f"sold-{number}", **{NAME: 1})).status_code == 201
+                assert (await shop.commit(f"sold-{number}")).status_code == 200
+            await shop.end("sold-5")  # and came back
+            for number in range(3):
+                await shop.reserve(f"gone-{number}", **{NAME: 1})
+                await shop.end(f"gone-{number}")
+            await shop.reserve("held", **{NAME: 1})
+            database = Database(shop.settings)
+            try:
+                day = 86_400_000
+                now = int(time.time() * 1000)
+                assert await forgetting.forget(database, now) == 0
+                # After a month what was let go is gone, after a year what was sold is in one.
+                assert await forgetting.forget(database, now + 40 * day) == 4
+                await balances(shop)
+                assert await forgetting.forget(database, now + 500 * day) == 5
+                await balances(shop)
+                assert (await shop.reserve("more", **{NAME: 1})).status_code == 201
+                assert (await shop.commit("more")).status_code == 200
+                assert await forgetting.forget(database, now + 1000 * day) == 1
+                async with database.reading() as connection:
+                    left = await connection.execute(sa.select(RESERVATIONS.c.id))
+                    assert sorted(left.scalars()) == ["carried forward", "held"]
+                    moved = sa.select(MOVEMENTS.c.kind, MOVEMENTS.c.quantity).where(
+                        MOVEMENTS.c.reservation_id == "carried forward"
+                    )
+                    found = (await connection.execute(moved)).all()
+                    assert sorted(map(tuple, found)) == [("reserved", 6), ("sold", 6)]
+            finally:
+                await database.close()
+            account = await shop.account(THING)
+            assert (account["received"], account["sold"], account["reserved"]) == (before, 6, 1)
+            assert (await shop.end("carried forward")).status_code == 422
+            assert (await shop.end("held")).status_code == 200
+            await balances(shop)
+
+    asyncio.run(scene())
+
+
+def test_many_small_deliveries_become_one(shelves):
+    async def scene():
+        async with shelves() as shop:
+            database = Database(shop.settings)
+            try:
+                rows = [
+                    {"product_id": THING, "kind": kind, "quantity": quantity, "at_ms": 1}
+                    for kind, quantity in [("received", 3), ("counted", -1)] * 150
+                ]
+                async with database.writing() as connection:
+                    await connection.execute(sa.insert(MOVEMENTS), rows)
+                    await connection.execute(
+                        sa.update(STOCK)
+                        .where(STOCK.c.product_id == THING)
+                        .values(received=STOCK.c.received + 300)
+                    )
+                await balances(shop)
+                while await forgetting.forget(database, 1):
+                    pass  # the service itself is at it as well
+                small = sa.select(sa.func.count()).select_from(MOVEMENTS)
+                small = small.where(MOVEMENTS.c.product_id == THING)
+                async with database.reading() as connection:
+                    assert (await connection.execute(small)).scalar_one() <= 200
+                await balances(shop)
+            finally:
+                await database.close()
+
+    asyncio.run(scene())
+
+
+async def balances(shop):
+    books = (await shop.client.get("/internal/books")).json()
+    assert books["balanced"], [one for one in books["items"] if not one["balanced"]]

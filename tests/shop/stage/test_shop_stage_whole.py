@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -287,3 +288,27 @@ def test_visitors_come_when_they_are_let_in_and_notice_nothing(shop):
     assert totals, shop.log("traffic")
     assert totals.get("failed", 0) == 0, (totals, shop.log("traffic"))
     assert totals.get("turned_away", 0) == 0
+
+
+def test_whoever_is_erased_is_let_in_no_more_from_that_moment_on(shop):
+    email, password = "gone-soon@shop.test", "forty quiet lanterns"
+    client = shop.client()
+    asked = client.post("/api/auth/register", json={"email": email, "password": password})
+    assert asked.status_code == 202, asked.text
+    (mail, *_) = shop.mails(to=email, within_s=30)
+    token = re.findall(r"/confirm#([\w.~-]+)", mail["text"])[0]
+    assert client.post("/api/auth/verify-email", json={"token": token}).status_code == 200
+    bearer = {"authorization": f"Bearer {shop.sign_in(email, password)['access_token']}"}
+    assert client.get("/api/orders", headers=bearer).status_code == 200
+    erased = client.delete("/api/users/me", headers=bearer)
+    assert erased.status_code == 202, erased.text
+    # Each worker of the gateway hears of it within a moment; the token itself has minutes to live.
+    until = time.monotonic() + 30
+    while (status := client.get("/api/orders", headers=bearer).status_code) != 401:
+        assert status == 200 and time.monotonic() < until
+        time.sleep(0.05)
+    for _ in range(20):
+        assert client.get("/api/orders", headers=bearer).status_code == 401
+    steps = client.get(erased.headers["location"])  # for whoever has its id: there is no account
+    assert steps.status_code == 200
+    assert "gateway" in {one["service"] for one in steps.json()["services"]}

@@ -225,6 +225,14 @@ class Town:
             lines[number] = (await request.json())["quantity"]
             return JSONResponse(self.cart(self._cart_of(request)))
 
+        @app.post("/api/cart/items/{number}")
+        async def add(request: Request, number: str) -> Response:
+            if number not in self.goods:
+                return JSONResponse({"code": "gone", "detail": "it is gone"}, 409)
+            lines = self.carts.setdefault(self._cart_of(request), {})
+            lines[number] = min(99, lines.get(number, 0) + (await request.json())["quantity"])
+            return JSONResponse(self.cart(self._cart_of(request)))
+
         @app.delete("/api/cart/items/{number}")
         def remove(request: Request, number: str) -> dict[str, Any]:
             self.carts.get(self._cart_of(request), {}).pop(number, None)

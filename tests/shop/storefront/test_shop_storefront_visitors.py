@@ -516,8 +516,8 @@ async def test_erasing_wants_the_word_and_shows_how_far_it_is(visit):
     assert answer.headers["location"] == "/account/erased?of=erasure-0001"
     assert set_cookies(answer)["shop_refresh"]["max-age"] == "0"
     page = await visit.get(answer.headers["location"])
-    assert "analytics: waiting" in page.text
-    assert "orders: erased" in page.text
+    assert "Figures about you: waiting" in page.text
+    assert "Your name on orders: erased" in page.text
     assert (await visit.get("/account/erased?of=../../x")).status_code == 200
 
 
@@ -528,3 +528,22 @@ async def test_only_an_admin_is_shown_the_way_to_operations(visit):
     await visit.post("/signout")
     await visit.sign_in("admin@shop.test")
     assert "/operations/" in (await visit.get("/")).text
+
+
+@on_a_visit
+async def test_a_page_that_stays_open_renews_the_session_before_it_ends(visit):
+    assert (await visit.post("/session/renew")).status_code == 401  # there is none
+    await visit.sign_in()
+    before = visit.client.cookies["shop_refresh"]
+    answer = await visit.post("/session/renew")
+    assert (answer.status_code, answer.headers["cache-control"]) == (204, "no-store")
+    assert set(set_cookies(answer)) >= {"shop_session", "shop_refresh"}
+    assert visit.client.cookies["shop_refresh"] != before
+    visit.town.away = {"users"}
+    assert (await visit.post("/session/renew")).status_code == 503
+    assert visit.client.cookies["shop_refresh"]  # nothing is lost by that
+    visit.town.away = set()
+    visit.town.refreshes.clear()
+    over = await visit.post("/session/renew")
+    assert over.status_code == 401
+    assert set_cookies(over)["shop_refresh"]["max-age"] == "0"

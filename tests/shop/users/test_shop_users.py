@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -14,10 +16,11 @@ from headgate_shop.base import events
 from headgate_shop.base.database import Database
 from headgate_shop.base.settings import Settings, SettingsInvalid
 from headgate_shop.data.people import ACCOUNTS
-from headgate_shop.users import erasing
+from headgate_shop.users import erasing, signing_out
 from headgate_shop.users.app import app, open_accounts
 from headgate_shop.users.profiles import Names
 from headgate_shop.users.seed import seed
+from headgate_shop.users.signing_out import SigningOut
 from headgate_shop.users.tables import ERASURES, METADATA
 from headgate_shop.users.trail import Trail, network_of
 from tests.shop.users.household import PASSWORD, SECRET, open_household, until
@@ -400,5 +403,131 @@ def test_users_live_in_postgresql_as_well(household, users_postgres):
                 return (await home.client.get(asked.headers["location"])).json()["state"] == "done"
 
             await until(is_done)
+
+    asyncio.run(scene())
+
+
+class Gateway:
+    """Its admin API, as far as it ends tokens."""
+
+    def __init__(self):
+        self.told = []
+        self.status = 202
+
+    def transport(self):
+        def answer(request):
+            if request.headers["authorization"] != "Bearer for-revoking-1234":
+                return httpx.Response(401)
+            assert (request.method, request.url.path) == ("POST", "/api/revocations")
+            if self.status == 202:
+                self.told.append(json.loads(request.content))
+            return httpx.Response(self.status)
+
+        return httpx.MockTransport(answer)
+
+
+def beside(gateway, monkeypatch, token="for-revoking-1234"):
+    """Have the service tell this gateway."""
+    real = SigningOut.__init__
+
+    def made(self, settings, transport=None):
+        told = replace(settings, admin_url="http://gateway.test", revoke_token=token)
+        real(self, told, gateway.transport())
+
+    monkeypatch.setattr(SigningOut, "__init__", made)
+
+
+def test_whoever_is_erased_is_believed_no_more_at_once(household, monkeypatch):
+    monkeypatch.setattr(erasing, "FIRST_MS", 20)
+    monkeypatch.setattr(erasing, "LOOK_S", 0.02)
+    gateway = Gateway()
+    beside(gateway, monkeypatch)
+
+    async def scene():
+        async with household() as home:
+            asked = await home.client.delete("/api/users/me", headers=home.ada)
+            assert asked.status_code == 202
+            # Before the answer is there.
+            assert gateway.told[0] == {"kind": "sub", "value": "a00001", "last": "900s"}
+            where = asked.headers["location"]
+
+            async def is_done():
+                return (await home.client.get(where)).json()["state"] == "done"
+
+            await until(is_done)
+
+    asyncio.run(scene())
+
+
+def test_an_erasure_is_not_done_before_the_gateway_knows(household, monkeypatch):
+    monkeypatch.setattr(erasing, "FIRST_MS", 20)
+    monkeypatch.setattr(erasing, "LOOK_S", 0.02)
+    gateway = Gateway()
+    gateway.status = 503
+    beside(gateway, monkeypatch)
+
+    async def scene():
+        async with household() as home:
+            asked = await home.client.delete("/api/users/me", headers=home.ada)
+            where = asked.headers["location"]
+
+            async def steps():
+                found = (await home.client.get(where)).json()
+                return found["state"], {one["service"]: one for one in found["services"]}
+
+            async def others_are_done():
+                _, found = await steps()
+                done = [name for name, one in found.items() if one["state"] == "done"]
+                return len(done) == len(found) - 1 and found["gateway"]["tries"] > 1
+
+            await until(others_are_done)
+            state, found = await steps()
+            assert state == "running" and found["gateway"]["why"] == "NotTold"
+            gateway.status = 202
+
+            async def is_done():
+                return (await steps())[0] == "done"
+
+            await until(is_done)
+            assert {one["value"] for one in gateway.told} == {"a00001"}
+
+    asyncio.run(scene())
+
+
+def test_whoever_loses_a_role_or_the_account_is_signed_out_at_the_gateway(household, monkeypatch):
+    monkeypatch.setattr(signing_out, "AGAIN_S", 0.02)
+    gateway = Gateway()
+    beside(gateway, monkeypatch)
+
+    async def scene():
+        async with household() as home:
+            where = "/api/admin/users/a00001"
+
+            async def roles(*names):
+                answer = await home.client.put(
+                    f"{where}/roles", json={"roles": names}, headers=home.admin
+                )
+                assert answer.status_code == 200
+
+            await roles("support")
+            assert gateway.told == []  # what is added comes with the next token
+            gateway.status = 500
+            await roles()  # the gateway is not well, and this holds nevertheless
+            assert gateway.told == []
+            gateway.status = 202
+            await until(lambda: len(gateway.told) == 1)
+            closed = await home.client.post(f"{where}/disable", headers=home.admin)
+            assert closed.status_code == 200 and len(gateway.told) == 2
+            assert {one["value"] for one in gateway.told} == {"a00001"}
+
+    asyncio.run(scene())
+
+
+def test_without_a_gateway_nobody_is_told(household):
+    async def scene():
+        async with household() as home:
+            asked = await home.client.delete("/api/users/me", headers=home.ada)
+            found = (await home.client.get(asked.headers["location"])).json()
+            assert "gateway" not in {one["service"] for one in found["services"]}
 
     asyncio.run(scene())

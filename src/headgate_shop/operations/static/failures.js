@@ -1,6 +1,7 @@
 // The prepared failures: a button for each, what runs, and how to undo it.
 
 import { byId, el, mark, reconcile, text } from "./dom.js";
+import { ask } from "./session.js";
 import { span } from "./units.js";
 
 const csrf = document.documentElement.dataset.csrf;
@@ -14,7 +15,7 @@ async function send(method, id, body) {
   refused.delete(id);
   redraw();
   try {
-    const answer = await fetch(`/operations/failures/${encodeURIComponent(id)}`, {
+    const answer = await ask(`/operations/failures/${encodeURIComponent(id)}`, {
       method,
       headers: { "content-type": "application/json", "x-csrf-token": csrf },
       body: body === undefined ? undefined : JSON.stringify(body),

@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { byId, el, text } from "./dom.js";
 import { failures } from "./failures.js";
 import * as panels from "./panels.js";
+import { ask } from "./session.js";
 import { count, duration, percent, rate, time } from "./units.js";
 
 const POINTS = 700;
@@ -55,17 +56,19 @@ function connect() {
 }
 
 async function refusedStream() {
-  link("down", "not connected");
+  let isThere = false;
+  if (Date.now() - heardAt > 5000) link("down", "not connected");
   try {
-    const answer = await fetch("/operations/board", { headers: { accept: "application/json" } });
+    const answer = await ask("/operations/board", { headers: { accept: "application/json" } });
     if (answer.status === 401 || answer.status === 403) {
       banner("You are signed out, or no admin any more. ", el("a", { href: "/signin?next=/operations/" }, "Sign in"));
       return;
     }
+    isThere = answer.ok && Date.now() - heardAt < QUIET_MS;
   } catch {
     // the gateway itself is away; ask again
   }
-  setTimeout(connect, AGAIN_MS);
+  setTimeout(connect, isThere ? 0 : AGAIN_MS);
 }
 
 function link(state, said) {
@@ -150,7 +153,7 @@ setInterval(() => {
 
 async function openMail(id) {
   const dialog = byId("mail");
-  const answer = await fetch(`/operations/mails/${encodeURIComponent(id)}`).catch(() => null);
+  const answer = await ask(`/operations/mails/${encodeURIComponent(id)}`).catch(() => null);
   const mail = answer?.ok ? await answer.json() : null;
   text(byId("mail-subject"), mail ? mail.subject || "(no subject)" : "This mail cannot be shown");
   const rows = mail ? [["From", mail.from], ["To", [].concat(mail.to ?? []).join(", ")], ["At", mail.at ? time(mail.at) : ""]] : [];

@@ -123,20 +123,32 @@ function stepper(box) {
   const input = box.querySelector("input");
   box.className = "stepper";
   input.classList.remove("input");
+  const bounds = () => [Number(input.min || 1), Number(input.max || 99)];
+  const show = () => {
+    const now = Number.parseInt(input.value, 10);
+    const [low, high] = bounds();
+    // Not `disabled`: that would take the focus away from whoever presses it the last time.
+    less.setAttribute("aria-disabled", String(now <= low));
+    more.setAttribute("aria-disabled", String(now >= high));
+  };
   const make = (step, text, label) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = text;
     button.setAttribute("aria-label", label);
     button.addEventListener("click", () => {
-      const [low, high] = [Number(input.min || 1), Number(input.max || 99)];
+      const [low, high] = bounds();
       const now = Number.parseInt(input.value, 10) || low;
       input.value = String(Math.min(high, Math.max(low, now + step)));
+      show();
     });
     return button;
   };
-  box.prepend(make(-1, "−", "One less"));
-  box.append(make(1, "+", "One more"));
+  const [less, more] = [make(-1, "−", "One less"), make(1, "+", "One more")];
+  box.prepend(less);
+  box.append(more);
+  input.addEventListener("input", show);
+  show();
 }
 
 function filters(form) {

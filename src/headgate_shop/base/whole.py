@@ -21,7 +21,7 @@ async def whole(asked: Awaitable[T]) -> T:
     async def ask() -> T:
         return await asked
 
-    asking = asyncio.get_running_loop().create_task(ask(), name="queue, to the end")
+    asking = asyncio.get_running_loop().create_task(ask(), name="to the end")
     try:
         return await asyncio.shield(asking)
     except asyncio.CancelledError:
