@@ -116,7 +116,10 @@ def _redis(found: Mapping[str, Any]) -> Iterator[str]:
         "it is lost: in a stretch with that moment in it up to one limit more may pass. Passed, and "
         "what one limiter would have let pass all along; *afterwards* is from one period after the "
         "loss on, the return included. A restarted Redis has forgotten what had passed in the "
-        "window before; what workers spent alone they tell it.\n"
+        "window before; what workers spent alone they tell it, several times a second. What they "
+        "spend between two such words comes on top of the bound that is shown for afterwards, and "
+        "for `fixed_window` what passed in windows of their own, which do not begin with those of "
+        "Redis.\n"
     )
     rows = []
     for row in found["rows"]:

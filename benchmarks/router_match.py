@@ -6,6 +6,9 @@ Prints nanoseconds per match for tables of 10 to 10,000 routes. "same ten" asks 
 routes again and again: that is what the router itself does, whatever the size. "all" spreads
 the requests over all routes at random: what it grows by is the processor's cache, as every
 route's objects come from memory. Counts are interleaved and the best of all rounds is kept.
+
+Rounds are many and short, because whatever else runs on the machine empties the caches that all of
+them share: with a few rounds the ratio says more about the neighbours than about the router.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from headgate.plan.router import Matched, MatchInput, Router, rule_from_spec
 
 COUNTS = (10, 100, 1_000, 10_000)
 REQUESTS = 512
-ROUNDS = 25
+ROUNDS = 200
 
 # How a route is written, and a request that it takes.
 KINDS: dict[str, tuple[Callable[[int], dict[str, Any]], Callable[[int], tuple[str, str]]]] = {

@@ -22,7 +22,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ RAMP = 0.7
 """Of the warm-up: customers come in one after the other, as caches are empty at first."""
 POPULAR = 300
 TIMEOUT_S = 10.0
+KINDS = ("product", "list", "page", "product page", "stock", "cart", "search")
+SHARES = tuple(accumulate((40, 15, 12, 13, 6, 7, 7)))
 QUANTILES = (0.5, 0.95, 0.99, 0.999)
 WANTED_MS = {
     "all": {"p50": 50, "p95": 100, "p99": 200},
@@ -70,17 +72,14 @@ class Mix:
     def __init__(self, products: list[str], shelves: list[str], rng: random.Random) -> None:
         self._rng = rng
         self._products = products
-        self._weights = [1 / (at + 3) for at in range(len(products))]
+        self._weights = list(accumulate(1 / (at + 3) for at in range(len(products))))
         self._shelves = shelves
         self._new = count(1)
 
     def draw(self) -> tuple[str, str, str]:
         rng = self._rng
-        kind = rng.choices(
-            ("product", "list", "page", "product page", "stock", "cart", "search"),
-            (40, 15, 12, 13, 6, 7, 7),
-        )[0]
-        product = rng.choices(self._products, self._weights)[0]
+        kind = rng.choices(KINDS, cum_weights=SHARES)[0]
+        product = rng.choices(self._products, cum_weights=self._weights)[0]
         match kind:
             case "product":
                 return kind, f"/api/products/{product}", ""
@@ -224,26 +223,44 @@ async def load(stage: Stage, options: argparse.Namespace, rng: random.Random) ->
     ]
     heapq.heapify(due)
     opens, ends = began + options.warm, began + options.warm + options.seconds
-    mine = [stage.pid, *machine.descendants(stage.pid)]
-    busy = cpu = 0.0
+    busy = 0.0
+    before: dict[str, float] = {}
     while (now := time.monotonic()) < ends:
         if not tally.is_open and now >= opens:
             tally.is_open = True
-            mine = [stage.pid, *machine.descendants(stage.pid)]
-            busy, cpu = total_busy(), machine.cpu_seconds(mine) + time.process_time()
+            busy, before = total_busy(), cpu_by_name(stage.pid)
         while due[0][0] <= now:
             at, who = heapq.heappop(due)
             customers[who].want(at, *mix.draw())
             heapq.heappush(due, (at + rng.expovariate(rate_of_one), who))
         await asyncio.sleep(min(0.002, max(0.0, due[0][0] - now)))
     now = time.monotonic()
-    took_cpu = machine.cpu_seconds(mine) + time.process_time() - cpu
-    others = max(0.0, total_busy() - busy - took_cpu) / options.seconds
+    after = cpu_by_name(stage.pid)
+    took_cpu = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    others = max(0.0, total_busy() - busy - sum(took_cpu.values())) / options.seconds
     late = sum(customer.waits_since(now) > TIMEOUT_S for customer in customers)
     tally.is_open = False
     for customer in customers:
         customer.leave()
     return summary(tally, options, late, others, took_cpu)
+
+
+def cpu_by_name(pid: int) -> dict[str, float]:
+    """Seconds of each service, of the gateway's processes, of the rest of the stage, of customers."""
+    found: Counter[str] = Counter()
+    gateway: set[int] = set()
+    for each in (pid, *machine.descendants(pid)):
+        name = machine.name(each)
+        if name.startswith("shop-"):
+            name = name.removeprefix("shop-")
+        elif name.startswith("headgate") or " -m headgate run" in machine.command_line(each):
+            gateway.update((each, *machine.descendants(each)))
+            name = "gateway"
+        else:
+            name = "gateway" if each in gateway else "stage"
+        found[name] += machine.cpu_seconds([each])
+    found["customers"] = time.process_time()
+    return dict(found)
 
 
 def total_busy() -> float:
@@ -263,7 +280,9 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in {**found, "max": values[-1]}.items()}
 
 
-def summary(tally: Tally, options: Any, late: int, others: float, cpu: float) -> dict[str, Any]:
+def summary(
+    tally: Tally, options: Any, late: int, others: float, cpu: dict[str, float]
+) -> dict[str, Any]:
     everything = tally.took_ms["cached"] + tally.took_ms["uncached"]
     curve = [0.01 * at for at in range(1, 100)] + [0.995, 0.999, 0.9995]
     return {
@@ -293,7 +312,11 @@ def summary(tally: Tally, options: Any, late: int, others: float, cpu: float) ->
             if values
         },
         "statuses": dict(tally.statuses),
-        "cores_of_shop_and_customers": round(cpu / options.seconds, 2),
+        "cores_of_shop_and_customers": round(sum(cpu.values()) / options.seconds, 2),
+        "cores_by_process": {
+            name: round(took_s / options.seconds, 4)
+            for name, took_s in sorted(cpu.items(), key=lambda one: -one[1])
+        },
         "cores_of_others": round(others, 2),
         "machine": machine.describe(),
         "date": time.strftime("%Y-%m-%d"),
@@ -309,12 +332,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--warm", type=float, default=WARM_S)
     parser.add_argument("--size", choices=("tiny", "demo"), default="demo")
+    parser.add_argument(
+        "--workers", type=int, help="of the gateway; by default one for each two cores"
+    )
     parser.add_argument("--redraw", action="store_true")
     parser.add_argument("--dry", action="store_true", help="print what was found, write nothing")
     options = parser.parse_args()
     if not options.redraw:
         machine.raise_file_limit()
-        with Stage(size=options.size) as stage:
+        with Stage(size=options.size, workers=options.workers) as stage:
             found = uvloop.run(load(stage, options, random.Random(7)))
             found["start_s"] = stage.news["took_s"]
         if options.dry:

@@ -28,6 +28,10 @@ BUSY: Final = 0.15
 """Cores that others took: from here on a run is provisional."""
 
 
+SHOWN: Final = 0.02
+"""Cores that a process took: from here on it is named."""
+
+
 def draw(found: Mapping[str, Any], file: Path) -> None:
     """Milliseconds over the share of reads that took no longer."""
     figure, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
@@ -102,7 +106,7 @@ def write(found: Mapping[str, Any]) -> str:
         "",
         f"{found['answered_per_s']:,.0f} answers a second over {found['seconds']:.0f} s;"
         f" errors: {errors or 'none'} ({found['error_rate']:.3%}). Shop and customers took"
-        f" {found['cores_of_shop_and_customers']:.2f} cores.",
+        f" {found['cores_of_shop_and_customers']:.2f} cores: {_shares(found)}.",
         "",
         "## How",
         "",
@@ -118,6 +122,15 @@ def write(found: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _shares(found: Mapping[str, Any]) -> str:
+    """What took how much of a core; what took next to nothing together."""
+    shares: Mapping[str, float] = found.get("cores_by_process", {})
+    large = {name: took for name, took in shares.items() if took >= SHOWN}
+    rest = sum(shares.values()) - sum(large.values())
+    several = {**large, "all others": rest}.items()
+    return ", ".join(f"{name} {took:.2f}" for name, took in several)
 
 
 def _row(name: str, share: float, took: Mapping[str, float]) -> str:

@@ -6,7 +6,9 @@ peer or the gateway belongs in one of the folders below, or carries the marker i
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import inspect
 import logging
 import sys
 from pathlib import Path
@@ -41,6 +43,19 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Each test in a context of its own. What a WSGI app is told of its request holds until the
+    thread's next one, and here that thread is everybody's.
+    """
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    given = {name: pyfuncitem.funcargs[name] for name in names}
+    contextvars.copy_context().run(pyfuncitem.obj, **given)
+    return True
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
