@@ -12,9 +12,8 @@ A request whose whole head arrives in one read, with nothing behind it, is looke
 in the site's cache: that is nearly every request on a kept connection, and the reason why this
 file has two ways in.
 
-When an answer goes out before its request has been read, the connection cannot be used again: it
-is half-closed and what still arrives is thrown away for a moment (*lingering*), because closing
-at once would reset the connection and could destroy the answer on its way (RFC 9112 9.6).
+When an answer goes out before its request has been read, the connection cannot be used again: see
+`ending_h1`.
 
 A client that closes its sending side may only be done asking, so it gets a moment's grace before
 its request is given up, and each request that it had sent behind it gets one too.
@@ -28,6 +27,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from headgate.gateway.clock import http_date
+from headgate.gateway.ending_h1 import EndingH1
 from headgate.wire.http1.body import BodyReader, ChunkedReader, LengthReader, chunk, last_chunk
 from headgate.wire.http1.head import body_follows, judge_partial, parse_request_head
 from headgate.wire.message import Refusal
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 _LARGE: Final = 16 * 1024
 _BUFFER_MAX: Final = 64 * 1024
-_LINGER_S: Final = 2.0
-_LINGER_BYTES: Final = 1024 * 1024
 _DRAIN_IDLE_S: Final = 1.0
 _HALF_CLOSED_S: Final = 1.0
 NOT_SPOKEN: Final = Refusal(505, "this listener speaks HTTP/2 only")
@@ -58,12 +56,11 @@ _H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class DownstreamH1(asyncio.Protocol):
+class DownstreamH1(EndingH1):
     __slots__ = (
         "_body",
         "_body_bytes",
         "_body_since",
-        "_buffer",
         "_chunking",
         "_close_after",
         "_exchange",
@@ -71,32 +68,21 @@ class DownstreamH1(asyncio.Protocol):
         "_in_turn",
         "_is_10",
         "_is_head",
-        "_linger_bytes",
-        "_lingering",
-        "_paused",
         "_raw",
         "_scanned",
-        "_site",
         "_skipped_line",
         "_trusted",
         "_unwritable",
         "certificate",
         "client_ip",
-        "deadline",
         "forwarded_block",
-        "is_closing",
         "is_tls",
-        "listener",
         "peer_ip",
         "protocol",
         "requests",
         "tls_context",
         "tls_version",
-        "transport",
-        "wake",
     )
-
-    transport: asyncio.Transport
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
@@ -111,7 +97,7 @@ class DownstreamH1(asyncio.Protocol):
         self.requests = 0
         self.deadline = NEVER
         self.wake = NEVER
-        self._site: Site = listener.site
+        self._site = listener.site
         self._trusted = False
         self._exchange: Exchange | None = None
         self._body: BodyReader | None = None
@@ -344,12 +330,6 @@ class DownstreamH1(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self._read_heads(data)
 
-    def close(self) -> None:
-        """End the connection now; unsent bytes are given up."""
-        if not self.is_closing:
-            self.is_closing = True
-            self.transport.abort()
-
     @property
     def is_idle(self) -> bool:
         """Nothing has come that is not answered, and nothing is on its way out."""
@@ -562,27 +542,6 @@ class DownstreamH1(asyncio.Protocol):
         self._count(refusal.reason)
         self._begin(self._site.refused(refusal)).start(b"", end=False)
 
-    def _end(self, *, linger: bool) -> None:
-        self._buffer = b""
-        if not linger:
-            self.is_closing = True
-            self._set_deadline(monotonic() + self._site.write_timeout_s)
-            self.transport.close()
-            return
-        self._lingering = True
-        self._linger_bytes = 0
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._set_deadline(monotonic() + _LINGER_S)
-
-    def _drop(self, data: bytes) -> None:
-        self._linger_bytes += len(data)
-        if self._linger_bytes > _LINGER_BYTES:
-            self.close()
-
     def _switch(self, ex: Exchange, head: ResponseHead, block: bytes, body: bytes) -> None:
         """RFC 9110 7.8: from here on both sides speak a protocol that is not ours."""
         self._raw = True
@@ -599,11 +558,6 @@ class DownstreamH1(asyncio.Protocol):
             ex.on_request_end()
         if self._paused:
             self.resume()
-
-    def _set_deadline(self, deadline: float) -> None:
-        self.deadline = deadline
-        if deadline < self.wake:
-            self.listener.wheel.arm(self)
 
     def _count(self, reason: str) -> None:
         self.listener.refused(reason)
